@@ -1,0 +1,1 @@
+//! The durable store of the Leveret broker.

@@ -1,0 +1,371 @@
+//! Everything the core can ask for, as a closed set.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ids::{AckId, ChanId, ConnId, QueueId, ReqId, Seq, Ticket};
+use crate::input::{Binding, ConnectionInfo};
+use crate::message::Message;
+use crate::refusal::Refusal;
+use crate::value::Table;
+
+/// One thing asked of the shell. Effects are carried out in order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Put this into the log as one atomic batch. Appends are numbered 1, 2, 3... in the order of these effects.
+    Append {
+        /// The number that [`crate::Input::Confirmable`] will name.
+        ticket: Ticket,
+        /// What to append.
+        batch: Batch,
+    },
+    /// Read messages back; answered by [`crate::Input::Fetched`], later.
+    Fetch(Fetch),
+    /// Answer to a request.
+    Reply {
+        /// The request.
+        req: ReqId,
+        /// Its outcome.
+        result: Result<Reply, Refusal>,
+    },
+    /// Outcomes of publishes on a channel, in the order of their tags, without gaps between two such effects.
+    Confirms {
+        /// The channel.
+        chan: ChanId,
+        /// Every publish up to this tag now has an outcome...
+        upto: u64,
+        /// ...which is `Routed` unless it is listed here (in order of tags).
+        others: Vec<(u64, Outcome)>,
+    },
+    /// A mandatory message that reached no queue. Comes before its confirm.
+    Return {
+        /// The channel.
+        chan: ChanId,
+        /// The publish.
+        tag: u64,
+        /// The message as it was published.
+        message: Arc<Message>,
+    },
+    /// A message for a consumer.
+    Deliver(Deliver),
+    /// Settlements on a channel are durable, counted as [`crate::Input::Settle`] came.
+    Settled {
+        /// The channel.
+        chan: ChanId,
+        /// Every settlement up to this number (from 1) is done.
+        upto: u64,
+        /// Those of them that named a delivery that is not out on this channel: number, delivery tag.
+        unknown: Vec<(u64, u64)>,
+    },
+    /// The core ended a consumer (its queue is gone).
+    ConsumerCancelled {
+        /// The channel.
+        chan: ChanId,
+        /// The consumer.
+        consumer_tag: Arc<str>,
+    },
+    /// A loss or an oddity that an operator should read.
+    Warn {
+        /// One sentence.
+        text: String,
+    },
+}
+
+/// A message on its way to a consumer.
+#[derive(Debug, Clone)]
+pub struct Deliver {
+    /// The channel.
+    pub chan: ChanId,
+    /// The consumer.
+    pub consumer_tag: Arc<str>,
+    /// Delivery tag on that channel, from 1.
+    pub delivery_tag: u64,
+    /// Names this delivery from anywhere.
+    pub ack_id: AckId,
+    /// It may have been delivered before.
+    pub redelivered: bool,
+    /// How often it was delivered, in this epoch, with this one.
+    pub attempt: u32,
+    /// The message.
+    pub message: Arc<Message>,
+}
+
+/// An atomic append. Facts are opaque key-value pairs for the store.
+#[derive(Debug, Default, PartialEq)]
+pub struct Batch {
+    /// Queues that exist from here on.
+    pub queues_created: Vec<QueueId>,
+    /// Messages, each once, with every durable queue it goes to.
+    pub puts: Vec<Put>,
+    /// Places that are dead from here on: inclusive ranges.
+    pub acks: Vec<(QueueId, Seq, Seq)>,
+    /// Facts set (Some) or removed (None).
+    pub facts: Vec<(Bytes, Option<Bytes>)>,
+    /// Queues that are gone, with all they hold.
+    pub queues_deleted: Vec<QueueId>,
+}
+
+/// One message for the log: `header` and `body` are written one after the other and come back joined.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Put {
+    /// Where it goes; at least one.
+    pub targets: Vec<(QueueId, Seq)>,
+    /// Encoded by `record`.
+    pub header: Bytes,
+    /// The body, shared, not copied.
+    pub body: Bytes,
+}
+
+/// Read live messages of one queue, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// The queue.
+    pub queue: QueueId,
+    /// Comes back with the answer.
+    pub generation: u64,
+    /// First place wanted.
+    pub from: Seq,
+    /// Exclusive end of what is wanted.
+    pub upto: Seq,
+    /// At most so many messages.
+    pub count_max: u32,
+    /// Stop after so many bytes; the first message may go over.
+    pub bytes_max: u64,
+    /// Wait until this append is readable.
+    pub after: Ticket,
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// In so many queues, as durable as it asked to be.
+    Routed {
+        /// Queues it went to.
+        queues: u32,
+    },
+    /// It reached no queue.
+    Unrouted,
+    /// The exchange does not exist, is internal, or the message is not valid: index into the refusal table of
+    /// the same effect is not needed, the kind says it all.
+    Rejected(crate::refusal::RefusalKind),
+}
+
+/// A request's good answer.
+#[derive(Debug)]
+pub enum Reply {
+    /// Done, nothing to tell.
+    Done,
+    /// A queue that now exists.
+    QueueDeclared {
+        /// Its name.
+        name: Arc<str>,
+        /// Ready messages.
+        messages_ready: u64,
+        /// Consumers.
+        consumers: u64,
+    },
+    /// Ready messages that were removed with a purge or a delete.
+    Removed {
+        /// How many.
+        messages: u64,
+    },
+    /// One outcome per message of the batch. A rejected one carries its reason in the second place.
+    Published(Vec<(Outcome, Option<Refusal>)>),
+    /// Messages taken.
+    Got(Got),
+    /// One result per id.
+    SettledIds(Vec<Result<(), Refusal>>),
+    /// A consumer that now exists.
+    Consuming {
+        /// Its tag.
+        consumer_tag: Arc<str>,
+    },
+    /// Answer to ListExchanges, ordered by name.
+    Exchanges(Vec<ExchangeRow>),
+    /// Answer to ListQueues, ordered by name.
+    Queues(Vec<QueueRow>),
+    /// Answer to ListBindings.
+    Bindings(Vec<BindingRow>),
+    /// Answer to ListConsumers.
+    Consumers(Vec<ConsumerRow>),
+    /// Answer to ListConnections.
+    Connections(Vec<ConnectionRow>),
+    /// Answer to ListChannels.
+    Channels(Vec<ChannelRow>),
+    /// Answer to Stats.
+    Stats(CoreStats),
+}
+
+/// Messages taken by a get.
+#[derive(Debug, Default)]
+pub struct Got {
+    /// The messages, in order.
+    pub messages: Vec<GotMessage>,
+    /// Ready messages left in the queue.
+    pub messages_ready: u64,
+}
+
+/// One message taken by a get.
+#[derive(Debug, Clone)]
+pub struct GotMessage {
+    /// Names this delivery; of no use after an auto-ack get.
+    pub ack_id: AckId,
+    /// Delivery tag, where a channel holds it; else 0.
+    pub delivery_tag: u64,
+    /// It may have been delivered before.
+    pub redelivered: bool,
+    /// How often it was delivered, in this epoch, with this one.
+    pub attempt: u32,
+    /// The message.
+    pub message: Arc<Message>,
+}
+
+/// A line of ListExchanges.
+#[derive(Debug, Clone)]
+pub struct ExchangeRow {
+    /// Name.
+    pub name: Arc<str>,
+    /// Type.
+    pub kind: &'static str,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Deleted with its last binding.
+    pub auto_delete: bool,
+    /// Not for clients to publish to.
+    pub internal: bool,
+    /// Arguments.
+    pub arguments: Table,
+}
+
+/// A line of ListQueues.
+#[derive(Debug, Clone)]
+pub struct QueueRow {
+    /// Name.
+    pub name: Arc<str>,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Deleted with its last consumer.
+    pub auto_delete: bool,
+    /// Owner, if exclusive.
+    pub exclusive_owner: Option<ConnId>,
+    /// Arguments.
+    pub arguments: Table,
+    /// Messages that wait for a consumer.
+    pub messages_ready: u64,
+    /// Messages that are out.
+    pub messages_unacknowledged: u64,
+    /// Bytes of bodies held in memory.
+    pub memory_bytes: u64,
+    /// Consumers.
+    pub consumers: u64,
+    /// Published to it since start.
+    pub published: u64,
+    /// Delivered from it since start (consumers and gets).
+    pub delivered: u64,
+    /// Acked since start.
+    pub acked: u64,
+    /// Redelivered since start.
+    pub redelivered: u64,
+}
+
+/// A line of ListBindings.
+#[derive(Debug, Clone)]
+pub struct BindingRow {
+    /// The binding.
+    pub binding: Binding,
+    /// Survives a restart.
+    pub durable: bool,
+}
+
+/// A line of ListConsumers.
+#[derive(Debug, Clone)]
+pub struct ConsumerRow {
+    /// Queue name.
+    pub queue: Arc<str>,
+    /// Its channel.
+    pub chan: ChanId,
+    /// Its tag.
+    pub consumer_tag: Arc<str>,
+    /// Settles by hand.
+    pub ack_required: bool,
+    /// Messages that may be out.
+    pub prefetch_messages: u32,
+    /// Messages that are out.
+    pub unacknowledged: u64,
+    /// Alone on its queue.
+    pub exclusive: bool,
+    /// Priority.
+    pub priority: i32,
+    /// Could take a message now.
+    pub active: bool,
+}
+
+/// A line of ListConnections.
+#[derive(Debug, Clone)]
+pub struct ConnectionRow {
+    /// The connection.
+    pub conn: ConnId,
+    /// What is known of it.
+    pub info: ConnectionInfo,
+    /// Its open channels.
+    pub channels: u64,
+    /// When it came, milliseconds since 1970.
+    pub connected_at_ms: u64,
+}
+
+/// A line of ListChannels.
+#[derive(Debug, Clone)]
+pub struct ChannelRow {
+    /// The channel.
+    pub chan: ChanId,
+    /// Its connection.
+    pub conn: ConnId,
+    /// Consumers on it.
+    pub consumers: u64,
+    /// Deliveries out on it.
+    pub messages_unacknowledged: u64,
+    /// Publishes on it without an outcome yet.
+    pub messages_unconfirmed: u64,
+    /// Shared prefetch; 0: none.
+    pub prefetch_messages: u32,
+}
+
+/// Counters of the core, since start unless a name says otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct CoreStats {
+    /// Connections now.
+    pub connections: u64,
+    /// Channels now.
+    pub channels: u64,
+    /// Exchanges now.
+    pub exchanges: u64,
+    /// Queues now.
+    pub queues: u64,
+    /// Bindings now.
+    pub bindings: u64,
+    /// Consumers now.
+    pub consumers: u64,
+    /// Ready messages now.
+    pub messages_ready: u64,
+    /// Messages out now.
+    pub messages_unacknowledged: u64,
+    /// Bytes of bodies in memory now.
+    pub body_bytes: u64,
+    /// Messages published.
+    pub published: u64,
+    /// Publishes with an outcome.
+    pub confirmed: u64,
+    /// Publishes that reached no queue.
+    pub unrouted: u64,
+    /// Publishes that were rejected.
+    pub rejected: u64,
+    /// Deliveries by consumers and gets.
+    pub delivered: u64,
+    /// Deliveries marked redelivered.
+    pub redelivered: u64,
+    /// Messages acked.
+    pub acked: u64,
+    /// Messages returned to their queue.
+    pub requeued: u64,
+}

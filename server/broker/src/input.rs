@@ -1,0 +1,346 @@
+//! Everything that can happen to the core, as a closed set.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ids::{AckId, ChanId, ConnId, QueueId, ReqId, Seq, Ticket};
+use crate::value::Table;
+
+/// One thing that happened. The core sees nothing else: no clock, no socket, no disk.
+#[derive(Debug)]
+pub enum Input {
+    /// Time goes on. Sent at the start of every turn; `now_ms` is milliseconds of wall-clock time since 1970 and
+    /// may jump either way.
+    Tick {
+        /// Milliseconds since 1970.
+        now_ms: u64,
+    },
+    /// A connection (or gRPC session) that may own channels, exclusive queues and leases.
+    ConnectionOpened {
+        /// The new connection.
+        conn: ConnId,
+        /// What listings show of it.
+        info: ConnectionInfo,
+    },
+    /// The connection is gone: its channels close, its exclusive queues are deleted.
+    ConnectionClosed {
+        /// The connection that is gone.
+        conn: ConnId,
+    },
+    /// An ordered lane on a connection.
+    ChannelOpened {
+        /// The connection it belongs to.
+        conn: ConnId,
+        /// The new channel.
+        chan: ChanId,
+        /// Bytes of deliveries its writer is ready to take (see [`Input::Writable`]).
+        credit_bytes: u64,
+    },
+    /// The channel is gone: consumers end, what they had out is requeued, pending confirms are forgotten.
+    ChannelClosed {
+        /// The channel that is gone.
+        chan: ChanId,
+    },
+    /// The channel's writer has passed on `bytes` of deliveries and can take as many more. One message may
+    /// overdraw the credit.
+    Writable {
+        /// The channel.
+        chan: ChanId,
+        /// Bytes to add to its credit.
+        bytes: u64,
+    },
+    /// A request that is answered by exactly one [`crate::Effect::Reply`].
+    Request {
+        /// Names the answer.
+        req: ReqId,
+        /// The connection or session on whose behalf it is made; None for a gRPC call outside any session.
+        conn: Option<ConnId>,
+        /// Virtual host; never empty ("/" is the default one).
+        vhost: Arc<str>,
+        /// What is asked for.
+        op: Op,
+    },
+    /// A publish on a channel, confirmed in order by [`crate::Effect::Confirms`].
+    Publish {
+        /// The channel; its publishes are confirmed in the order in which they came.
+        chan: ChanId,
+        /// The channel's number of this publish, counted by the shell from 1.
+        tag: u64,
+        /// Virtual host.
+        vhost: Arc<str>,
+        /// What to publish.
+        publish: Publish,
+    },
+    /// A settlement on a channel by delivery tag. Counted from 1 per channel; the count of those that are durable
+    /// comes back in [`crate::Effect::Settled`].
+    Settle {
+        /// The channel on which the delivery was made.
+        chan: ChanId,
+        /// Delivery tag; 0 with `multiple` means all that is out on the channel.
+        tag: u64,
+        /// Also everything before `tag` on this channel.
+        multiple: bool,
+        /// What to do with the messages.
+        how: Settle,
+    },
+    /// Every append up to `ticket` is as durable as the fsync policy promises: its confirms may go out.
+    Confirmable {
+        /// The newest such append.
+        ticket: Ticket,
+    },
+    /// Answer to [`crate::Effect::Fetch`].
+    Fetched(Fetched),
+    /// The process is stopping: no new deliveries; publishes, settlements and requests go on.
+    StopDeliveries,
+}
+
+/// What a listing shows of a connection.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionInfo {
+    /// Peer address, "127.0.0.1:40312".
+    pub peer: String,
+    /// "grpc", "amqp 0-9-1".
+    pub protocol: &'static str,
+    /// User name.
+    pub user: String,
+    /// What the client calls itself.
+    pub client: String,
+    /// Virtual host; empty when it is chosen per request.
+    pub vhost: String,
+}
+
+/// A message and where it is to go.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// Exchange name; "" is the default exchange.
+    pub exchange: Arc<str>,
+    /// Routing key.
+    pub routing_key: Arc<str>,
+    /// Return the message when it reaches no queue.
+    pub mandatory: bool,
+    /// Survives a restart in a durable queue. Says the same as delivery mode 2 in `properties`: the front end has
+    /// looked, the core does not.
+    pub persistent: bool,
+    /// Properties as an AMQP 0-9-1 content header's property flags and property list, verbatim (spec 4.2.6.1).
+    pub properties: Bytes,
+    /// Body.
+    pub body: Bytes,
+}
+
+/// What becomes of a delivered message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settle {
+    /// Done: the message is removed.
+    Ack,
+    /// Back to its old place, redelivered.
+    Requeue,
+    /// Not wanted: dead-lettered where the queue says so (later), else removed.
+    Drop,
+}
+
+/// Answer to a fetch: all live messages of the queue in `[from, upto)` that the limits allowed.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The queue asked for.
+    pub queue: QueueId,
+    /// The generation given with the fetch; an answer of an older one is dropped (E8).
+    pub generation: u64,
+    /// The first place asked for.
+    pub from: Seq,
+    /// Exclusive end of what this answer covers.
+    pub upto: Seq,
+    /// The records found, in order: place and the bytes that were appended. Those in `lost` are not among them.
+    pub records: Vec<(Seq, Bytes)>,
+    /// Places that could not be read because the disk failed or the data is damaged.
+    pub lost: Vec<(Seq, String)>,
+}
+
+/// A request's verb.
+#[derive(Debug)]
+pub enum Op {
+    /// Declare an exchange.
+    DeclareExchange(DeclareExchange),
+    /// Delete an exchange; one that does not exist is fine.
+    DeleteExchange {
+        /// Name.
+        name: Arc<str>,
+        /// Refuse when it has bindings.
+        if_unused: bool,
+    },
+    /// Declare a queue.
+    DeclareQueue(DeclareQueue),
+    /// Delete a queue; one that does not exist is fine.
+    DeleteQueue {
+        /// Name.
+        name: Arc<str>,
+        /// Refuse when it has consumers.
+        if_unused: bool,
+        /// Refuse when it has ready messages.
+        if_empty: bool,
+    },
+    /// Remove all ready messages of a queue.
+    PurgeQueue {
+        /// Name.
+        name: Arc<str>,
+    },
+    /// Add a binding; one that exists is fine.
+    Bind(Binding),
+    /// Remove a binding; one that does not exist is fine.
+    Unbind(Binding),
+    /// Publish a batch: all of it or none of it survives a crash. Answered when it is durable.
+    Publish(Vec<Publish>),
+    /// Take up to `count` messages.
+    Get(Get),
+    /// Settle deliveries by ack id, from any connection. Answered when durable, one result per id.
+    SettleIds {
+        /// The deliveries.
+        ids: Vec<AckId>,
+        /// What to do with them.
+        how: Settle,
+    },
+    /// Start a consumer.
+    Consume(Consume),
+    /// End a consumer. What it has out stays out on the channel.
+    Cancel {
+        /// Its channel.
+        chan: ChanId,
+        /// Its tag.
+        consumer_tag: Arc<str>,
+    },
+    /// Change the shared prefetch of a channel (AMQP basic.qos global=true). 0: no limit.
+    ChannelPrefetch {
+        /// The channel.
+        chan: ChanId,
+        /// Messages that may be out on the whole channel.
+        messages: u32,
+    },
+    /// List exchanges of the vhost.
+    ListExchanges,
+    /// List queues of the vhost.
+    ListQueues {
+        /// Only this one; it is an error when it does not exist.
+        name: Option<Arc<str>>,
+    },
+    /// List bindings of the vhost.
+    ListBindings,
+    /// List consumers of the vhost.
+    ListConsumers,
+    /// List connections.
+    ListConnections,
+    /// List channels.
+    ListChannels,
+    /// Counters of the core.
+    Stats,
+}
+
+/// Declare an exchange.
+#[derive(Debug, Clone)]
+pub struct DeclareExchange {
+    /// Name.
+    pub name: Arc<str>,
+    /// "direct", "fanout", "topic", ...; anything else is refused.
+    pub kind: Arc<str>,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Deleted when its last binding goes, if it ever had one.
+    pub auto_delete: bool,
+    /// Cannot be published to by clients.
+    pub internal: bool,
+    /// Only ask whether it exists.
+    pub passive: bool,
+    /// Arguments.
+    pub arguments: Table,
+}
+
+/// Declare a queue.
+#[derive(Debug, Clone)]
+pub struct DeclareQueue {
+    /// Name; empty: the core chooses "amq.gen-...".
+    pub name: Arc<str>,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Belongs to the request's connection and dies with it.
+    pub exclusive: bool,
+    /// Deleted when its last consumer goes, if it ever had one.
+    pub auto_delete: bool,
+    /// Only ask whether it exists.
+    pub passive: bool,
+    /// Arguments.
+    pub arguments: Table,
+}
+
+/// What a binding leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DestinationKind {
+    /// A queue.
+    Queue,
+    /// An exchange.
+    Exchange,
+}
+
+/// A binding; all its fields together are its identity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binding {
+    /// Source exchange.
+    pub source: Arc<str>,
+    /// Queue or exchange.
+    pub destination_kind: DestinationKind,
+    /// Destination name.
+    pub destination: Arc<str>,
+    /// Binding key.
+    pub routing_key: Arc<str>,
+    /// Arguments.
+    pub arguments: Table,
+}
+
+/// Take messages without a consumer.
+#[derive(Debug, Clone)]
+pub struct Get {
+    /// Queue name.
+    pub queue: Arc<str>,
+    /// At most so many messages (at least 1 is asked for).
+    pub count: u32,
+    /// Stop after so many bytes of bodies; the first message may go over.
+    pub bytes_max: u64,
+    /// Who holds what was taken.
+    pub hold: Hold,
+}
+
+/// Who holds messages taken by [`Get`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Nobody: they are settled at once.
+    AutoAck,
+    /// A lease of so many milliseconds; settled by ack id, requeued when it ends.
+    Lease {
+        /// Length in milliseconds.
+        lease_ms: u64,
+    },
+    /// A channel; settled by delivery tag or ack id, requeued when the channel closes.
+    Channel(ChanId),
+}
+
+/// Start a consumer.
+#[derive(Debug, Clone)]
+pub struct Consume {
+    /// The channel that gets the deliveries.
+    pub chan: ChanId,
+    /// Queue name.
+    pub queue: Arc<str>,
+    /// Empty: the core chooses "amq.ctag-...".
+    pub consumer_tag: Arc<str>,
+    /// Messages that may be out with this consumer; 0: no limit.
+    pub prefetch_messages: u32,
+    /// Bytes of bodies that may be out with this consumer; 0: no limit. One message may overdraw it.
+    pub prefetch_bytes: u64,
+    /// Deliveries are settled as they leave.
+    pub auto_ack: bool,
+    /// Refuse when there is another consumer, and refuse others from now on.
+    pub exclusive: bool,
+    /// Higher ones are served first.
+    pub priority: i32,
+    /// Arguments.
+    pub arguments: Table,
+}
+

@@ -1,0 +1,34 @@
+//! A message as the core and the front ends share it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// One message, immutable and shared. Its properties stay as they came (an AMQP 0-9-1 content header's flags and
+/// list), and are decoded only where somebody looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Exchange it was published to.
+    pub exchange: Arc<str>,
+    /// Routing key it was published with.
+    pub routing_key: Arc<str>,
+    /// Property flags and property list, verbatim (AMQP 0-9-1, 4.2.6.1).
+    pub properties: Bytes,
+    /// Body.
+    pub body: Bytes,
+    /// When the broker took it, milliseconds since 1970.
+    pub received_ms: u64,
+    /// Asked to survive a restart (delivery mode 2).
+    pub persistent: bool,
+}
+
+/// What a message costs beside its body and properties, for budgets and credits.
+pub const MESSAGE_OVERHEAD_BYTES: u64 = 128;
+
+impl Message {
+    /// What the message counts in every budget and credit: body, properties, names and a fixed overhead, in bytes.
+    pub fn cost_bytes(&self) -> u64 {
+        (self.body.len() + self.properties.len() + self.routing_key.len() + self.exchange.len()) as u64
+            + MESSAGE_OVERHEAD_BYTES
+    }
+}

@@ -1,0 +1,103 @@
+//! The way into the core thread: many senders, one taker that takes all that waits.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use leveret_broker::{ChanId, Input, Refusal, Reply, ReqId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::hub::{Output, Permit};
+
+/// One input with what the shell ties to it.
+#[derive(Debug)]
+pub enum Envelope {
+    /// Nothing tied to it.
+    Input(Input),
+    /// A publish on a channel with the room it takes.
+    Publish {
+        /// The input.
+        input: Input,
+        /// Comes back when the publish has its outcome.
+        permit: Permit,
+    },
+    /// A request and where its answer goes.
+    Request {
+        /// The input.
+        input: Input,
+        /// Its name in the core.
+        req: ReqId,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Reply, Refusal>>,
+        /// Comes back when the request is answered.
+        permit: Option<Permit>,
+    },
+    /// A channel and where its outputs go.
+    OpenChannel {
+        /// The input.
+        input: Input,
+        /// The channel.
+        chan: ChanId,
+        /// Where its outputs go.
+        sender: mpsc::UnboundedSender<Vec<Output>>,
+    },
+    /// End the core thread after this turn, with a clean close.
+    Close,
+}
+
+/// The inbox. Unbounded in count: what enters is bounded by permits and by what each connection may have in
+/// flight.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Envelope>,
+    woken: bool,
+    sleeping: bool,
+}
+
+impl Inbox {
+    /// Puts one envelope in and wakes the taker if it sleeps.
+    pub fn push(&self, envelope: Envelope) {
+        let mut state = self.lock();
+        state.waiting.push_back(envelope);
+        self.rouse(state);
+    }
+
+    /// Wakes the taker although nothing was put in: the store has something to say.
+    pub fn wake(&self) {
+        let mut state = self.lock();
+        state.woken = true;
+        self.rouse(state);
+    }
+
+    /// Takes all that waits into `into`, sleeping up to `timeout` when there is nothing and nobody woke it.
+    pub fn take(&self, into: &mut VecDeque<Envelope>, timeout: Duration) {
+        debug_assert!(into.is_empty());
+        let mut state = self.lock();
+        if state.waiting.is_empty() && !state.woken {
+            state.sleeping = true;
+            let (awake, _) = self.ready.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner);
+            state = awake;
+            state.sleeping = false;
+        }
+        state.woken = false;
+        std::mem::swap(&mut state.waiting, into);
+    }
+
+    fn rouse(&self, state: MutexGuard<'_, State>) {
+        let sleeping = state.sleeping;
+        drop(state);
+        if sleeping {
+            self.ready.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,3 @@
+//! The binary `leveret`.
+
+fn main() {}
