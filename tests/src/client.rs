@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use leveret_proto::v1::broker_client::BrokerClient;
 use leveret_proto::v1::{
-    AckRequest, BindRequest, Binding, DeclareExchangeRequest, DeclareQueueRequest, DeleteQueueRequest, Delivery,
-    DestinationKind, GetRequest, ListQueuesRequest, Message, PublishMessage, PublishOutcome, PublishRequest,
-    PublishResult, PurgeQueueRequest, QueueInfo, message,
+    AckRequest, BindRequest, Binding, DeclareExchangeRequest, DeclareQueueRequest, DeleteQueueRequest,
+    Delivery, DestinationKind, GetRequest, ListQueuesRequest, Message, PublishMessage, PublishOutcome,
+    PublishRequest, PublishResult, PurgeQueueRequest, QueueInfo, message,
 };
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -129,12 +129,23 @@ impl Client {
 
     /// The names of all queues.
     pub async fn queue_names(&mut self) -> Vec<String> {
-        let queues = self.rpc.list_queues(ListQueuesRequest::default()).await.expect("list queues").into_inner().queues;
+        let queues = self
+            .rpc
+            .list_queues(ListQueuesRequest::default())
+            .await
+            .expect("list queues")
+            .into_inner()
+            .queues;
         queues.into_iter().map(|queue| queue.name).collect()
     }
 
     /// Waits until a queue's listing satisfies a condition.
-    pub async fn wait_queue(&mut self, name: &str, what: &str, condition: impl Fn(&QueueInfo) -> bool) -> QueueInfo {
+    pub async fn wait_queue(
+        &mut self,
+        name: &str,
+        what: &str,
+        condition: impl Fn(&QueueInfo) -> bool,
+    ) -> QueueInfo {
         let mut last = QueueInfo::default();
         for _ in 0..1000 {
             last = self.queue_info(name).await;

@@ -4,6 +4,7 @@
 pub mod binary;
 pub mod checker;
 pub mod client;
+pub mod crash;
 pub mod history;
 pub mod payload;
 pub mod server;

@@ -74,7 +74,8 @@ impl Options {
     }
 }
 
-/// A data directory that outlives the servers that are started on it, with their standard error beside it.
+/// A data directory that outlives the servers that are started on it, with their standard error beside it. It is
+/// removed with its last handle, unless the environment has LEVERET_KEEP.
 #[derive(Debug, Clone)]
 pub struct Home {
     dir: Arc<TempDir>,
@@ -83,7 +84,9 @@ pub struct Home {
 impl Home {
     /// A new, empty one.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { dir: Arc::new(tempfile::Builder::new().prefix("leveret-test-").tempdir()?) })
+        let keep = std::env::var_os("LEVERET_KEEP").is_some();
+        let dir = tempfile::Builder::new().prefix("leveret-test-").disable_cleanup(keep).tempdir()?;
+        Ok(Self { dir: Arc::new(dir) })
     }
 
     /// The server's data directory; the server makes it.
@@ -98,11 +101,13 @@ impl Home {
 
     /// What the servers on this directory wrote to standard error, oldest first.
     pub fn stderr(&self) -> String {
-        fs::read(self.stderr_path()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+        fs::read(self.stderr_path())
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
     }
 
     fn stderr_path(&self) -> PathBuf {
-        self.dir.path().join("stderr.log")
+        self.path().join("stderr.log")
     }
 
     fn stderr_file(&self) -> io::Result<File> {

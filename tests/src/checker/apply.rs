@@ -28,7 +28,17 @@ impl Checker {
             Event::Unbound { binding } => self.unbound(binding),
             Event::Sent { id, length, keep, batch, queues } => {
                 let (run, confirmed) = (self.run, false);
-                self.sent(*id, Sent { length: *length, keep: *keep, confirmed, run, batch: *batch, queues: queues.clone() });
+                self.sent(
+                    *id,
+                    Sent {
+                        length: *length,
+                        keep: *keep,
+                        confirmed,
+                        run,
+                        batch: *batch,
+                        queues: queues.clone(),
+                    },
+                );
             }
             Event::Confirmed { id } => self.confirmed(*id)?,
             Event::ConsumerStarted { consumer, queue, share } => {
@@ -97,6 +107,7 @@ impl Checker {
         let place = self.place(queue, id);
         place.delivered = true;
         place.out = true;
+        place.maybe_out = false;
         if of_earlier_run && !place.found_after_crash {
             place.found_after_crash = true;
             self.counts.recovered += 1;
@@ -114,13 +125,18 @@ impl Checker {
         let Some(sent) = self.messages.get(&id) else {
             let drained = self.drained_upto.get(&id.publisher).is_some_and(|upto| id.seq <= *upto);
             return match drained {
-                true => broken(Invariant::I2, format!("{id:?} came from {name} after it was drained and acked")),
+                true => {
+                    broken(Invariant::I2, format!("{id:?} came from {name} after it was drained and acked"))
+                }
                 false => broken(Invariant::I3, format!("{id:?} came from {name} and was never sent")),
             };
         };
         let Some(place) = self.queues.get(&queue).and_then(|queue| queue.places.get(&id)) else {
             return match self.sent_to_an_earlier_life(queue, sent) {
-                true => broken(Invariant::I7, format!("{id:?} came from {name}, and was sent before the name's delete")),
+                true => broken(
+                    Invariant::I7,
+                    format!("{id:?} came from {name}, and was sent before the name's delete"),
+                ),
                 false => broken(Invariant::I3, format!("{id:?} came from {name}, where it was not sent")),
             };
         };
@@ -165,7 +181,10 @@ impl Checker {
         }
         let first_of_publisher = MsgId { publisher: id.publisher, seq: 0 };
         if let Some(waiting) = state.returned.range(first_of_publisher..id).next() {
-            return broken(Invariant::I4, format!("{id:?} came before {waiting:?}, which had been returned to its place"));
+            return broken(
+                Invariant::I4,
+                format!("{id:?} came before {waiting:?}, which had been returned to its place"),
+            );
         }
         let highest = state.highest.entry(id.publisher).or_default();
         if id.seq <= *highest && !returned {
@@ -183,7 +202,9 @@ impl Checker {
     }
 
     fn return_sent(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId) {
-        self.place(queue, id).out = false;
+        let place = self.place(queue, id);
+        place.out = false;
+        place.maybe_out = true;
         if let Some(state) = self.consumers.get_mut(&consumer) {
             state.out.remove(&id);
             state.maybe_returned.insert(id);
@@ -193,7 +214,9 @@ impl Checker {
     fn returned(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId) {
         self.counts.returned += 1;
         // It may have come again before the confirmation of its return did.
-        let waiting = !self.place(queue, id).out;
+        let place = self.place(queue, id);
+        let waiting = !place.out;
+        place.maybe_out = false;
         if let Some(state) = self.consumers.get_mut(&consumer)
             && waiting
             && state.maybe_returned.contains(&id)
@@ -205,7 +228,9 @@ impl Checker {
     fn consumer_gone(&mut self, consumer: ConsumerRef) {
         let Some(state) = self.consumers.remove(&consumer) else { return };
         for id in state.out {
-            self.place(state.queue, id).out = false;
+            let place = self.place(state.queue, id);
+            place.maybe_out = place.out;
+            place.out = false;
         }
     }
 
@@ -219,6 +244,7 @@ impl Checker {
             queue.purging = false;
             for place in queue.places.values_mut() {
                 place.out = false;
+                place.maybe_out = false;
                 place.purge_candidate = false;
             }
         }
@@ -263,16 +289,21 @@ impl Checker {
             batches.entry(sent.batch).or_default().extend(sent.queues.iter().map(|queue| (*id, *queue)));
         }
         for parts in batches.values().filter(|parts| parts.len() > 1) {
-            let place = |part: &(MsgId, QueueRef)| self.queues.get(&part.1).and_then(|queue| queue.places.get(&part.0));
-            let survived = parts.iter().find(|part| place(part).is_some_and(|p| p.found_after_crash || p.acked));
+            let place = |part: &(MsgId, QueueRef)| {
+                self.queues.get(&part.1).and_then(|queue| queue.places.get(&part.0))
+            };
+            let survived =
+                parts.iter().find(|part| place(part).is_some_and(|p| p.found_after_crash || p.acked));
             let missing = parts.iter().find(|part| {
                 let gone_by_rule = self.queues.get(&part.1).is_none_or(Queue::leaving);
-                let seen = place(part).is_some_and(|p| p.found_after_crash || p.ack_sent || p.acked || p.maybe_purged);
+                let seen = place(part)
+                    .is_some_and(|p| p.found_after_crash || p.ack_sent || p.acked || p.maybe_purged);
                 !gone_by_rule && !seen
             });
             if let (Some((id, queue)), Some((lost, nowhere))) = (survived, missing) {
                 let (there, not_there) = (self.queue_name(*queue), self.queue_name(*nowhere));
-                let text = format!("{id:?} is in {there}, and {lost:?} of the same publish is not in {not_there}");
+                let text =
+                    format!("{id:?} is in {there}, and {lost:?} of the same publish is not in {not_there}");
                 return broken(Invariant::I6, text);
             }
         }

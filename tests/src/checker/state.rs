@@ -92,6 +92,8 @@ pub(super) struct Place {
     pub(super) delivered: bool,
     /// With a consumer of this run.
     pub(super) out: bool,
+    /// On its way back; it may still be out.
+    pub(super) maybe_out: bool,
     pub(super) ack_sent: bool,
     pub(super) acked: bool,
     /// Delivered in a later run than it was sent in.

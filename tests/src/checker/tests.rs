@@ -55,7 +55,8 @@ fn returned(seq: u64) -> Event {
 }
 
 fn listing(queues: &[(&str, u64)], bindings: &[BindingName]) -> Event {
-    let queues = queues.iter().map(|(name, messages)| Listed { name: (*name).into(), messages: *messages }).collect();
+    let queues =
+        queues.iter().map(|(name, messages)| Listed { name: (*name).into(), messages: *messages }).collect();
     Event::Listing { queues, bindings: bindings.to_vec() }
 }
 
@@ -154,7 +155,8 @@ fn i3_changed_body() {
     let body = Err(BadPayload::Hash { said: 1, actual: 2 });
     let changed = Event::Delivered { consumer: READER, queue: A, body, length: 24, redelivered: false };
     assert_eq!(verdict(&[&[sent(1), reads(A), changed]]), Some(Invariant::I3));
-    let shorter = Event::Delivered { consumer: READER, queue: A, body: Ok(id(1)), length: 25, redelivered: false };
+    let shorter =
+        Event::Delivered { consumer: READER, queue: A, body: Ok(id(1)), length: 25, redelivered: false };
     assert_eq!(verdict(&[&[sent(1), reads(A), shorter]]), Some(Invariant::I3));
 }
 
@@ -176,8 +178,7 @@ fn i4_order_of_first_deliveries() {
 
 #[test]
 fn i4_order_after_a_crash() {
-    let events =
-        [sent(1), confirmed(1), sent(2), confirmed(2), Event::Crash, reads(A), again(2), again(1)];
+    let events = [sent(1), confirmed(1), sent(2), confirmed(2), Event::Crash, reads(A), again(2), again(1)];
     assert_eq!(verdict(&[&events]), Some(Invariant::I4));
 }
 
@@ -282,7 +283,8 @@ fn i7_bindings() {
     let queues = [("a", 0), ("b", 0)];
     assert_eq!(verdict(&[&made, &[listing(&queues, &[])]]), Some(Invariant::I7));
     assert_eq!(verdict(&[&made, &[listing(&queues, &[binding()])]]), None);
-    let removed = [Event::UnbindSent { binding: binding() }, Event::Unbound { binding: binding() }, Event::Crash];
+    let removed =
+        [Event::UnbindSent { binding: binding() }, Event::Unbound { binding: binding() }, Event::Crash];
     assert_eq!(verdict(&[&made, &removed, &[listing(&queues, &[binding()])]]), Some(Invariant::I7));
 }
 

@@ -55,7 +55,11 @@ impl Checker {
             place.maybe_purged = true;
             // What was on its way when the purge left may come after it, and what is out stays out.
             let arrived = messages.get(id).is_some_and(|sent| sent.confirmed || sent.run < run);
-            place.purge_candidate = arrived && !place.out;
+            place.purge_candidate = arrived && !place.out && !place.maybe_out;
+        }
+        // What was returned may be purged instead of coming again.
+        for consumer in self.consumers.values_mut().filter(|consumer| consumer.queue == queue) {
+            consumer.returned.clear();
         }
     }
 
@@ -137,7 +141,8 @@ impl Checker {
         let (mut least, mut most) = (0, 0);
         for (id, place) in &queue.places {
             least += u64::from(self.must_be_there(*id, place));
-            let may_live = self.messages.get(id).is_some_and(|s| s.keep == Keep::Persistent || s.run == self.run);
+            let may_live =
+                self.messages.get(id).is_some_and(|s| s.keep == Keep::Persistent || s.run == self.run);
             most += u64::from(may_live && !place.acked && !place.purged);
         }
         if messages < least {
