@@ -8,3 +8,5 @@ pub mod crash;
 pub mod history;
 pub mod payload;
 pub mod server;
+pub mod streams;
+pub mod tally;

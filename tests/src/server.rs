@@ -2,8 +2,8 @@
 //! A server is killed and reaped when it is dropped; its standard error is shown when the test is failing.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::net::TcpListener;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub struct Options {
     pub segment_size: String,
     /// `--checkpoint-interval`.
     pub checkpoint_interval: String,
+    /// `--message-max`; at most half a segment.
+    pub message_max: String,
     /// More flags, as they are.
     pub flags: Vec<String>,
     /// Environment variables.
@@ -49,6 +51,7 @@ impl Default for Options {
             log_budget: "64MiB".into(),
             segment_size: "1MiB".into(),
             checkpoint_interval: "2MiB".into(),
+            message_max: "512KiB".into(),
             flags: Vec::new(),
             env: Vec::new(),
         }
@@ -62,6 +65,7 @@ impl Options {
             segment_size: "64MiB".into(),
             checkpoint_interval: "64MiB".into(),
             log_budget: "512MiB".into(),
+            message_max: "16MiB".into(),
             ..Self::default()
         }
     }
@@ -106,6 +110,23 @@ impl Home {
             .unwrap_or_default()
     }
 
+    /// How much they have written.
+    pub fn stderr_bytes(&self) -> u64 {
+        fs::metadata(self.stderr_path()).map_or(0, |data| data.len())
+    }
+
+    /// What they wrote after the first `from` bytes.
+    pub fn stderr_from(&self, from: u64) -> String {
+        let mut bytes = Vec::new();
+        if let Ok(mut file) = File::open(self.stderr_path())
+            && file.seek(SeekFrom::Start(from)).is_ok()
+        {
+            // Whatever could be read is what there is to say.
+            let _ = file.read_to_end(&mut bytes);
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     fn stderr_path(&self) -> PathBuf {
         self.path().join("stderr.log")
     }
@@ -124,6 +145,7 @@ pub struct Server {
     grpc_port: u16,
     http_port: u16,
     started: Instant,
+    recovery: Duration,
 }
 
 impl Server {
@@ -162,23 +184,47 @@ impl Server {
             .stderr(stderr)
             .spawn()
             .expect("the server's process");
-        Self { child, home: home.clone(), options, grpc_port, http_port, started: Instant::now() }
+        Self {
+            child,
+            home: home.clone(),
+            options,
+            grpc_port,
+            http_port,
+            started: Instant::now(),
+            recovery: Duration::ZERO,
+        }
     }
 
     /// Waits until the health service says SERVING.
     pub async fn wait_serving(&mut self) -> Result<(), NotServing> {
-        loop {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(NotServing::Exited(status));
-            }
-            if client::serving(self.grpc_port).await {
-                return Ok(());
-            }
-            if self.started.elapsed() > START_TIMEOUT {
-                return Err(NotServing::Timeout);
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        self.wait_listening().await?;
+        let listening = Instant::now();
+        while !client::serving(self.grpc_port).await {
+            self.still_starting()?;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        self.recovery = listening.elapsed();
+        Ok(())
+    }
+
+    /// Waits until its port is open, which comes before the recovery.
+    pub async fn wait_listening(&mut self) -> Result<(), NotServing> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.grpc_port));
+        while TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_err() {
+            self.still_starting()?;
+            tokio::time::sleep(Duration::from_micros(200)).await;
+        }
+        Ok(())
+    }
+
+    fn still_starting(&mut self) -> Result<(), NotServing> {
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return Err(NotServing::Exited(status));
+        }
+        if self.started.elapsed() > START_TIMEOUT {
+            return Err(NotServing::Timeout);
+        }
+        Ok(())
     }
 
     /// kill -9, and reaps the process. Gives back its directory and options, for the next one.
@@ -246,9 +292,9 @@ impl Server {
         &self.home
     }
 
-    /// When it was started.
-    pub fn started(&self) -> Instant {
-        self.started
+    /// How long it took from its open port to SERVING.
+    pub fn recovery(&self) -> Duration {
+        self.recovery
     }
 
     fn kill_now(&mut self) {
@@ -288,6 +334,7 @@ pub fn command(data: &Path, grpc_port: u16, http_port: u16, options: &Options) -
     command.args(["--log-budget", &options.log_budget]);
     command.args(["--segment-size", &options.segment_size]);
     command.args(["--checkpoint-interval", &options.checkpoint_interval]);
+    command.args(["--message-max", &options.message_max]);
     command.args(&options.flags);
     command.envs(options.env.iter().map(|(key, value)| (key, value)));
     command

@@ -1,6 +1,5 @@
 //! The run: cycles of load and kills, drains, and the verdict.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,6 +21,9 @@ use crate::server::{Home, Options, Server, tail};
 
 /// How long a run may wait for its confirms, and for its workers to notice a kill.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Part of the line that a server writes when its recovery is done.
+const SERVING_LINE: &str = "leveret is serving";
 
 /// A run's settings.
 #[derive(Debug, Clone)]
@@ -92,8 +94,8 @@ struct Run {
     checker: Checker,
     report: Report,
     rng: Rng,
-    /// How long a start takes, as last seen.
-    start_time: Duration,
+    /// How long a recovery takes, as last seen.
+    recovery: Duration,
 }
 
 impl Run {
@@ -108,7 +110,7 @@ impl Run {
             checker: Checker::new(),
             report: Report::default(),
             rng,
-            start_time: Duration::from_millis(50),
+            recovery: Duration::from_millis(10),
         }
     }
 
@@ -123,7 +125,7 @@ impl Run {
         for _ in 0..self.settings.cycles * 2 {
             self.cycle().await?;
             progress(&self.report);
-            if self.report.cycles % self.settings.drain_every == 0 {
+            if self.report.cycles.is_multiple_of(self.settings.drain_every) {
                 self.drain().await?;
             }
             if self.report.cycles == self.settings.cycles {
@@ -157,8 +159,7 @@ impl Run {
         self.report.kills_under_load += 1;
         self.join(workers).await?;
         self.crashed()?;
-        self.kill_starts().await;
-        Ok(())
+        self.kill_starts().await
     }
 
     fn put_to_work(&mut self, port: u16) -> JoinSet<Outcome> {
@@ -216,7 +217,7 @@ impl Run {
     }
 
     /// Kills none to three of the next starts before they serve.
-    async fn kill_starts(&mut self) {
+    async fn kill_starts(&mut self) -> Result<(), Failure> {
         let row = match self.rng.u32(..100) {
             0..45 => 0,
             45..70 => 1,
@@ -225,11 +226,13 @@ impl Run {
         };
         let mut deep = 0;
         for _ in 0..row {
-            let server = Server::spawn(&self.home, self.settings.options.clone());
-            let micros = u64::try_from(self.start_time.as_micros()).unwrap_or(u64::MAX);
-            tokio::time::sleep(Duration::from_micros(self.rng.u64(micros / 10..=micros))).await;
-            let serves = listens(server.grpc_port());
+            let before = self.home.stderr_bytes();
+            let mut server = Server::spawn(&self.home, self.settings.options.clone());
+            server.wait_listening().await.map_err(|why| format!("a start that was to be killed: {why}"))?;
+            let micros = u64::try_from(self.recovery.as_micros()).unwrap_or(u64::MAX);
+            tokio::time::sleep(Duration::from_micros(self.rng.u64(..=micros))).await;
             server.kill();
+            let serves = self.home.stderr_from(before).contains(SERVING_LINE);
             if serves {
                 self.report.kills_after_recovery += 1;
                 deep = 0;
@@ -239,6 +242,7 @@ impl Run {
             }
             self.report.deepest = self.report.deepest.max(deep);
         }
+        Ok(())
     }
 
     async fn drain(&mut self) -> Result<(), Failure> {
@@ -267,7 +271,7 @@ impl Run {
 
     async fn start(&mut self) -> Server {
         let server = Server::start_on(&self.home, self.settings.options.clone()).await;
-        self.start_time = server.started().elapsed();
+        self.recovery = server.recovery();
         server
     }
 }
@@ -286,11 +290,6 @@ async fn watch(world: Arc<World>, port: u16) -> Outcome {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-fn listens(port: u16) -> bool {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_ok()
 }
 
 fn ended_early(ended: Result<Outcome, tokio::task::JoinError>) -> String {
