@@ -3,6 +3,7 @@
 use std::process::Command;
 
 fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-env-changed=LEVERET_COMMIT");
     let commit = match std::env::var("LEVERET_COMMIT") {
         Ok(commit) if !commit.trim().is_empty() => commit.trim().to_owned(),
@@ -18,8 +19,6 @@ fn from_git() -> Option<String> {
     // A path that does not exist would make every build start afresh.
     if std::path::Path::new(&log).exists() {
         println!("cargo:rerun-if-changed={log}");
-    } else {
-        println!("cargo:rerun-if-changed=build.rs");
     }
     git(&["rev-parse", "--short=12", "HEAD"])
 }

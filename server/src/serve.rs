@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tonic_health::ServingStatus;
 use tracing::{debug, error, info, warn};
@@ -107,7 +108,9 @@ impl Bound {
         let phases = phase::Switch::new();
         let serving = Serving::default();
         let router = http::router(serving.clone(), Arc::<dyn Backend>::clone(&backend));
-        let http = tokio::spawn(async move { axum::serve(http, router).await });
+        // Dropping the set ends what is in it, whichever way this function ends.
+        let mut http_task = JoinSet::new();
+        http_task.spawn(async move { axum::serve(http, router).await });
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_service_status("", ServingStatus::NotServing).await;
         health.set_service_status(front::SERVICE, ServingStatus::NotServing).await;
@@ -146,7 +149,6 @@ impl Bound {
         }
         let closing = Arc::clone(&backend);
         tokio::task::spawn_blocking(move || closing.close()).await.map_err(Stopped::panicked)??;
-        http.abort();
         info!("stopped");
         Ok(())
     }

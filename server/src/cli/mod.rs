@@ -20,7 +20,7 @@ mod tests;
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
 pub use commands::{
     BindArgs, Cli, ClientCommand, ClientOptions, Command, ConsumeArgs, DeclareCommand, DeclareExchangeArgs,
@@ -36,7 +36,7 @@ use crate::exit::Exit;
 
 /// Parses the command line and does what it says.
 pub fn run() -> ExitCode {
-    let matches = Cli::command().get_matches();
+    let matches = command().get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(e) => e.exit(),
@@ -56,8 +56,17 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The command line, in which `serve` does not list the client's options.
+fn command() -> clap::Command {
+    let command = Cli::command();
+    let hidden: Vec<Arg> =
+        command.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.clone().hide(true)).collect();
+    command.mut_subcommand("serve", |serve| serve.args(hidden))
+}
+
 /// A flag of the client that was given to `serve`, where it would mislead.
 fn client_flag(matches: &ArgMatches) -> Option<&'static str> {
+    let matches = matches.subcommand().map_or(matches, |(_, serve)| serve);
     ["addr", "vhost", "user", "json"]
         .into_iter()
         .find(|flag| matches.value_source(flag) == Some(ValueSource::CommandLine))

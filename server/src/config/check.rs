@@ -38,7 +38,7 @@ fn within(
 }
 
 fn segments(settings: &ServeSettings, layers: &Layers) -> Result<(), SettingsError> {
-    if settings.segment_size.0 % (4 * KIB) != 0 {
+    if !settings.segment_size.0.is_multiple_of(4 * KIB) {
         return Err(SettingsError(format!(
             "{} is {}; allowed are multiples of 4KiB",
             layers.describe("segment_size"),

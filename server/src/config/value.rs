@@ -63,7 +63,7 @@ impl SettingValue for ByteSize {
     }
 
     fn show(&self) -> String {
-        match SIZE_UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0) {
+        match SIZE_UNITS.iter().find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor)) {
             Some((unit, factor)) => format!("{}{unit}", self.0 / factor),
             None => self.0.to_string(),
         }
@@ -81,7 +81,7 @@ impl SettingValue for Duration {
 
     fn show(&self) -> String {
         let millis = self.as_millis();
-        if millis % 1000 == 0 { format!("{}s", millis / 1000) } else { format!("{millis}ms") }
+        if millis.is_multiple_of(1000) { format!("{}s", millis / 1000) } else { format!("{millis}ms") }
     }
 }
 
