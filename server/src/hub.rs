@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use leveret_broker::{
-    ChanId, ConnId, ConnectionInfo, Deliver, Input, Message, Op, Outcome, Publish, Refusal, RefusalKind, Reply, ReqId,
-    Settle,
+    ChanId, ConnId, ConnectionInfo, Deliver, Input, Message, Op, Outcome, Publish, Refusal, RefusalKind,
+    Reply, ReqId, Settle,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -106,7 +106,12 @@ impl Hub {
     }
 
     /// Publishes a batch atomically; answers with [`Reply::Published`] when it is durable.
-    pub async fn publish(&self, vhost: Arc<str>, batch: Vec<Publish>, permit: Permit) -> Result<Reply, Refusal> {
+    pub async fn publish(
+        &self,
+        vhost: Arc<str>,
+        batch: Vec<Publish>,
+        permit: Permit,
+    ) -> Result<Reply, Refusal> {
         self.request_with(None, vhost, Op::Publish(batch), Some(permit)).await
     }
 
@@ -140,7 +145,12 @@ impl Hub {
     ) -> Result<Reply, Refusal> {
         let (reply, answer) = oneshot::channel();
         let req = ReqId(self.next_id());
-        self.inner.inbox.push(Envelope::Request { input: Input::Request { req, conn, vhost, op }, req, reply, permit });
+        self.inner.inbox.push(Envelope::Request {
+            input: Input::Request { req, conn, vhost, op },
+            req,
+            reply,
+            permit,
+        });
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
