@@ -47,6 +47,6 @@ pub use reader::Reader;
 pub use recovery::{Cut, Report};
 pub use settings::{Fsync, Settings};
 pub use shared::Step;
-pub use store::{Recovered, RecoveredQueue, Stats, Store, Workers};
+pub use store::{Gauge, Recovered, RecoveredQueue, Stats, Store, Workers};
 pub use threads::{Threads, start_threads};
 pub use writer::Writer;

@@ -210,33 +210,12 @@ impl Store {
 
     /// Figures.
     pub fn stats(&self) -> Stats {
-        let counters = &self.shared.counters;
-        let log = lock(&self.shared.log);
-        let bytes = |end: Option<crate::manifest::SegmentEnd>, punched| match end {
-            Some(end) if punched => end.bytes,
-            _ => self.shared.settings.segment_bytes,
-        };
-        let log_bytes = log.segments.values().map(|segment| bytes(segment.end, segment.punched)).sum();
-        let (log_segments, spare_segments) = (log.segments.len() as u64, log.spares.len() as u64);
-        drop(log);
-        Stats {
-            log_bytes,
-            log_segments,
-            spare_segments,
-            syncs_total: counters.syncs.load(Ordering::Relaxed),
-            frames_total: counters.frames.load(Ordering::Relaxed),
-            frame_bytes_total: counters.frame_bytes.load(Ordering::Relaxed),
-            record_bytes_total: counters.record_bytes.load(Ordering::Relaxed),
-            rotations_total: counters.rotations.load(Ordering::Relaxed),
-            checkpoints_total: counters.checkpoints.load(Ordering::Relaxed),
-            recycled_total: counters.recycled.load(Ordering::Relaxed),
-            out_of_space_total: counters.out_of_space.load(Ordering::Relaxed),
-            index_bytes: lock(&self.shared.ledger).index_bytes(),
-            disk_free_bytes: self.shared.disk.free_space().unwrap_or(0),
-            confirmable: self.confirmable(),
-            durable: self.durable(),
-            sync_us: self.shared.disk.sync_us(),
-        }
+        self.gauge().stats()
+    }
+
+    /// A handle that reads the figures from any thread.
+    pub fn gauge(&self) -> Gauge {
+        Gauge { shared: Arc::clone(&self.shared) }
     }
 
     /// E7: the transient places since a queue's last logged one are acked in the batch that puts the next one. And
@@ -262,6 +241,45 @@ impl Store {
             *last = (*last).min(Seq(logged.0 - 1));
             *first <= *last
         });
+    }
+}
+
+/// Reads a store's figures from any thread.
+#[derive(Debug, Clone)]
+pub struct Gauge {
+    shared: Arc<Shared>,
+}
+
+impl Gauge {
+    /// Figures as of now.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.shared.counters;
+        let log = lock(&self.shared.log);
+        let bytes = |end: Option<crate::manifest::SegmentEnd>, punched| match end {
+            Some(end) if punched => end.bytes,
+            _ => self.shared.settings.segment_bytes,
+        };
+        let log_bytes = log.segments.values().map(|segment| bytes(segment.end, segment.punched)).sum();
+        let (log_segments, spare_segments) = (log.segments.len() as u64, log.spares.len() as u64);
+        drop(log);
+        Stats {
+            log_bytes,
+            log_segments,
+            spare_segments,
+            syncs_total: counters.syncs.load(Ordering::Relaxed),
+            frames_total: counters.frames.load(Ordering::Relaxed),
+            frame_bytes_total: counters.frame_bytes.load(Ordering::Relaxed),
+            record_bytes_total: counters.record_bytes.load(Ordering::Relaxed),
+            rotations_total: counters.rotations.load(Ordering::Relaxed),
+            checkpoints_total: counters.checkpoints.load(Ordering::Relaxed),
+            recycled_total: counters.recycled.load(Ordering::Relaxed),
+            out_of_space_total: counters.out_of_space.load(Ordering::Relaxed),
+            index_bytes: lock(&self.shared.ledger).index_bytes(),
+            disk_free_bytes: self.shared.disk.free_space().unwrap_or(0),
+            confirmable: Ticket(self.shared.confirmable.load(Ordering::Acquire)),
+            durable: self.shared.durable(),
+            sync_us: self.shared.disk.sync_us(),
+        }
     }
 }
 

@@ -5,8 +5,10 @@ mod effect;
 mod ids;
 mod input;
 mod message;
+pub mod properties;
 mod recovered;
 mod refusal;
+pub mod table_codec;
 mod value;
 
 pub use effect::*;
