@@ -23,9 +23,9 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
 pub use commands::{
-    BindArgs, Cli, ClientCommand, ClientOptions, Command, ConsumeArgs, DeclareCommand, DeclareExchangeArgs,
-    DeclareQueueArgs, DeleteCommand, DeleteExchangeArgs, DeleteQueueArgs, GetArgs, ListArgs, OfflineCommand,
-    PublishArgs, ServeArgs,
+    BindArgs, Cli, ClientCommand, ClientOptions, Command, ConsumeArgs, DataDirArgs, DeclareCommand,
+    DeclareExchangeArgs, DeclareQueueArgs, DeleteCommand, DeleteExchangeArgs, DeleteQueueArgs, Durability,
+    GetArgs, ListArgs, OfflineCommand, PublishArgs, ServeArgs,
 };
 use connect::Client;
 pub use failure::Failure;
