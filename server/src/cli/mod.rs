@@ -23,9 +23,9 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
 pub use commands::{
-    BindArgs, Cli, ClientCommand, ClientOptions, Command, ConsumeArgs, DeclareCommand, DeclareExchangeArgs,
-    DeclareQueueArgs, DeleteCommand, DeleteExchangeArgs, DeleteQueueArgs, GetArgs, ListArgs, OfflineCommand,
-    PublishArgs, ServeArgs,
+    BindArgs, Cli, ClientCommand, ClientOptions, Command, ConsumeArgs, DataDirArgs, DeclareCommand,
+    DeclareExchangeArgs, DeclareQueueArgs, DeleteCommand, DeleteExchangeArgs, DeleteQueueArgs, Durability,
+    GetArgs, ListArgs, OfflineCommand, PublishArgs, ServeArgs,
 };
 use connect::Client;
 pub use failure::Failure;
@@ -74,14 +74,13 @@ fn client_flag(matches: &ArgMatches) -> Option<&'static str> {
 
 fn client(options: &ClientOptions, command: ClientCommand) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(dispatch(options, command));
+    let result = runtime.block_on(dispatch(options, command, &mut Out::stdout()));
     // A thread that reads standard input may sit there for good.
     runtime.shutdown_background();
     result
 }
 
-async fn dispatch(options: &ClientOptions, command: ClientCommand) -> Result<(), Failure> {
-    let out = &mut Out::stdout();
+async fn dispatch(options: &ClientOptions, command: ClientCommand, out: &mut Out) -> Result<(), Failure> {
     match command {
         ClientCommand::Declare(DeclareCommand::Exchange(args)) => declare::exchange(options, args, out).await,
         ClientCommand::Declare(DeclareCommand::Queue(args)) => declare::queue(options, args, out).await,

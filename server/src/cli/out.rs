@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// Standard output, buffered until [`Out::flush`].
 pub(super) struct Out {
-    sink: Box<dyn Write>,
+    sink: Box<dyn Write + Send>,
 }
 
 impl Out {
@@ -17,7 +17,7 @@ impl Out {
 
     /// A buffer, for tests.
     #[cfg(test)]
-    pub(super) fn to(sink: impl Write + 'static) -> Self {
+    pub(super) fn to(sink: impl Write + Send + 'static) -> Self {
         Self { sink: Box::new(sink) }
     }
 
