@@ -31,6 +31,7 @@ const HEADER_BYTES: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     pub(crate) store_id: u64,
+    /// The opening that wrote it, for `inspect`.
     pub(crate) epoch: Epoch,
     pub(crate) ledger: Ledger,
 }

@@ -64,10 +64,6 @@ impl Reader {
         Ok(self.take(1)?[0])
     }
 
-    pub(crate) fn u16(&mut self) -> Parsed<u16> {
-        Ok(LittleEndian::read_u16(&self.take(2)?))
-    }
-
     pub(crate) fn u32(&mut self) -> Parsed<u32> {
         Ok(LittleEndian::read_u32(&self.take(4)?))
     }

@@ -235,8 +235,8 @@ impl Keeper {
         let settings = &shared.settings;
         let idle_ms = now_ms.saturating_sub(self.seen.1);
         let idle = uncovered && idle_ms >= settings.idle_checkpoint_ms;
-        if uncovered && now_ms >= self.checkpoints_from_ms && (new_bytes >= settings.checkpoint_bytes || idle)
-        {
+        let due = new_bytes >= settings.checkpoint_bytes || idle || self.frees_a_segment();
+        if uncovered && now_ms >= self.checkpoints_from_ms && due {
             let new = self.begin_checkpoint(written);
             self.job = Job::CheckpointCreate(new);
             return Ok(Step::Worked);
@@ -271,6 +271,23 @@ impl Keeper {
             return None;
         }
         lock(&self.shared.ledger).is_dead(no).then_some(no)
+    }
+
+    /// Beyond the log's budget, a checkpoint is worth its while when the oldest segment waits for nothing else.
+    fn frees_a_segment(&self) -> bool {
+        let (no, end) = {
+            let log = lock(&self.shared.log);
+            if log.segments.len() as u64 * self.shared.settings.segment_bytes
+                <= self.shared.settings.log_budget_bytes
+            {
+                return false;
+            }
+            let Some((no, segment)) = log.segments.first_key_value() else { return false };
+            let Some(end) = segment.end else { return false };
+            (*no, end)
+        };
+        let uncovered = self.kept.iter().any(|entry| entry.cut < end.last_frame) || self.kept.len() < 2;
+        uncovered && lock(&self.shared.ledger).is_dead(no)
     }
 
     /// The manifest does not list the segment any more: its file is a spare, or goes.

@@ -37,7 +37,7 @@ pub use batch::{Batch, Payload, Put, Urgency};
 pub use controls::Control;
 #[cfg(feature = "sim")]
 pub use disk::{CrashPlan, SimDisk, SimStats};
-pub use disk::{Disk, DiskFile, RealDisk};
+pub use disk::{Disk, DiskFile, RealDisk, SyncTimes};
 pub use error::{Error, Result};
 pub use fetch::{Fetch, Fetched};
 pub use format::FORMAT_VERSION;

@@ -9,6 +9,9 @@ use crate::group::{Frame, read_frame};
 use crate::ids::{EditNo, FrameNo};
 use crate::manifest::SegmentEntry;
 
+/// Bytes read at a time when looking behind the end; whole blocks.
+const LOOK_BYTES: usize = 256 * BLOCK_BYTES;
+
 /// A segment under way through its frames.
 #[derive(Debug)]
 pub(crate) struct Scan {
@@ -191,22 +194,28 @@ impl Scan {
     /// Looks for good frames behind the stop: what they say was durable decides between a torn tail and damage.
     fn look_behind(&mut self) -> Result<()> {
         let mut offset = self.offset;
-        let mut block = vec![0; BLOCK_BYTES];
+        let mut part = vec![0; LOOK_BYTES];
         while offset + BLOCK_BYTES as u64 <= self.limit {
-            self.file.read_at(offset, &mut block).map_err(Error::io("read", &self.name))?;
-            if let Ok(header) = FrameHeader::decode(&block)
-                && header.store_id == self.store_id
-                && header.number > self.last
-            {
-                self.number_max = self.number_max.max(header.number);
-                let read = read_frame(self.file.as_ref(), offset, self.limit)
-                    .map_err(Error::io("read", &self.name))?;
-                if let Ok(frame) = read {
-                    self.later |= frame.header.number > self.last.next();
-                    self.note(&frame.header);
-                }
+            let length = LOOK_BYTES.min((self.limit - offset) as usize);
+            self.file.read_at(offset, &mut part[..length]).map_err(Error::io("read", &self.name))?;
+            for (index, block) in part[..length].chunks_exact(BLOCK_BYTES).enumerate() {
+                self.look_at(offset + (index * BLOCK_BYTES) as u64, block)?;
             }
-            offset += BLOCK_BYTES as u64;
+            offset += length as u64;
+        }
+        Ok(())
+    }
+
+    fn look_at(&mut self, offset: u64, block: &[u8]) -> Result<()> {
+        let Ok(header) = FrameHeader::decode(block) else { return Ok(()) };
+        if header.store_id != self.store_id || header.number <= self.last {
+            return Ok(());
+        }
+        self.number_max = self.number_max.max(header.number);
+        let read = read_frame(self.file.as_ref(), offset, self.limit).map_err(Error::io("read", &self.name))?;
+        if let Ok(frame) = read {
+            self.later |= frame.header.number > self.last.next();
+            self.note(&frame.header);
         }
         Ok(())
     }

@@ -28,6 +28,8 @@ pub struct Settings {
     pub frame_bytes_max: u64,
     /// Log written between two checkpoints.
     pub checkpoint_bytes: u64,
+    /// Log beyond which a checkpoint is written as soon as it frees a segment.
+    pub log_budget_bytes: u64,
     /// Zeroed segments kept ahead of need.
     pub spares: usize,
     /// A batch that nobody waits for leaves after so many milliseconds at the latest.
@@ -50,6 +52,7 @@ impl Default for Settings {
             segment_bytes: 64 << 20,
             frame_bytes_max: 4 << 20,
             checkpoint_bytes: 256 << 20,
+            log_budget_bytes: 1 << 30,
             spares: 1,
             lazy_ms: 10,
             idle_ms: 50,

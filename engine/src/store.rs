@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::batch::{Batch, Urgency};
 use crate::controls::Control;
-use crate::disk::Disk;
+use crate::disk::{Disk, SyncTimes};
 use crate::error::{Error, Result};
 use crate::fetch::{Fetch, Fetched};
 use crate::ids::{Epoch, QueueId, Seq, Ticket};
@@ -111,8 +111,8 @@ pub struct Stats {
     pub confirmable: Ticket,
     /// Newest ticket that is durable.
     pub durable: Ticket,
-    /// Syncs of files by their time: below 2^i microseconds and at least half of it.
-    pub sync_us: [u64; 32],
+    /// How long syncs took.
+    pub sync_times: SyncTimes,
 }
 
 impl Store {
@@ -278,7 +278,7 @@ impl Gauge {
             disk_free_bytes: self.shared.disk.free_space().unwrap_or(0),
             confirmable: Ticket(self.shared.confirmable.load(Ordering::Acquire)),
             durable: self.shared.durable(),
-            sync_us: self.shared.disk.sync_us(),
+            sync_times: self.shared.disk.sync_times(),
         }
     }
 }

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use leveret_broker::{Batch, Broker, CoreStats, Effect, Fetched, Input, Recovered, RecoveredQueue, RecoverError};
+use leveret_broker::{
+    Batch, Broker, CoreStats, Effect, Fetched, Input, RecoverError, Recovered, RecoveredQueue,
+};
 use leveret_engine as engine;
 use leveret_engine::{Store, Urgency};
 
@@ -146,7 +148,10 @@ fn fetched(answer: engine::Fetched) -> Fetched {
 
 fn for_core(recovered: engine::Recovered) -> Recovered {
     let ranges = |ranges: Vec<(engine::Seq, engine::Seq)>| {
-        ranges.into_iter().map(|(first, last)| (leveret_broker::Seq(first.0), leveret_broker::Seq(last.0))).collect()
+        ranges
+            .into_iter()
+            .map(|(first, last)| (leveret_broker::Seq(first.0), leveret_broker::Seq(last.0)))
+            .collect()
     };
     let queue = |queue: engine::RecoveredQueue| RecoveredQueue {
         queue: leveret_broker::QueueId(queue.queue.0),

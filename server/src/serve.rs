@@ -6,10 +6,9 @@
 //! ```
 
 mod backend;
-mod front;
+mod broker;
 mod listen;
 mod logging;
-mod phase;
 mod signals;
 #[cfg(test)]
 mod tests;
@@ -21,17 +20,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
-use tonic_health::ServingStatus;
 use tracing::{debug, error, info, warn};
 
 pub use backend::{Backend, FailureFuture, Recovery, Stopped};
-pub use phase::{Phase, Phases};
 
 use crate::cli::complain;
 use crate::config::{LogFormat, Resolved, ServeSettings};
 use crate::exit::Exit;
+use crate::grpc::{self, GrpcParts, GrpcSettings, Health, ServerStatus, Stage, StatusSource};
 use crate::http::{self, Serving};
 use crate::version;
 use signals::Signals;
@@ -52,7 +51,7 @@ pub fn run(resolved: Resolved) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return fail(&settings, &Stopped::refused(format!("cannot start threads: {e}"))),
     };
-    let backend = backend::plug(&settings);
+    let backend: Arc<dyn Backend> = Arc::new(broker::RealBackend::new(&settings));
     let result = runtime.block_on(until_signal(Arc::clone(&settings), backend));
     // Recovery may still run, when a signal came during it. It can be cut off anywhere.
     runtime.shutdown_background();
@@ -105,17 +104,20 @@ impl Bound {
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), Stopped> {
         let mut stop = std::pin::pin!(stop);
         let Self { settings, backend, grpc, http, grpc_addr, http_addr } = self;
-        let phases = phase::Switch::new();
+        let (stage, stages) = watch::channel(Stage::Serving);
         let serving = Serving::default();
         let router = http::router(serving.clone(), Arc::<dyn Backend>::clone(&backend));
         // Dropping the set ends what is in it, whichever way this function ends.
         let mut http_task = JoinSet::new();
         http_task.spawn(async move { axum::serve(http, router).await });
-        let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_service_status("", ServingStatus::NotServing).await;
-        health.set_service_status(front::SERVICE, ServingStatus::NotServing).await;
-        let routes = backend.grpc(phases.watch()).add_service(health_service);
-        let mut front = tokio::spawn(front::serve(grpc, routes, Arc::clone(&settings), phases.watch()));
+        let health = Health::new().await;
+        let parts = GrpcParts {
+            hub: backend.hub().clone(),
+            settings: grpc_settings(&settings),
+            status: Arc::<dyn Backend>::clone(&backend),
+            health: health.clone(),
+        };
+        let mut front = tokio::spawn(grpc::serve(grpc, parts, stages));
 
         let opening = Arc::clone(&backend);
         let recovery = tokio::select! {
@@ -124,8 +126,7 @@ impl Bound {
         };
         say_started(&settings, &recovery, grpc_addr, http_addr);
         serving.set(true);
-        health.set_service_status("", ServingStatus::Serving).await;
-        health.set_service_status(front::SERVICE, ServingStatus::Serving).await;
+        health.serving().await;
 
         tokio::select! {
             () = &mut stop => {}
@@ -133,16 +134,15 @@ impl Bound {
             ended = &mut front => return Err(Stopped::refused(format!("the gRPC server ended by itself: {ended:?}"))),
         }
 
-        health.set_service_status("", ServingStatus::NotServing).await;
-        health.set_service_status(front::SERVICE, ServingStatus::NotServing).await;
+        health.not_serving().await;
         serving.set(false);
-        phases.set(Phase::Draining);
+        stage.send_replace(Stage::Draining);
         backend.hub().stop_deliveries();
         tokio::select! {
             () = drain(&*backend, settings.shutdown_timeout) => {}
             text = backend.failed() => return Err(Stopped::refused(text)),
         }
-        phases.set(Phase::Ending);
+        stage.send_replace(Stage::Ending);
         if timeout(END_TIMEOUT, &mut front).await.is_err() {
             warn!("some gRPC connections did not end in time and are cut off");
             front.abort();
@@ -151,6 +151,15 @@ impl Bound {
         tokio::task::spawn_blocking(move || closing.close()).await.map_err(Stopped::panicked)??;
         info!("stopped");
         Ok(())
+    }
+}
+
+fn grpc_settings(settings: &ServeSettings) -> GrpcSettings {
+    GrpcSettings {
+        message_bytes_max: u32::try_from(settings.message_max.0).unwrap_or(u32::MAX),
+        streams_per_connection_max: settings.grpc_streams_max,
+        decoding_bytes_max: u32::try_from(settings.grpc_decode_budget.0).unwrap_or(u32::MAX),
+        ..GrpcSettings::default()
     }
 }
 

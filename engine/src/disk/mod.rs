@@ -31,10 +31,19 @@ pub trait Disk: Send + Sync + Debug {
     fn sync_dir(&self) -> io::Result<()>;
     /// Bytes that can still be written.
     fn free_space(&self) -> io::Result<u64>;
-    /// How long syncs of files took so far: how many took less than 2^i microseconds, and at least half of that.
-    fn sync_us(&self) -> [u64; 32] {
-        [0; 32]
+    /// How long syncs of files took so far.
+    fn sync_times(&self) -> SyncTimes {
+        SyncTimes::default()
     }
+}
+
+/// Times of syncs since the disk was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SyncTimes {
+    /// Bucket i counts those of 2^i to 2^(i+1) microseconds; the first one also the shorter, the last one the longer.
+    pub buckets: [u64; 32],
+    /// All together, in microseconds.
+    pub total_us: u64,
 }
 
 /// One open file.

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, SyncTimes};
 use crate::error::{Error, Result};
 
 /// A directory of the machine, locked against other processes for as long as this lives.
@@ -19,15 +19,19 @@ pub struct RealDisk {
     dir: PathBuf,
     dir_handle: File,
     _lock: File,
-    sync_us: Arc<SyncTimes>,
+    times: Arc<Times>,
 }
 
-type SyncTimes = [AtomicU64; 32];
+#[derive(Debug, Default)]
+struct Times {
+    buckets: [AtomicU64; 32],
+    total_us: AtomicU64,
+}
 
 #[derive(Debug)]
 struct RealFile {
     file: File,
-    sync_us: Arc<SyncTimes>,
+    times: Arc<Times>,
 }
 
 /// Name of the lock file. It stays when the process ends; the lock does not.
@@ -54,7 +58,7 @@ impl RealDisk {
             .open(&lock_path)
             .map_err(Error::io("write to the data directory: open", lock_path.display().to_string()))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { dir: dir.to_path_buf(), dir_handle, _lock: lock, sync_us: Arc::default() }),
+            Ok(()) => Ok(Self { dir: dir.to_path_buf(), dir_handle, _lock: lock, times: Arc::default() }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { dir: name }),
             Err(TryLockError::Error(source)) => Err(Error::Io { op: "lock", file: name, source }),
         }
@@ -89,12 +93,12 @@ impl Disk for RealDisk {
                 }
             }
         }
-        Ok(Arc::new(RealFile { file, sync_us: Arc::clone(&self.sync_us) }))
+        Ok(Arc::new(RealFile { file, times: Arc::clone(&self.times) }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(self.dir.join(name))?;
-        Ok(Arc::new(RealFile { file, sync_us: Arc::clone(&self.sync_us) }))
+        Ok(Arc::new(RealFile { file, times: Arc::clone(&self.times) }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -114,8 +118,11 @@ impl Disk for RealDisk {
         Ok(stat.f_bavail * stat.f_frsize)
     }
 
-    fn sync_us(&self) -> [u64; 32] {
-        std::array::from_fn(|i| self.sync_us[i].load(Ordering::Relaxed))
+    fn sync_times(&self) -> SyncTimes {
+        SyncTimes {
+            buckets: std::array::from_fn(|i| self.times.buckets[i].load(Ordering::Relaxed)),
+            total_us: self.times.total_us.load(Ordering::Relaxed),
+        }
     }
 }
 
@@ -132,8 +139,9 @@ impl DiskFile for RealFile {
         let start = Instant::now();
         self.file.sync_data()?;
         let us = start.elapsed().as_micros() as u64;
-        let bucket = (u64::BITS - us.leading_zeros()).min(31) as usize;
-        self.sync_us[bucket].fetch_add(1, Ordering::Relaxed);
+        let bucket = (u64::BITS - 1 - us.max(1).leading_zeros()).min(31) as usize;
+        self.times.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.times.total_us.fetch_add(us, Ordering::Relaxed);
         Ok(())
     }
 

@@ -3,7 +3,6 @@ use std::sync::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
-use tonic::service::Routes;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus as Answer;
@@ -33,6 +32,12 @@ impl MetricsSource for Fake {
     }
 }
 
+impl StatusSource for Fake {
+    fn server_status(&self) -> ServerStatus {
+        ServerStatus::default()
+    }
+}
+
 impl Backend for Fake {
     fn hub(&self) -> &Hub {
         &self.hub
@@ -41,10 +46,6 @@ impl Backend for Fake {
     fn open(&self) -> Result<Recovery, Stopped> {
         let told = self.opened.lock().expect("lock").take().expect("opened once");
         told.recv().unwrap_or_else(|_| Ok(Recovery::default()))
-    }
-
-    fn grpc(&self, _phases: Phases) -> Routes {
-        Routes::builder().routes()
     }
 
     fn failed(&self) -> FailureFuture<'_> {
