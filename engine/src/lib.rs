@@ -1,1 +1,52 @@
-//! The durable store of the Leveret broker.
+//! The durable store of the Leveret broker: numbered queues of opaque messages, acks and facts in a segmented
+//! write-ahead log. No network, no async; one file knows threads.
+//!
+//! ```text
+//! Store (front, one owner) -> inbox -> Writer -> frames in log segments -> sync -> Ledger, tickets
+//!                          -> fetches -> Reader -> answers
+//!                             Keeper: checkpoints, recycling, segments ahead of need; all listed in the Manifest
+//! ```
+//!
+//! The invariants E1 to E12, which the modules' comments name, stand in ARCHITECTURE.md.
+
+mod batch;
+mod checkpoint;
+mod codec;
+mod controls;
+mod disk;
+mod error;
+mod fetch;
+mod format;
+mod group;
+mod ids;
+mod keeper;
+mod ledger;
+mod manifest;
+mod ranges;
+mod reader;
+mod record;
+mod recovery;
+mod scan;
+mod settings;
+mod shared;
+mod store;
+mod threads;
+mod writer;
+
+pub use batch::{Batch, Payload, Put, Urgency};
+pub use controls::Control;
+#[cfg(feature = "sim")]
+pub use disk::{CrashPlan, SimDisk, SimStats};
+pub use disk::{Disk, DiskFile, RealDisk, SyncTimes};
+pub use error::{Error, Result};
+pub use fetch::{Fetch, Fetched};
+pub use format::FORMAT_VERSION;
+pub use ids::{EditNo, Epoch, FileId, FrameNo, QueueId, SegmentNo, Seq, Ticket};
+pub use keeper::Keeper;
+pub use reader::Reader;
+pub use recovery::{Cut, Report};
+pub use settings::{Fsync, Settings};
+pub use shared::Step;
+pub use store::{Gauge, Recovered, RecoveredQueue, Stats, Store, Workers};
+pub use threads::{Threads, start_threads};
+pub use writer::Writer;

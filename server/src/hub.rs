@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use leveret_broker::{
-    ChanId, ConnId, ConnectionInfo, Deliver, Input, Message, Op, Outcome, Publish, Refusal, RefusalKind, Reply, ReqId,
-    Settle,
+    ChanId, ConnId, ConnectionInfo, Deliver, Input, Message, Op, Outcome, Publish, Refusal, RefusalKind,
+    Reply, ReqId, Settle,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -82,7 +82,19 @@ pub struct Channel {
 
 /// Room for a publish. Goes in with it and comes back when the publish has its outcome.
 #[derive(Debug)]
-pub struct Permit(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub struct Permit(OwnedSemaphorePermit);
+
+impl Permit {
+    /// Takes `bytes` out of this one; None when it has less.
+    pub fn split(&mut self, bytes: usize) -> Option<Permit> {
+        self.0.split(bytes).map(Permit)
+    }
+
+    /// Puts another one into this one.
+    pub(crate) fn merge(&mut self, other: Permit) {
+        self.0.merge(other.0);
+    }
+}
 
 impl Hub {
     /// A hub over an inbox. `publish_bytes`: bodies that may be on their way to the disk. `channel_credit_bytes`:
@@ -106,7 +118,12 @@ impl Hub {
     }
 
     /// Publishes a batch atomically; answers with [`Reply::Published`] when it is durable.
-    pub async fn publish(&self, vhost: Arc<str>, batch: Vec<Publish>, permit: Permit) -> Result<Reply, Refusal> {
+    pub async fn publish(
+        &self,
+        vhost: Arc<str>,
+        batch: Vec<Publish>,
+        permit: Permit,
+    ) -> Result<Reply, Refusal> {
         self.request_with(None, vhost, Op::Publish(batch), Some(permit)).await
     }
 
@@ -117,6 +134,12 @@ impl Hub {
             Ok(permit) => Ok(Permit(permit)),
             Err(_) => Err(gone()),
         }
+    }
+
+    /// The same if it can be had at once.
+    pub fn try_permit(&self, bytes: usize) -> Option<Permit> {
+        let bytes = u32::try_from(bytes).ok()?;
+        Arc::clone(&self.inner.publish_permits).try_acquire_many_owned(bytes).ok().map(Permit)
     }
 
     /// Registers a connection or a session.
@@ -140,7 +163,12 @@ impl Hub {
     ) -> Result<Reply, Refusal> {
         let (reply, answer) = oneshot::channel();
         let req = ReqId(self.next_id());
-        self.inner.inbox.push(Envelope::Request { input: Input::Request { req, conn, vhost, op }, req, reply, permit });
+        self.inner.inbox.push(Envelope::Request {
+            input: Input::Request { req, conn, vhost, op },
+            req,
+            reply,
+            permit,
+        });
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 

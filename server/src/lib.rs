@@ -1,5 +1,20 @@
 //! The shell of the Leveret broker: front ends, the core thread and the command line around the pure core and the
 //! durable store.
+//!
+//! ```text
+//! grpc -> Hub -> Inbox -> core thread: Host.turn(inputs, now) -> outputs -> channels' writers, answers
+//!                                      Host = Broker (decides) + Store (keeps)
+//! ```
 
+pub mod cli;
+pub mod config;
+mod core_thread;
+pub mod exit;
+pub mod grpc;
+pub mod host;
+pub mod http;
 pub mod hub;
 pub mod inbox;
+pub mod offline;
+pub mod serve;
+pub mod version;

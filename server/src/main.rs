@@ -1,3 +1,7 @@
 //! The binary `leveret`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    leveret_server::cli::run()
+}

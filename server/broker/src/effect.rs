@@ -19,6 +19,8 @@ pub enum Effect {
         ticket: Ticket,
         /// What to append.
         batch: Batch,
+        /// Somebody waits for it. What nobody waits for may ride with the next append, or leave within 10 ms.
+        urgent: bool,
     },
     /// Read messages back; answered by [`crate::Input::Fetched`], later.
     Fetch(Fetch),

@@ -343,4 +343,3 @@ pub struct Consume {
     /// Arguments.
     pub arguments: Table,
 }
-

@@ -1,20 +1,37 @@
 //! The core of the Leveret broker, pure: [`Broker::step`] takes one [`Input`] and says what is to be done as
 //! [`Effect`]s. No I/O, clock, randomness, threads or async; the same inputs give the same effects, always.
 
+mod arguments;
+mod broker;
+mod budget;
+mod channel;
+mod dispatch;
 mod effect;
+mod hash;
 mod ids;
 mod input;
 mod message;
+mod names;
+pub mod properties;
+mod queue;
+pub mod record;
 mod recovered;
 mod refusal;
+mod replay;
+pub mod table_codec;
+mod tickets;
+mod topic;
+mod topology;
 mod value;
 
+pub use broker::Broker;
 pub use effect::*;
 pub use ids::*;
 pub use input::*;
 pub use message::{MESSAGE_OVERHEAD_BYTES, Message};
 pub use recovered::{Recovered, RecoveredQueue};
 pub use refusal::{Refusal, RefusalKind};
+pub use replay::RecoverError;
 pub use value::{Table, Value};
 
 /// Settings of the core. Bad values are refused by whoever reads the configuration.

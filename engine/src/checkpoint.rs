@@ -1,0 +1,116 @@
+//! Checkpoints: the ledger as of a cut, so that a restart need not replay what came before. Version 1.
+//!
+//! ```text
+//! file  = magic "LVRTCKP1" 8 | version u16 | reserved u16 | crc u32 (over all that follows) | store id u64 | epoch u64
+//!       | cut (frame no) u64 | next queue id u64
+//!       | facts u32 | (key length u32, key, value length u32, value) x facts
+//!       | queues u32 | queue x queues
+//! queue = id u64 | next u64 | head u64 | redelivered below u64 | dead length u32, dead | marks length u32, marks
+//! ```
+//!
+//! `dead` and `marks` are sets of places in roaring's portable 64-bit format; nothing stands where a set is empty. It
+//! holds no lists of files or extents: the manifest lists files, the log says where messages stand.
+
+use byteorder::{ByteOrder, LittleEndian};
+use bytes::Bytes;
+
+use crate::codec::{Malformed, Parsed, Reader, Writer};
+use crate::error::{Error, Result};
+use crate::format::FORMAT_VERSION;
+use crate::ids::{Epoch, FrameNo, QueueId, Seq};
+use crate::ledger::{Ledger, Queue};
+use crate::ranges::Places;
+
+#[cfg(test)]
+mod tests;
+
+const MAGIC: &[u8; 8] = b"LVRTCKP1";
+const HEADER_BYTES: usize = 16;
+
+/// A checkpoint as it was read.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    pub(crate) store_id: u64,
+    /// The opening that wrote it, for `inspect`.
+    pub(crate) epoch: Epoch,
+    pub(crate) ledger: Ledger,
+}
+
+/// The file's bytes for the ledger as it is now.
+pub(crate) fn encode(store_id: u64, epoch: Epoch, ledger: &Ledger) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.0.extend_from_slice(MAGIC);
+    w.u16(FORMAT_VERSION);
+    w.u16(0);
+    w.u32(0);
+    for field in [store_id, epoch.0, ledger.cut.0, ledger.next_queue.0] {
+        w.u64(field);
+    }
+    w.u32(u32::try_from(ledger.facts.len()).expect("fewer than 4 billion facts fit into memory"));
+    for (key, value) in &ledger.facts {
+        w.bytes(key);
+        w.bytes(value);
+    }
+    w.u32(u32::try_from(ledger.queues.len()).expect("fewer than 4 billion queues fit into memory"));
+    for (id, queue) in &ledger.queues {
+        for field in [id.0, queue.next.0, queue.head.0, queue.redelivered_below.0] {
+            w.u64(field);
+        }
+        places(&mut w, &queue.dead);
+        places(&mut w, &queue.redelivered);
+    }
+    let crc = crc32fast::hash(&w.0[HEADER_BYTES..]);
+    LittleEndian::write_u32(&mut w.0[12..], crc);
+    w.0
+}
+
+/// Reads a checkpoint file's bytes, verifying all of it.
+pub(crate) fn decode(name: &str, bytes: Bytes) -> Result<Checkpoint> {
+    let damage = |what: &str| Error::damage(name, 0, what);
+    if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
+        return Err(damage("it has no checkpoint header"));
+    }
+    if crc32fast::hash(&bytes[HEADER_BYTES..]) != LittleEndian::read_u32(&bytes[12..]) {
+        return Err(damage("its checksum does not match"));
+    }
+    let version = LittleEndian::read_u16(&bytes[8..]);
+    if version > FORMAT_VERSION {
+        return Err(Error::NewerFormat { file: name.into(), found: version, known: FORMAT_VERSION });
+    }
+    decode_body(bytes.slice(HEADER_BYTES..)).map_err(|e| damage(&e.to_string()))
+}
+
+fn decode_body(bytes: Bytes) -> Parsed<Checkpoint> {
+    let mut r = Reader::new(bytes);
+    let (store_id, epoch) = (r.u64()?, Epoch(r.u64()?));
+    let mut ledger = Ledger::new();
+    ledger.cut = FrameNo(r.u64()?);
+    ledger.next_queue = QueueId(r.u64()?);
+    for _ in 0..r.count(8)? {
+        // Copied, so that a fact does not keep the whole file in memory.
+        let key = Bytes::copy_from_slice(&r.bytes()?);
+        ledger.facts.insert(key, Bytes::copy_from_slice(&r.bytes()?));
+    }
+    for _ in 0..r.count(40)? {
+        let id = QueueId(r.u64()?);
+        let (next, head, redelivered_below) = (Seq(r.u64()?), Seq(r.u64()?), Seq(r.u64()?));
+        let (dead, redelivered) = (read_places(&mut r)?, read_places(&mut r)?);
+        ledger.queues.insert(id, Queue::restored(next, head, dead, redelivered_below, redelivered));
+    }
+    r.end()?;
+    Ok(Checkpoint { store_id, epoch, ledger })
+}
+
+fn places(w: &mut Writer, places: &Places) {
+    if places.is_empty() {
+        return w.u32(0);
+    }
+    let mut bytes = Vec::new();
+    places.encode(&mut bytes);
+    w.bytes(&bytes);
+}
+
+fn read_places(r: &mut Reader) -> Parsed<Places> {
+    let bytes = r.bytes()?;
+    if bytes.is_empty() { Ok(Places::default()) } else { Places::decode(&bytes).map_err(Malformed) }
+}

@@ -1,0 +1,51 @@
+//! Bugs that tests switch on, to prove that the harness would catch them. Without the feature `controls` there is
+//! nothing to switch: [`Settings::has`] is false, and the compiler drops the branches.
+
+use crate::settings::Settings;
+
+/// One deliberate bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Control {
+    /// The log is never synced, though the writer believes it.
+    SkipFdatasync,
+    /// Confirms go out when a frame is written, before it is synced.
+    ConfirmBeforeSync,
+    /// Recovery cuts a torn tail but leaves the old segment open and writes on behind the cut.
+    CutNotRecorded,
+    /// A log segment is recycled as soon as nothing in it lives, whatever the checkpoints cover.
+    RecycleTooEarly,
+    /// Recovery gives the newest place of a queue out again.
+    SeqTwice,
+    /// Places of transient messages are not acked in the log.
+    HoleCountedLive,
+    /// A half batch at the end of the log is kept, and closed by the next frame.
+    CloseHalfBatch,
+}
+
+impl Control {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::SkipFdatasync,
+        Self::ConfirmBeforeSync,
+        Self::CutNotRecorded,
+        Self::RecycleTooEarly,
+        Self::SeqTwice,
+        Self::HoleCountedLive,
+        Self::CloseHalfBatch,
+    ];
+}
+
+impl Settings {
+    /// Whether a deliberate bug is switched on. Always false in a shipped binary.
+    pub(crate) fn has(&self, control: Control) -> bool {
+        #[cfg(feature = "controls")]
+        {
+            self.control == Some(control)
+        }
+        #[cfg(not(feature = "controls"))]
+        {
+            let _ = control;
+            false
+        }
+    }
+}

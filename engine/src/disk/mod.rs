@@ -1,0 +1,63 @@
+//! The only door to the outside. Every call may block, fail, or, in a test, be the last one before a crash.
+//!
+//! What a call promises after a power loss: file contents survive once [`DiskFile::sync`] returned, names once
+//! [`Disk::sync_dir`] returned. Nothing else does.
+
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+
+mod real;
+#[cfg(feature = "sim")]
+mod sim;
+
+pub use real::RealDisk;
+#[cfg(feature = "sim")]
+pub use sim::{CrashPlan, SimDisk, SimStats};
+
+/// One directory of files.
+pub trait Disk: Send + Sync + Debug {
+    /// Names and lengths of all files, in order of names.
+    fn list(&self) -> io::Result<Vec<(String, u64)>>;
+    /// Makes a new file of that length, with its space allocated, reading as zeros. An error if the name exists.
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens a file that exists.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Gives a file another name, replacing what had it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a name.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes creations, renames and removals so far durable.
+    fn sync_dir(&self) -> io::Result<()>;
+    /// Bytes that can still be written.
+    fn free_space(&self) -> io::Result<u64>;
+    /// How long syncs of files took so far.
+    fn sync_times(&self) -> SyncTimes {
+        SyncTimes::default()
+    }
+}
+
+/// Times of syncs since the disk was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SyncTimes {
+    /// Bucket i counts those of 2^i to 2^(i+1) microseconds; the first one also the shorter, the last one the longer.
+    pub buckets: [u64; 32],
+    /// All together, in microseconds.
+    pub total_us: u64,
+}
+
+/// One open file.
+#[expect(clippy::len_without_is_empty, reason = "a length on a disk, not a collection")]
+pub trait DiskFile: Send + Sync + Debug {
+    /// Writes all of `bytes` at `offset`, growing the file if need be.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Fills `into` from `offset`; an error at the end of the file.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+    /// Makes the contents so far durable (fdatasync). After a failure nothing is known about what was written, and
+    /// calling it again proves nothing.
+    fn sync(&self) -> io::Result<()>;
+    /// Its length.
+    fn len(&self) -> io::Result<u64>;
+    /// Gives the space of a range back; it reads as zeros.
+    fn punch(&self, offset: u64, bytes: u64) -> io::Result<()>;
+}

@@ -1,0 +1,159 @@
+//! A directory of the machine.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use super::{Disk, DiskFile, SyncTimes};
+use crate::error::{Error, Result};
+
+/// A directory of the machine, locked against other processes for as long as this lives.
+#[derive(Debug)]
+pub struct RealDisk {
+    dir: PathBuf,
+    dir_handle: File,
+    _lock: File,
+    times: Arc<Times>,
+}
+
+#[derive(Debug, Default)]
+struct Times {
+    buckets: [AtomicU64; 32],
+    total_us: AtomicU64,
+}
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+    times: Arc<Times>,
+}
+
+/// Name of the lock file. It stays when the process ends; the lock does not.
+pub(crate) const LOCK_NAME: &str = "LOCK";
+
+impl RealDisk {
+    /// Makes the directory if need be and locks it.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let name = dir.display().to_string();
+        fs::create_dir_all(dir).map_err(Error::io("create the data directory", &name))?;
+        Self::open_existing(dir)
+    }
+
+    /// Locks a directory that exists.
+    pub fn open_existing(dir: &Path) -> Result<Self> {
+        let name = dir.display().to_string();
+        let dir_handle = File::open(dir).map_err(Error::io("open the data directory", &name))?;
+        let lock_path = dir.join(LOCK_NAME);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(&lock_path)
+            .map_err(Error::io("write to the data directory: open", lock_path.display().to_string()))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { dir: dir.to_path_buf(), dir_handle, _lock: lock, times: Arc::default() }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked { dir: name }),
+            Err(TryLockError::Error(source)) => Err(Error::Io { op: "lock", file: name, source }),
+        }
+    }
+}
+
+impl Disk for RealDisk {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            if let (true, Ok(name)) = (meta.is_file(), entry.file_name().into_string()) {
+                files.push((name, meta.len()));
+            }
+        }
+        files.retain(|(name, _)| name != LOCK_NAME);
+        files.sort();
+        Ok(files)
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.dir.join(name))?;
+        if bytes > 0 {
+            match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+                Ok(()) => {}
+                // Not every file system can; the length is what must be right.
+                Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(bytes)?,
+                Err(error) => {
+                    drop(fs::remove_file(self.dir.join(name)));
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(Arc::new(RealFile { file, times: Arc::clone(&self.times) }))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.dir.join(name))?;
+        Ok(Arc::new(RealFile { file, times: Arc::clone(&self.times) }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.dir.join(from), self.dir.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.dir.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.dir_handle.sync_all()
+    }
+
+    fn free_space(&self) -> io::Result<u64> {
+        let stat = statvfs(&self.dir)?;
+        Ok(stat.f_bavail * stat.f_frsize)
+    }
+
+    fn sync_times(&self) -> SyncTimes {
+        SyncTimes {
+            buckets: std::array::from_fn(|i| self.times.buckets[i].load(Ordering::Relaxed)),
+            total_us: self.times.total_us.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl DiskFile for RealFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let start = Instant::now();
+        self.file.sync_data()?;
+        let us = start.elapsed().as_micros() as u64;
+        let bucket = (u64::BITS - 1 - us.max(1).leading_zeros()).min(31) as usize;
+        self.times.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        self.times.total_us.fetch_add(us, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn punch(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        match fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, bytes) {
+            // Only space is lost where holes cannot be punched.
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! A disk in memory that can crash, for tests: at a chosen call everything stops, and the seed decides what of the
+//! unsynced writes and names is still there when the store is opened again.
+//!
+//! A *kill* is the end of the process: the page cache, and so everything written, stays, but is no more durable than it
+//! was. A *power loss* decides per unsynced 512-byte sector and per unsynced change of a name whether it survives.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Disk, DiskFile};
+
+const SECTOR_BYTES: usize = 512;
+
+/// When the disk crashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CrashPlan {
+    /// Not at all.
+    Never,
+    /// The call with that number, counted over the disk's life, and every later one fails.
+    AtCall(u64),
+}
+
+/// What a simulated disk has seen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SimStats {
+    /// Calls.
+    pub calls: u64,
+    /// Syncs of files.
+    pub syncs: u64,
+    /// Sectors that a power loss took back.
+    pub sectors_lost: u64,
+    /// Changes of names that a power loss took back.
+    pub names_lost: u64,
+    /// Power losses after which part of a file's unsynced writes was there and part was not.
+    pub torn: u64,
+    /// Hash over every call and its bytes: the same seed gives the same one.
+    pub trace: u64,
+}
+
+/// A directory in memory. Clones are handles to the same one.
+#[derive(Debug, Clone)]
+pub struct SimDisk {
+    world: Arc<Mutex<World>>,
+}
+
+#[derive(Debug)]
+struct World {
+    files: BTreeMap<u64, Contents>,
+    names: BTreeMap<String, u64>,
+    durable_names: BTreeMap<String, u64>,
+    pending: Vec<NameChange>,
+    next_file: u64,
+    plan: CrashPlan,
+    crashed: bool,
+    /// Raised by every crash: handles of an earlier life do nothing.
+    life: u64,
+    capacity_bytes: u64,
+    stats: SimStats,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    bytes: Vec<u8>,
+    durable_len: usize,
+    /// What each sector that was written since the last sync held before.
+    before: BTreeMap<usize, Vec<u8>>,
+}
+
+#[derive(Debug, Clone)]
+enum NameChange {
+    Set { name: String, file: u64 },
+    Remove { name: String },
+    Rename { from: String, to: String, file: u64 },
+}
+
+#[derive(Debug)]
+struct SimFile {
+    world: Arc<Mutex<World>>,
+    file: u64,
+    life: u64,
+}
+
+impl Default for SimDisk {
+    fn default() -> Self {
+        Self::new(u64::MAX)
+    }
+}
+
+impl SimDisk {
+    /// An empty disk of that size.
+    pub fn new(capacity_bytes: u64) -> Self {
+        let world = World {
+            files: BTreeMap::new(),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            pending: Vec::new(),
+            next_file: 1,
+            plan: CrashPlan::Never,
+            crashed: false,
+            life: 1,
+            capacity_bytes,
+            stats: SimStats { trace: 0xcbf2_9ce4_8422_2325, ..SimStats::default() },
+        };
+        Self { world: Arc::new(Mutex::new(world)) }
+    }
+
+    /// Sets when it crashes next.
+    pub fn plan(&self, plan: CrashPlan) {
+        lock(&self.world).plan = plan;
+    }
+
+    /// Whether it has crashed, so that every call fails until it is revived.
+    pub fn crashed(&self) -> bool {
+        lock(&self.world).crashed
+    }
+
+    /// Ends the process that used it, if it has not crashed already: what was written stays in the page cache.
+    pub fn kill(&self) {
+        let mut world = lock(&self.world);
+        world.revive();
+    }
+
+    /// Cuts the power. `survives` is asked, per unsynced sector and name change, in a fixed order.
+    pub fn lose_power(&self, mut survives: impl FnMut() -> bool) {
+        let mut world = lock(&self.world);
+        world.lose_power(&mut survives);
+        world.revive();
+    }
+
+    /// What it has seen.
+    pub fn stats(&self) -> SimStats {
+        lock(&self.world).stats
+    }
+
+    /// A file's bytes as they are now, to look at or to damage.
+    pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
+        let world = lock(&self.world);
+        world.names.get(name).map(|file| world.files[file].bytes.clone())
+    }
+
+    /// Puts a file there, durably, replacing what was there.
+    pub fn put(&self, name: &str, bytes: Vec<u8>) {
+        let mut world = lock(&self.world);
+        let file = world.next_file;
+        world.next_file += 1;
+        world.files.insert(file, Contents { durable_len: bytes.len(), bytes, before: BTreeMap::new() });
+        world.names.insert(name.to_owned(), file);
+        world.durable_names.insert(name.to_owned(), file);
+    }
+
+    /// Takes a file away, durably.
+    pub fn take(&self, name: &str) {
+        let mut world = lock(&self.world);
+        world.names.remove(name);
+        world.durable_names.remove(name);
+    }
+
+    /// Names and lengths, without counting as a call.
+    pub fn names(&self) -> Vec<(String, u64)> {
+        lock(&self.world).list()
+    }
+}
+
+impl World {
+    /// Counts a call; an error from the planned one on.
+    fn call(&mut self, what: &str, name: &[u8], number: u64) -> io::Result<()> {
+        if self.crashed {
+            return Err(crashed());
+        }
+        self.stats.calls += 1;
+        for byte in what.bytes().chain(name.iter().copied()).chain(number.to_le_bytes()) {
+            self.stats.trace = (self.stats.trace ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        }
+        if self.plan == CrashPlan::AtCall(self.stats.calls) {
+            self.crashed = true;
+            return Err(crashed());
+        }
+        Ok(())
+    }
+
+    fn revive(&mut self) {
+        self.crashed = false;
+        self.plan = CrashPlan::Never;
+        self.life += 1;
+    }
+
+    fn list(&self) -> Vec<(String, u64)> {
+        self.names.iter().map(|(name, file)| (name.clone(), self.files[file].bytes.len() as u64)).collect()
+    }
+
+    fn used(&self) -> u64 {
+        self.names.values().map(|file| self.files[file].bytes.len() as u64).sum()
+    }
+
+    fn lose_power(&mut self, survives: &mut dyn FnMut() -> bool) {
+        for contents in self.files.values_mut() {
+            let (mut kept, mut lost) = (0, 0);
+            for (sector, before) in std::mem::take(&mut contents.before) {
+                if survives() {
+                    kept += 1;
+                    continue;
+                }
+                lost += 1;
+                let start = sector * SECTOR_BYTES;
+                let end = (start + before.len()).min(contents.bytes.len());
+                contents.bytes[start..end].copy_from_slice(&before[..end - start]);
+            }
+            if contents.bytes.len() > contents.durable_len && !survives() {
+                contents.bytes.truncate(contents.durable_len);
+            }
+            contents.durable_len = contents.bytes.len();
+            self.stats.sectors_lost += lost;
+            self.stats.torn += u64::from(kept > 0 && lost > 0);
+        }
+        let mut names = std::mem::take(&mut self.durable_names);
+        for change in std::mem::take(&mut self.pending) {
+            if !survives() {
+                self.stats.names_lost += 1;
+                continue;
+            }
+            match change {
+                NameChange::Set { name, file } => drop(names.insert(name, file)),
+                NameChange::Remove { name } => drop(names.remove(&name)),
+                NameChange::Rename { from, to, file } => {
+                    if names.get(&from) == Some(&file) {
+                        names.remove(&from);
+                    }
+                    names.insert(to, file);
+                }
+            }
+        }
+        self.names.clone_from(&names);
+        self.durable_names = names;
+    }
+}
+
+impl Disk for SimDisk {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        let mut world = lock(&self.world);
+        world.call("list", b"", 0)?;
+        Ok(world.list())
+    }
+
+    fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let mut world = lock(&self.world);
+        world.call("create", name.as_bytes(), bytes)?;
+        if world.names.contains_key(name) {
+            return Err(io::Error::new(ErrorKind::AlreadyExists, format!("{name} exists")));
+        }
+        if world.used() + bytes > world.capacity_bytes {
+            return Err(io::Error::new(ErrorKind::StorageFull, "no space left on the simulated disk"));
+        }
+        let file = world.next_file;
+        world.next_file += 1;
+        let contents = Contents { bytes: vec![0; bytes as usize], ..Contents::default() };
+        world.files.insert(file, contents);
+        world.names.insert(name.to_owned(), file);
+        world.pending.push(NameChange::Set { name: name.to_owned(), file });
+        Ok(Arc::new(SimFile { world: Arc::clone(&self.world), file, life: world.life }))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let mut world = lock(&self.world);
+        world.call("open", name.as_bytes(), 0)?;
+        let file = *world.names.get(name).ok_or_else(|| not_found(name))?;
+        Ok(Arc::new(SimFile { world: Arc::clone(&self.world), file, life: world.life }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut world = lock(&self.world);
+        world.call("rename", format!("{from}>{to}").as_bytes(), 0)?;
+        let file = world.names.remove(from).ok_or_else(|| not_found(from))?;
+        world.names.insert(to.to_owned(), file);
+        world.pending.push(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), file });
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut world = lock(&self.world);
+        world.call("remove", name.as_bytes(), 0)?;
+        world.names.remove(name).ok_or_else(|| not_found(name))?;
+        world.pending.push(NameChange::Remove { name: name.to_owned() });
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut world = lock(&self.world);
+        world.call("sync_dir", b"", 0)?;
+        world.pending.clear();
+        world.durable_names = world.names.clone();
+        Ok(())
+    }
+
+    fn free_space(&self) -> io::Result<u64> {
+        let world = lock(&self.world);
+        Ok(world.capacity_bytes.saturating_sub(world.used()))
+    }
+}
+
+impl SimFile {
+    /// Counts a call on this file. A handle of an earlier life finds the disk gone.
+    fn call(&self, what: &str, offset: u64, hash: u64) -> io::Result<MutexGuard<'_, World>> {
+        let mut world = lock(&self.world);
+        if world.life != self.life {
+            return Err(crashed());
+        }
+        world.call(what, &self.file.to_le_bytes(), offset ^ hash.rotate_left(32))?;
+        Ok(world)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let hash = u64::from(crc32fast::hash(bytes));
+        let (mut world, result) = match self.call("write", offset, hash) {
+            Ok(world) => (world, Ok(())),
+            Err(error) => {
+                // The crash may come in the middle of a write: what is written then is as unsynced as all else.
+                let world = lock(&self.world);
+                if world.life != self.life || world.plan != CrashPlan::AtCall(world.stats.calls) {
+                    return Err(error);
+                }
+                (world, Err(error))
+            }
+        };
+        let grows =
+            (offset as usize + bytes.len()).saturating_sub(world.contents(self.file).bytes.len()) as u64;
+        if grows > 0 && world.used() + grows > world.capacity_bytes {
+            return Err(io::Error::new(ErrorKind::StorageFull, "no space left on the simulated disk"));
+        }
+        world.contents(self.file).write(offset as usize, bytes);
+        if result.is_err() {
+            // Only once: calls after the crash must not write.
+            world.plan = CrashPlan::Never;
+        }
+        result
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let mut world = self.call("read", offset, into.len() as u64)?;
+        let contents = world.contents(self.file);
+        let start = offset as usize;
+        let end = start + into.len();
+        if end > contents.bytes.len() {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "read behind the end"));
+        }
+        into.copy_from_slice(&contents.bytes[start..end]);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut world = self.call("sync", 0, 0)?;
+        world.stats.syncs += 1;
+        let contents = world.contents(self.file);
+        contents.before.clear();
+        contents.durable_len = contents.bytes.len();
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let mut world = self.call("len", 0, 0)?;
+        Ok(world.contents(self.file).bytes.len() as u64)
+    }
+
+    fn punch(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let mut world = self.call("punch", offset, bytes)?;
+        world.contents(self.file).write(offset as usize, &vec![0; bytes as usize]);
+        Ok(())
+    }
+}
+
+impl World {
+    fn contents(&mut self, file: u64) -> &mut Contents {
+        self.files.get_mut(&file).expect("a handle's file is never dropped")
+    }
+}
+
+impl Contents {
+    fn write(&mut self, start: usize, bytes: &[u8]) {
+        let end = start + bytes.len();
+        if end > self.bytes.len() {
+            self.bytes.resize(end, 0);
+        }
+        for sector in start / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
+            let from = sector * SECTOR_BYTES;
+            let upto = (from + SECTOR_BYTES).min(self.bytes.len());
+            let contents = &self.bytes;
+            self.before.entry(sector).or_insert_with(|| contents[from..upto].to_vec());
+        }
+        self.bytes[start..end].copy_from_slice(bytes);
+    }
+}
+
+fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
+    world.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn crashed() -> io::Error {
+    io::Error::other("the simulated disk has crashed")
+}
+
+fn not_found(name: &str) -> io::Error {
+    io::Error::new(ErrorKind::NotFound, format!("no file {name}"))
+}

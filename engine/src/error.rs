@@ -1,0 +1,75 @@
+//! What can go wrong, and what to do about it.
+
+use std::io;
+
+/// An error of the store.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A read, write or sync failed. From [`crate::Store::failure`]: fatal, the process must end; the log is the truth.
+    #[error("cannot {op} {file}: {source}")]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// On which file.
+        file: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The data is not what was written: not a torn tail but damage. Nothing was changed.
+    #[error(
+        "{file} is damaged at offset {offset}: {what}. Nothing was changed. `leveret check --data-dir DIR` says more, `leveret repair --data-dir DIR` sets the damaged part aside"
+    )]
+    Damage {
+        /// The file.
+        file: String,
+        /// Byte offset of the first bad byte, as far as known.
+        offset: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The file was written by a newer program.
+    #[error(
+        "{file} has format version {found}, this program knows versions up to {known}: use a newer leveret"
+    )]
+    NewerFormat {
+        /// The file.
+        file: String,
+        /// Its version.
+        found: u16,
+        /// The newest known version.
+        known: u16,
+    },
+    /// Another process has the store open.
+    #[error("the data directory {dir} is in use by another process; stop it or choose another --data-dir")]
+    Locked {
+        /// The directory.
+        dir: String,
+    },
+    /// A batch does not fit into a log segment.
+    #[error(
+        "a batch of {bytes} bytes does not fit into a log segment, which holds {bytes_max}; make it smaller or raise --segment-size"
+    )]
+    BatchTooLarge {
+        /// Size of the batch.
+        bytes: u64,
+        /// Room in a segment.
+        bytes_max: u64,
+    },
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Settings(String),
+}
+
+/// Result with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub(crate) fn io(op: &'static str, file: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let file = file.into();
+        move |source| Self::Io { op, file, source }
+    }
+
+    pub(crate) fn damage(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {
+        Self::Damage { file: file.into(), offset, what: what.into() }
+    }
+}

@@ -1,0 +1,407 @@
+//! The keeper: makes segments ahead of need, writes checkpoints, recycles dead segments from the old end, and gives
+//! the unused rest of ended segments back. One waiting call to the disk per step (but for the manifest's rewrite).
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::checkpoint;
+use crate::controls::Control;
+use crate::disk::DiskFile;
+use crate::error::{Error, Result};
+use crate::format::{checkpoint_name, segment_name};
+use crate::ids::{FileId, FrameNo, QueueId, SegmentNo, Seq};
+use crate::ledger::Ledger;
+use crate::manifest::{CheckpointEntry, Edit};
+use crate::ranges::Places;
+use crate::shared::{Counters, Shared, Step, lock};
+
+/// Zeros written by one step.
+const FILL_BYTES: u64 = 1 << 20;
+/// Zeros between two syncs of a segment that is made, so that no large write stands before a confirm's sync.
+const FILL_SYNC_BYTES: u64 = 4 << 20;
+/// Bytes of a checkpoint written by one step.
+const CHECKPOINT_STEP_BYTES: usize = 1 << 20;
+/// An unused rest smaller than this is not worth giving back.
+const PUNCH_BYTES_MIN: u64 = 1 << 20;
+
+/// How long to wait before trying again what failed.
+const RETRY_MS: u64 = 1_000;
+
+/// Name that a checkpoint has until it is whole.
+pub(crate) const CHECKPOINT_TMP_NAME: &str = "checkpoint.tmp";
+
+/// Work in the background.
+#[derive(Debug)]
+pub struct Keeper {
+    shared: Arc<Shared>,
+    job: Job,
+    /// Checkpoints that a durable manifest lists, oldest first.
+    kept: Vec<CheckpointEntry>,
+    /// Bytes of frames written when the newest of them was begun.
+    checkpoint_at_bytes: u64,
+    /// The cut seen last, and when it was first seen.
+    seen: (FrameNo, u64),
+    /// No new spare before this time: the last one failed.
+    spares_from_ms: u64,
+    /// No new checkpoint before this time: the last one found the disk full.
+    checkpoints_from_ms: u64,
+    closing: Closing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// The last checkpoint is begun; no other job starts before it is listed.
+    Checkpointed,
+    Done,
+}
+
+#[derive(Debug)]
+enum Job {
+    None,
+    Fill { id: FileId, file: Arc<dyn DiskFile>, offset: u64, synced: u64 },
+    FillSyncDir { id: FileId, file: Arc<dyn DiskFile> },
+    CheckpointCreate(NewCheckpoint),
+    CheckpointWrite { new: NewCheckpoint, file: Arc<dyn DiskFile>, offset: usize },
+    CheckpointSync { new: NewCheckpoint, file: Arc<dyn DiskFile> },
+    CheckpointRename(NewCheckpoint),
+    CheckpointSyncDir(NewCheckpoint),
+    CheckpointList(NewCheckpoint),
+    CheckpointListSync { old: Vec<CheckpointEntry> },
+    CheckpointRemove { old: Vec<CheckpointEntry> },
+    RecycleEdit(SegmentNo),
+    RecycleSync(SegmentNo),
+    Unlink(String),
+    CloseEdit,
+    CloseSync,
+}
+
+#[derive(Debug)]
+struct NewCheckpoint {
+    entry: CheckpointEntry,
+    bytes: Vec<u8>,
+    /// Bytes of frames written when it was begun.
+    at_bytes: u64,
+}
+
+impl Keeper {
+    pub(crate) fn new(shared: Arc<Shared>, kept: Vec<CheckpointEntry>) -> Self {
+        let seen = (lock(&shared.ledger).cut, 0);
+        // Whatever the recovery replayed is worth a checkpoint soon; it is due like any other.
+        Self {
+            shared,
+            job: Job::None,
+            kept,
+            checkpoint_at_bytes: 0,
+            seen,
+            spares_from_ms: 0,
+            checkpoints_from_ms: 0,
+            closing: Closing::No,
+        }
+    }
+
+    /// Does the next bit of work.
+    pub fn step(&mut self, now_ms: u64) -> Step {
+        if self.closing == Closing::Done || self.shared.failure().is_some() {
+            return Step::Done;
+        }
+        match self.advance(now_ms) {
+            Ok(step) => step,
+            // A full disk is no failure: the checkpoint waits, and with it the segments that it would free (P10).
+            Err(Error::Io { file, source, .. })
+                if file == CHECKPOINT_TMP_NAME && source.kind() == ErrorKind::StorageFull =>
+            {
+                Counters::add(&self.shared.counters.out_of_space, 1);
+                self.checkpoints_from_ms = now_ms + RETRY_MS;
+                self.job = Job::Unlink(CHECKPOINT_TMP_NAME.to_owned());
+                Step::Worked
+            }
+            Err(error) => {
+                self.shared.fail(error);
+                Step::Done
+            }
+        }
+    }
+
+    fn advance(&mut self, now_ms: u64) -> Result<Step> {
+        let dir = "the data directory";
+        let shared = Arc::clone(&self.shared);
+        let disk = shared.disk.as_ref();
+        self.job = match std::mem::replace(&mut self.job, Job::None) {
+            Job::None => return self.next_job(now_ms),
+            Job::Fill { id, file, offset, synced } => match self.fill(id, &file, offset, synced) {
+                Ok(job) => job,
+                Err(_) => self.abandon(id, now_ms),
+            },
+            Job::FillSyncDir { id, file } => match disk.sync_dir() {
+                Ok(()) => {
+                    lock(&shared.log).spares.push((id, file));
+                    Job::None
+                }
+                Err(_) => self.abandon(id, now_ms),
+            },
+            Job::CheckpointCreate(new) => {
+                let file =
+                    disk.create(CHECKPOINT_TMP_NAME, 0).map_err(Error::io("create", CHECKPOINT_TMP_NAME))?;
+                Job::CheckpointWrite { new, file, offset: 0 }
+            }
+            Job::CheckpointWrite { new, file, offset } => {
+                let upto = (offset + CHECKPOINT_STEP_BYTES).min(new.bytes.len());
+                let part = &new.bytes[offset..upto];
+                file.write_at(offset as u64, part).map_err(Error::io("write", CHECKPOINT_TMP_NAME))?;
+                if upto < new.bytes.len() {
+                    Job::CheckpointWrite { new, file, offset: upto }
+                } else {
+                    Job::CheckpointSync { new, file }
+                }
+            }
+            Job::CheckpointSync { new, file } => {
+                file.sync().map_err(Error::io("sync", CHECKPOINT_TMP_NAME))?;
+                Job::CheckpointRename(new)
+            }
+            Job::CheckpointRename(new) => {
+                let name = checkpoint_name(new.entry.file);
+                disk.rename(CHECKPOINT_TMP_NAME, &name).map_err(Error::io("rename", CHECKPOINT_TMP_NAME))?;
+                Job::CheckpointSyncDir(new)
+            }
+            Job::CheckpointSyncDir(new) => {
+                disk.sync_dir().map_err(Error::io("sync", dir))?;
+                Job::CheckpointList(new)
+            }
+            Job::CheckpointList(new) => {
+                let mut edits = vec![Edit::CheckpointAdded(new.entry)];
+                self.kept.push(new.entry);
+                self.checkpoint_at_bytes = new.at_bytes;
+                let old: Vec<_> = self.kept.drain(..self.kept.len().saturating_sub(2)).collect();
+                edits.extend(old.iter().map(|entry| Edit::CheckpointRemoved { file: entry.file }));
+                shared.manifest.append(&edits)?;
+                Job::CheckpointListSync { old }
+            }
+            Job::CheckpointListSync { old } => {
+                shared.manifest.sync()?;
+                Counters::add(&shared.counters.checkpoints, 1);
+                Job::CheckpointRemove { old }
+            }
+            Job::CheckpointRemove { mut old } => {
+                if let Some(entry) = old.pop() {
+                    let name = checkpoint_name(entry.file);
+                    disk.remove(&name).map_err(Error::io("remove", name))?;
+                }
+                if old.is_empty() { Job::None } else { Job::CheckpointRemove { old } }
+            }
+            Job::RecycleEdit(no) => {
+                shared.manifest.append(&[Edit::SegmentRemoved { no }])?;
+                Job::RecycleSync(no)
+            }
+            Job::RecycleSync(no) => {
+                shared.manifest.sync()?;
+                self.release(no)
+            }
+            Job::Unlink(name) => {
+                disk.remove(&name).map_err(Error::io("remove", name))?;
+                Job::None
+            }
+            Job::CloseEdit => {
+                shared.manifest.append(&[Edit::CleanClose { epoch: shared.epoch }])?;
+                Job::CloseSync
+            }
+            Job::CloseSync => {
+                shared.manifest.sync()?;
+                self.closing = Closing::Done;
+                return Ok(Step::Done);
+            }
+        };
+        Ok(Step::Worked)
+    }
+
+    fn next_job(&mut self, now_ms: u64) -> Result<Step> {
+        let cut = lock(&self.shared.ledger).cut;
+        if self.seen.0 != cut {
+            self.seen = (cut, now_ms);
+        }
+        if self.shared.writer_done.load(Ordering::Acquire) {
+            self.close();
+            return Ok(Step::Worked);
+        }
+        if let Some(no) = self.recyclable() {
+            self.job = Job::RecycleEdit(no);
+            return Ok(Step::Worked);
+        }
+        let written = self.shared.counters.frame_bytes.load(Ordering::Relaxed);
+        let new_bytes = written - self.checkpoint_at_bytes;
+        let uncovered = self.kept.last().is_none_or(|entry| entry.cut < cut) && cut > FrameNo(0);
+        let shared = Arc::clone(&self.shared);
+        let settings = &shared.settings;
+        let idle_ms = now_ms.saturating_sub(self.seen.1);
+        let idle = uncovered && idle_ms >= settings.idle_checkpoint_ms;
+        let due = new_bytes >= settings.checkpoint_bytes || idle || self.frees_a_segment();
+        if uncovered && now_ms >= self.checkpoints_from_ms && due {
+            let new = self.begin_checkpoint(written);
+            self.job = Job::CheckpointCreate(new);
+            return Ok(Step::Worked);
+        }
+        if now_ms >= self.spares_from_ms && self.begin_spare(now_ms) {
+            return Ok(Step::Worked);
+        }
+        if self.punch_one() {
+            return Ok(Step::Worked);
+        }
+        if self.shared.manifest.is_long() {
+            self.shared.manifest.rewrite()?;
+            return Ok(Step::Worked);
+        }
+        let until_idle = settings.idle_checkpoint_ms.saturating_sub(idle_ms).max(1);
+        Ok(Step::Idle { again_ms: Some(if uncovered { until_idle } else { 1_000 }) })
+    }
+
+    /// The oldest segment, if E2 lets it go: ended, nothing in it lives, both kept checkpoints cover its end, and no
+    /// reader has it pinned.
+    fn recyclable(&self) -> Option<SegmentNo> {
+        let (no, end) = {
+            let log = lock(&self.shared.log);
+            let (no, segment) = log.segments.first_key_value()?;
+            if segment.pins > 0 {
+                return None;
+            }
+            (*no, segment.end?)
+        };
+        let covered = self.kept.len() >= 2 && self.kept.iter().all(|entry| entry.cut >= end.last_frame);
+        if !covered && !self.shared.settings.has(Control::RecycleTooEarly) {
+            return None;
+        }
+        lock(&self.shared.ledger).is_dead(no).then_some(no)
+    }
+
+    /// Beyond the log's budget, a checkpoint is worth its while when the oldest segment waits for nothing else.
+    fn frees_a_segment(&self) -> bool {
+        let (no, end) = {
+            let log = lock(&self.shared.log);
+            if log.segments.len() as u64 * self.shared.settings.segment_bytes
+                <= self.shared.settings.log_budget_bytes
+            {
+                return false;
+            }
+            let Some((no, segment)) = log.segments.first_key_value() else { return false };
+            let Some(end) = segment.end else { return false };
+            (*no, end)
+        };
+        let uncovered = self.kept.iter().any(|entry| entry.cut < end.last_frame) || self.kept.len() < 2;
+        uncovered && lock(&self.shared.ledger).is_dead(no)
+    }
+
+    /// The manifest does not list the segment any more: its file is a spare, or goes.
+    fn release(&self, no: SegmentNo) -> Job {
+        lock(&self.shared.ledger).forget(no);
+        Counters::add(&self.shared.counters.recycled, 1);
+        let mut log = lock(&self.shared.log);
+        let Some(segment) = log.segments.remove(&no) else { return Job::None };
+        if !segment.punched && log.spares.len() < self.shared.settings.spares.max(1) {
+            log.spares.push((segment.file_id, segment.file));
+            return Job::None;
+        }
+        Job::Unlink(segment_name(segment.file_id))
+    }
+
+    fn begin_checkpoint(&self, at_bytes: u64) -> NewCheckpoint {
+        let file = self.next_file();
+        let ledger = lock(&self.shared.ledger);
+        let bytes = checkpoint::encode(self.shared.store_id, self.shared.epoch, &ledger);
+        NewCheckpoint { entry: CheckpointEntry { file, cut: ledger.cut }, bytes, at_bytes }
+    }
+
+    /// Starts a spare segment if one is missing. That a spare cannot be made is no failure: the writer makes do.
+    fn begin_spare(&mut self, now_ms: u64) -> bool {
+        if lock(&self.shared.log).spares.len() >= self.shared.settings.spares {
+            return false;
+        }
+        let id = self.next_file();
+        self.job = match self.shared.disk.create(&segment_name(id), self.shared.settings.segment_bytes) {
+            Ok(file) => Job::Fill { id, file, offset: 0, synced: 0 },
+            Err(_) => {
+                self.spares_from_ms = now_ms + RETRY_MS;
+                Job::None
+            }
+        };
+        true
+    }
+
+    fn fill(&self, id: FileId, file: &Arc<dyn DiskFile>, offset: u64, synced: u64) -> std::io::Result<Job> {
+        let bytes = self.shared.settings.segment_bytes;
+        let file = Arc::clone(file);
+        if offset - synced >= FILL_SYNC_BYTES || (offset == bytes && synced < bytes) {
+            file.sync()?;
+            return Ok(Job::Fill { id, file, offset, synced: offset });
+        }
+        if offset == bytes {
+            return Ok(Job::FillSyncDir { id, file });
+        }
+        let part = FILL_BYTES.min(bytes - offset);
+        file.write_at(offset, &vec![0; part as usize])?;
+        Ok(Job::Fill { id, file, offset: offset + part, synced })
+    }
+
+    /// A file whose write or sync failed is never used; the next one gets a new name.
+    fn abandon(&mut self, id: FileId, now_ms: u64) -> Job {
+        self.spares_from_ms = now_ms + RETRY_MS;
+        Job::Unlink(segment_name(id))
+    }
+
+    /// Gives the unused rest of one ended segment back.
+    fn punch_one(&self) -> bool {
+        let found = {
+            let mut log = lock(&self.shared.log);
+            let segment_bytes = self.shared.settings.segment_bytes;
+            log.segments.values_mut().find_map(|segment| {
+                let end = segment.end?.bytes.next_multiple_of(4096);
+                if segment.punched || segment_bytes.saturating_sub(end) < PUNCH_BYTES_MIN {
+                    return None;
+                }
+                segment.punched = true;
+                Some((Arc::clone(&segment.file), end, segment_bytes - end))
+            })
+        };
+        let Some((file, offset, bytes)) = found else { return false };
+        // Failing to give space back loses nothing but space.
+        drop(file.punch(offset, bytes));
+        true
+    }
+
+    /// The writer has ended: the last checkpoint, with what is known to have been delivered, then the mark.
+    fn close(&mut self) {
+        let marks = lock(&self.shared.inbox).closing.as_mut().map(std::mem::take).unwrap_or_default();
+        if self.closing == Closing::Checkpointed {
+            self.job = Job::CloseEdit;
+            return;
+        }
+        mark(&mut lock(&self.shared.ledger), marks);
+        let new = self.begin_checkpoint(self.shared.counters.frame_bytes.load(Ordering::Relaxed));
+        self.closing = Closing::Checkpointed;
+        self.job = Job::CheckpointCreate(new);
+    }
+
+    fn next_file(&self) -> FileId {
+        let mut log = lock(&self.shared.log);
+        let id = log.next_file;
+        log.next_file = id.next();
+        id
+    }
+}
+
+/// Says for every queue exactly which places were delivered before (E10).
+fn mark(ledger: &mut Ledger, marks: Vec<(QueueId, Vec<(Seq, Seq)>)>) {
+    for queue in ledger.queues.values_mut() {
+        queue.redelivered_below = queue.head;
+        queue.redelivered = Places::default();
+    }
+    for (id, ranges) in marks {
+        if let Some(queue) = ledger.queues.get_mut(&id) {
+            for (first, last) in ranges {
+                let (first, last) = (first.max(queue.head), last.min(Seq(queue.next.0 - 1)));
+                if first <= last {
+                    queue.redelivered.insert(first, last);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Records: what the payload of a group of frames consists of. Version 1.
+//!
+//! ```text
+//! record  = kind u8 | reserved u8, u16 | length of the body u32 | crc u32 (over the 8 bytes before and the body) | body
+//! put     = targets u32 | (queue u64, seq u64) x targets | payload
+//! ack     = queue u64 | first seq u64 | last seq u64
+//! fact    = key length u32 | key | value length u32 | value
+//! unfact  = key length u32 | key
+//! created = queue u64          deleted = queue u64
+//! ```
+//!
+//! The crc travels with the record. Kind 0 is never valid, so that zeros never parse.
+
+use bytes::Bytes;
+
+use crate::batch::{Batch, Payload};
+use crate::codec::{Malformed, Parsed, Reader, Writer};
+use crate::ids::{QueueId, Seq};
+
+pub(crate) const RECORD_HEADER_BYTES: usize = 12;
+
+// On disk. Never renumber.
+const PUT: u8 = 1;
+const ACK: u8 = 2;
+const FACT: u8 = 3;
+const UNFACT: u8 = 4;
+const QUEUE_CREATED: u8 = 5;
+const QUEUE_DELETED: u8 = 6;
+
+/// One record as it is read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Record {
+    Put { targets: Vec<(QueueId, Seq)>, payload: Bytes },
+    Ack { queue: QueueId, first: Seq, last: Seq },
+    Fact { key: Bytes, value: Bytes },
+    Unfact { key: Bytes },
+    QueueCreated { queue: QueueId },
+    QueueDeleted { queue: QueueId },
+}
+
+/// Appends a batch's records to `out` in the order in which they take effect; returns how many.
+pub(crate) fn encode_batch(batch: &Batch, out: &mut Writer) -> u32 {
+    let mut records = 0;
+    let mut each = |out: &mut Writer, kind, body: &mut dyn FnMut(&mut Writer)| {
+        records += 1;
+        encode(out, kind, body);
+    };
+    for queue in &batch.queues_created {
+        each(out, QUEUE_CREATED, &mut |w| w.u64(queue.0));
+    }
+    // Acks of transient places come before the put that closes the hole; a replay in order sees no live hole.
+    for (queue, first, last) in &batch.holes {
+        each(out, ACK, &mut |w| ack(w, *queue, *first, *last));
+    }
+    for put in &batch.puts {
+        each(out, PUT, &mut |w| {
+            w.u32(u32::try_from(put.targets.len()).expect("targets fit into a segment"));
+            for (queue, seq) in &put.targets {
+                w.u64(queue.0);
+                w.u64(seq.0);
+            }
+            let Payload { head, body } = &put.payload;
+            w.0.extend_from_slice(head);
+            w.0.extend_from_slice(body);
+        });
+    }
+    for (queue, first, last) in &batch.acks {
+        each(out, ACK, &mut |w| ack(w, *queue, *first, *last));
+    }
+    for (key, value) in &batch.facts {
+        match value {
+            Some(value) => each(out, FACT, &mut |w| {
+                w.bytes(key);
+                w.bytes(value);
+            }),
+            None => each(out, UNFACT, &mut |w| w.bytes(key)),
+        }
+    }
+    for queue in &batch.queues_deleted {
+        each(out, QUEUE_DELETED, &mut |w| w.u64(queue.0));
+    }
+    records
+}
+
+/// Reads the records of a group's payload.
+pub(crate) fn decode_group(payload: Bytes) -> Parsed<Vec<Record>> {
+    let mut reader = Reader::new(payload);
+    let mut records = Vec::new();
+    while reader.left() > 0 {
+        records.push(decode(&mut reader)?);
+    }
+    Ok(records)
+}
+
+fn ack(w: &mut Writer, queue: QueueId, first: Seq, last: Seq) {
+    w.u64(queue.0);
+    w.u64(first.0);
+    w.u64(last.0);
+}
+
+fn encode(out: &mut Writer, kind: u8, body: &mut dyn FnMut(&mut Writer)) {
+    let start = out.0.len();
+    out.u8(kind);
+    out.u8(0);
+    out.u16(0);
+    out.u32(0);
+    out.u32(0);
+    body(out);
+    let length =
+        u32::try_from(out.0.len() - start - RECORD_HEADER_BYTES).expect("records fit into a segment");
+    out.0[start + 4..start + 8].copy_from_slice(&length.to_le_bytes());
+    let crc = crc(&out.0[start..start + 8], &out.0[start + RECORD_HEADER_BYTES..]);
+    out.0[start + 8..start + 12].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn decode(reader: &mut Reader) -> Parsed<Record> {
+    let header = reader.take(RECORD_HEADER_BYTES)?;
+    let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+    let body = reader.take(length)?;
+    if crc(&header[..8], &body) != u32::from_le_bytes([header[8], header[9], header[10], header[11]]) {
+        return Err(Malformed("a record's checksum does not match".into()));
+    }
+    let mut body = Reader::new(body);
+    let record = match header[0] {
+        PUT => {
+            let count = body.count(16)?;
+            let mut targets = Vec::with_capacity(count);
+            for _ in 0..count {
+                targets.push((QueueId(body.u64()?), Seq(body.u64()?)));
+            }
+            let payload = body.take(body.left())?;
+            Record::Put { targets, payload }
+        }
+        ACK => {
+            let (queue, first, last) = (QueueId(body.u64()?), Seq(body.u64()?), Seq(body.u64()?));
+            if first.0 == 0 || first > last {
+                return Err(Malformed(format!("an ack of places {first} to {last}")));
+            }
+            Record::Ack { queue, first, last }
+        }
+        FACT => Record::Fact { key: body.bytes()?, value: body.bytes()? },
+        UNFACT => Record::Unfact { key: body.bytes()? },
+        QUEUE_CREATED => Record::QueueCreated { queue: QueueId(body.u64()?) },
+        QUEUE_DELETED => Record::QueueDeleted { queue: QueueId(body.u64()?) },
+        kind => return Err(Malformed(format!("a record of unknown kind {kind}"))),
+    };
+    body.end()?;
+    Ok(record)
+}
+
+fn crc(header: &[u8], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(header);
+    hasher.update(body);
+    hasher.finalize()
+}

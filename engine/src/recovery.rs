@@ -1,0 +1,506 @@
+//! Opening a store: read the manifest, the checkpoint and the log, find the log's end, record it, then serve.
+//!
+//! Nothing is written before everything was read and found sound. Then, in this order (E1): the frames that are not
+//! proven durable are copied into a fresh segment and synced, and a new manifest says where the old segment ended.
+//! What is readable after a kill -9 or a failed fsync need not be on the disk; after this it is.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::checkpoint;
+use crate::controls::Control;
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Error, Result};
+use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, parse_name, segment_name};
+use crate::group::{Frame, Gather, read_frame};
+use crate::ids::{EditNo, Epoch, FileId, FrameNo, SegmentNo};
+use crate::keeper::CHECKPOINT_TMP_NAME;
+use crate::ledger::Ledger;
+use crate::manifest::{self, MANIFEST_NAME, MANIFEST_TMP_NAME, Manifest, SegmentEnd, SegmentEntry, State};
+use crate::record;
+use crate::scan::{self, Scan};
+use crate::settings::Settings;
+use crate::shared::{LogFile, LogFiles, Shared};
+use crate::writer::LogEnd;
+
+/// What an open found and did, beside the state itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// This opening.
+    pub epoch: Epoch,
+    /// The store was made new.
+    pub created: bool,
+    /// The last run ended by a clean close.
+    pub clean: bool,
+    /// Frames read.
+    pub frames: u64,
+    /// Bytes of log read.
+    pub log_bytes: u64,
+    /// Frames that were copied because nothing proved them durable.
+    pub frames_copied: u64,
+    /// The torn tail that was cut, if there was one.
+    pub cut: Option<Cut>,
+    /// Notes for the operator: files that were removed or set aside, a manifest's torn tail.
+    pub notes: Vec<String>,
+}
+
+/// A torn tail that was cut: what was written last when the process or the machine stopped, and never confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// The file.
+    pub file: String,
+    /// Where the tail began.
+    pub offset: u64,
+    /// Its length in bytes, as far as it can be told.
+    pub bytes: u64,
+    /// Why it is no frame.
+    pub why: String,
+}
+
+/// An opened store, before its parts are put together.
+pub(crate) struct Opened {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) end: LogEnd,
+    pub(crate) durable_frame: FrameNo,
+    pub(crate) kept: Vec<manifest::CheckpointEntry>,
+    pub(crate) report: Report,
+}
+
+/// Everything that was read, before anything is written.
+#[derive(Default)]
+struct Found {
+    state: State,
+    last_edit: EditNo,
+    ledger: Ledger,
+    scans: Vec<Scan>,
+    /// The frames that must be copied.
+    copies: Vec<Frame>,
+    /// Where the open segment's proven and closed frames end.
+    end: SegmentEnd,
+    end_crc: u32,
+    next_frame: FrameNo,
+    half_group: Option<FrameNo>,
+    report: Report,
+}
+
+/// Opens the store, or makes one in an empty directory.
+pub(crate) fn open(disk: &Arc<dyn Disk>, settings: Settings) -> Result<Opened> {
+    settings.check()?;
+    let found = match manifest::load(disk.as_ref())? {
+        None => {
+            refuse_lost_manifest(disk.as_ref())?;
+            new_store(&settings)
+        }
+        Some(loaded) => read_store(disk.as_ref(), &settings, loaded)?,
+    };
+    write_store(disk, settings, found)
+}
+
+/// Without a manifest there must be no data either.
+fn refuse_lost_manifest(disk: &dyn Disk) -> Result<()> {
+    for (name, _) in disk.list().map_err(Error::io("list", "the data directory"))? {
+        let is_checkpoint = parse_name(&name, "checkpoint-", ".ckp").is_some();
+        let is_segment = parse_name(&name, "log-", ".seg").is_some();
+        let held_data = is_segment && holds_frames(disk, &name)?;
+        if is_checkpoint || held_data {
+            let what = format!("it is missing, but {name} is there");
+            return Err(Error::damage(MANIFEST_NAME, 0, what));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a segment was ever more than made: its header names a manifest edit, or a frame stands in it. The first
+/// segment of a store is made before its first manifest.
+fn holds_frames(disk: &dyn Disk, name: &str) -> Result<bool> {
+    let Ok(Some(header)) = scan::read_header(disk, name)? else { return Ok(false) };
+    if header.edit > EditNo(0) {
+        return Ok(true);
+    }
+    let file = disk.open(name).map_err(Error::io("open", name))?;
+    let length = file.len().map_err(Error::io("read the length of", name))?;
+    let first = read_frame(file.as_ref(), BLOCK_BYTES as u64, length).map_err(Error::io("read", name))?;
+    Ok(first.is_ok_and(|frame| frame.header.store_id == header.store_id))
+}
+
+fn new_store(settings: &Settings) -> Found {
+    let state = State {
+        store_id: settings.new_store_id,
+        next_segment: SegmentNo(1),
+        next_file: FileId(1),
+        ..State::default()
+    };
+    let report = Report { created: true, clean: true, ..Report::default() };
+    Found { state, ledger: Ledger::new(), next_frame: FrameNo(1), report, ..Found::default() }
+}
+
+fn read_store(disk: &dyn Disk, settings: &Settings, loaded: manifest::Loaded) -> Result<Found> {
+    let state = loaded.state;
+    let mut report = Report { clean: state.clean == state.epoch, ..Report::default() };
+    let mut ledger = read_checkpoints(disk, &state)?;
+    let checkpoint_cut = ledger.cut;
+    let frontier = frontier(&state);
+
+    let mut scans = Vec::with_capacity(state.segments.len());
+    let mut tail = VecDeque::new();
+    for entry in &state.segments {
+        tail.clear();
+        let mut scan = Scan::open(disk, state.store_id, *entry)?;
+        replay(&mut scan, checkpoint_cut, frontier, &mut ledger, &mut tail)?;
+        scans.push(scan);
+    }
+    check_manifest_tail(disk, &state, &loaded.tail, loaded.last, &scans, &mut report)?;
+
+    // What is proven: the newest frame that any frame, or the manifest, says was durable.
+    let said = scans.iter().map(|scan| scan.durable_upto).max().unwrap_or_default();
+    let proven = frontier.max(said);
+    for scan in &scans {
+        scan.judge(proven)?;
+    }
+    report.cut = scans.last().and_then(Scan::cut);
+    report.frames = scans.iter().map(|scan| scan.frames).sum();
+    report.log_bytes = scans.iter().map(|scan| scan.offset).sum();
+    if !report.clean {
+        ledger.mark_all_redelivered();
+    }
+    settle_end(
+        settings,
+        Found { state, last_edit: loaded.last, ledger, scans, report, ..Found::default() },
+        tail,
+        proven,
+    )
+}
+
+/// Applies a segment's closed groups to the ledger. Leaves in `tail` the frames that no frame so far proves.
+fn replay(
+    scan: &mut Scan,
+    checkpoint_cut: FrameNo,
+    frontier: FrameNo,
+    ledger: &mut Ledger,
+    tail: &mut VecDeque<(u64, Frame)>,
+) -> Result<()> {
+    // A batch stays in one segment: what is open at the end of one is void (E4).
+    let mut gather = Gather::default();
+    let mut block = 0;
+    while let Some((offset, frame)) = scan.next_frame()? {
+        if frame.header.group_first == frame.header.number {
+            block = (offset / BLOCK_BYTES as u64) as u32;
+        }
+        let number = frame.header.number;
+        let payload = gather.push(&frame);
+        tail.push_back((offset, frame));
+        let proven = frontier.max(scan.durable_upto);
+        // The last proven frame that closes a group stays: it tells where the proven ones end.
+        while tail.get(1).is_some_and(|(_, frame)| frame.header.closes && frame.header.number <= proven) {
+            tail.pop_front();
+        }
+        let Some(payload) = payload else { continue };
+        let records = record::decode_group(payload)
+            .map_err(|e| Error::damage(&scan.name, offset, format!("frame {number}: {e}")))?;
+        if number <= checkpoint_cut {
+            records.iter().for_each(|record| ledger.index_record(scan.entry.no, block, record));
+        } else {
+            records.into_iter().for_each(|record| ledger.apply_record(scan.entry.no, block, record));
+            ledger.cut = number;
+        }
+    }
+    Ok(())
+}
+
+/// Decides which frames of the open segment stay where they are, which are copied, and which numbers come next.
+fn settle_end(
+    settings: &Settings,
+    mut found: Found,
+    tail: VecDeque<(u64, Frame)>,
+    proven: FrameNo,
+) -> Result<Found> {
+    let Some(open) = found.scans.last() else {
+        return Err(Error::damage(MANIFEST_NAME, 0, "it lists no log segment"));
+    };
+    let mut frames = Vec::from(tail);
+    // The part of a batch that never closed is void for ever: it is neither kept nor copied (E4).
+    let closed = frames.iter().rposition(|(_, frame)| frame.header.closes).map_or(0, |index| index + 1);
+    if closed < frames.len() {
+        if settings.has(Control::CloseHalfBatch) {
+            found.half_group = Some(frames[closed].1.header.group_first);
+        } else {
+            frames.truncate(closed);
+        }
+    }
+    let kept = frames.partition_point(|(_, frame)| frame.header.number <= proven);
+    found.copies = frames.drain(kept..).map(|(_, frame)| frame).collect();
+    (found.end, found.end_crc) = match frames.last() {
+        Some((offset, frame)) => {
+            (SegmentEnd { last_frame: frame.header.number, bytes: offset + frame.bytes }, frame.crc)
+        }
+        None => (nothing_before(open.entry), open.entry.prev_crc),
+    };
+    // No number that was ever written, whole or torn, is used again.
+    found.next_frame = open.number_max.max(proven).next().next();
+    found.report.frames_copied = found.copies.len() as u64;
+    Ok(found)
+}
+
+/// The end of a segment without a frame.
+fn nothing_before(entry: SegmentEntry) -> SegmentEnd {
+    SegmentEnd { last_frame: FrameNo(entry.first_frame.0 - 1), bytes: BLOCK_BYTES as u64 }
+}
+
+/// Writes the copies and the new manifest, and puts the store together.
+fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Result<Opened> {
+    let last_edit = found.last_edit;
+    found.state.epoch = found.state.epoch.next();
+    found.report.epoch = found.state.epoch;
+    let mut files = BTreeMap::new();
+    for scan in std::mem::take(&mut found.scans) {
+        let end = scan.entry.end;
+        let file =
+            LogFile { file_id: scan.entry.file, file: scan.file, end, pins: 0, punched: end.is_some() };
+        files.insert(scan.entry.no, file);
+    }
+    let (mut spares, mut next_file) = tidy(disk.as_ref(), &settings, &found.state, &mut found.report)?;
+    if settings.has(Control::CutNotRecorded) && !found.report.created {
+        return write_on_in_place(disk, settings, found, files, spares, next_file);
+    }
+
+    let (file_id, file) = match spares.pop() {
+        Some(spare) => spare,
+        None => {
+            let name = segment_name(next_file);
+            (next_file, disk.create(&name, settings.segment_bytes).map_err(Error::io("create", name))?)
+        }
+    };
+    next_file = next_file.max(file_id.next());
+    let Found {
+        mut state, mut ledger, copies, end: old_end, end_crc, next_frame, half_group, report, ..
+    } = found;
+    // The old segment ends where the proven frames do; without any it is not part of the store any more.
+    if let Some(entry) = state.segments.last().copied() {
+        let old = if old_end.last_frame < entry.first_frame {
+            state.segments.pop();
+            state.next_segment = entry.no;
+            files.remove(&entry.no).map(|old| spares.push((old.file_id, old.file)));
+            None
+        } else {
+            files.get_mut(&entry.no)
+        };
+        if let (Some(old), Some(entry)) = (old, state.segments.last_mut()) {
+            entry.end = Some(old_end);
+            (old.end, old.punched) = (Some(old_end), false);
+        }
+    }
+    let no = state.next_segment;
+    let first_frame = copies.first().map_or(next_frame, |frame| frame.header.number);
+    let (store_id, epoch) = (state.store_id, state.epoch);
+    let entry = SegmentEntry { no, file: file_id, first_frame, prev_crc: end_crc, end: None };
+    let header = SegmentHeader {
+        store_id,
+        epoch,
+        segment: no,
+        file: file_id,
+        first_frame,
+        prev_crc: end_crc,
+        edit: last_edit,
+    };
+    let name = segment_name(file_id);
+    file.write_at(0, &header.encode()).map_err(Error::io("write", &name))?;
+    let mut end = LogEnd {
+        segment: no,
+        file: Arc::clone(&file),
+        file_name: name.clone(),
+        offset: BLOCK_BYTES as u64,
+        next_frame,
+        last_frame: FrameNo(first_frame.0 - 1),
+        prev_crc: end_crc,
+        half_group,
+    };
+    let mut moved = Vec::new();
+    for copy in copies {
+        let durable_upto = old_end.last_frame;
+        let header =
+            FrameHeader { epoch, prev_crc: end.prev_crc, durable_upto, edit: last_edit, ..copy.header };
+        let (bytes, crc) = header.encode(&copy.payload);
+        file.write_at(end.offset, &bytes).map_err(Error::io("write", &name))?;
+        moved.push((end.offset, header, copy.payload));
+        end.offset += bytes.len() as u64;
+        (end.prev_crc, end.last_frame) = (crc, header.number);
+    }
+    file.sync().map_err(Error::io("sync", &name))?;
+    disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
+
+    state.segments.push(entry);
+    state.next_segment = no.next();
+    state.recovered_upto = state.recovered_upto.max(end.last_frame);
+    state.next_file = next_file;
+    let manifest = Manifest::write(disk, state, last_edit)?;
+
+    reindex(&mut ledger, no, moved);
+    files.insert(no, LogFile { file_id, file, end: None, pins: 0, punched: false });
+    let kept = manifest.state().checkpoints;
+    let durable_frame = end.last_frame;
+    let log = LogFiles { segments: files, spares, next_file };
+    let shared = Arc::new(Shared::new(Arc::clone(disk), settings, manifest, ledger, log));
+    Ok(Opened { shared, end, durable_frame, kept, report })
+}
+
+/// The bug of [`Control::CutNotRecorded`]: nothing is copied, no end is recorded, the log goes on where it was cut.
+fn write_on_in_place(
+    disk: &Arc<dyn Disk>,
+    settings: Settings,
+    found: Found,
+    files: BTreeMap<SegmentNo, LogFile>,
+    spares: Vec<(FileId, Arc<dyn DiskFile>)>,
+    next_file: FileId,
+) -> Result<Opened> {
+    let Some(&entry) = found.state.segments.last() else { return Err(Error::Settings("no segment".into())) };
+    let mut scan = Scan::open(disk.as_ref(), found.state.store_id, entry)?;
+    while scan.next_frame()?.is_some() {}
+    let end = LogEnd {
+        segment: entry.no,
+        file: Arc::clone(&scan.file),
+        file_name: scan.name.clone(),
+        offset: scan.offset,
+        next_frame: scan.last.next(),
+        last_frame: scan.last,
+        prev_crc: scan.last_crc,
+        half_group: None,
+    };
+    let manifest = Manifest::write(disk, found.state, found.last_edit)?;
+    let kept = manifest.state().checkpoints;
+    let log = LogFiles { segments: files, spares, next_file };
+    let shared = Arc::new(Shared::new(Arc::clone(disk), settings, manifest, found.ledger, log));
+    Ok(Opened { shared, end, durable_frame: scan.last, kept, report: found.report })
+}
+
+/// Copied frames stand elsewhere now.
+fn reindex(ledger: &mut Ledger, no: SegmentNo, moved: Vec<(u64, FrameHeader, bytes::Bytes)>) {
+    let mut gather = Gather::default();
+    let mut block = 0;
+    for (offset, header, payload) in moved {
+        if header.group_first == header.number {
+            block = (offset / BLOCK_BYTES as u64) as u32;
+        }
+        let frame = Frame { header, crc: 0, payload, bytes: 0 };
+        let Some(payload) = gather.push(&frame) else { continue };
+        // These very bytes were decoded a moment ago.
+        for record in record::decode_group(payload).unwrap_or_default() {
+            ledger.move_record(no, block, &record);
+        }
+    }
+}
+
+/// Newest frame that something besides the log's own frames says was durable.
+fn frontier(state: &State) -> FrameNo {
+    let cuts = state.checkpoints.iter().map(|entry| entry.cut);
+    let ends = state.segments.iter().filter_map(|entry| entry.end).map(|end| end.last_frame);
+    cuts.chain(ends).chain([state.recovered_upto]).max().unwrap_or_default()
+}
+
+/// Reads every kept checkpoint, so that damage in the older one shows before it is needed; gives the newest.
+fn read_checkpoints(disk: &dyn Disk, state: &State) -> Result<Ledger> {
+    let mut newest = Ledger::new();
+    for entry in &state.checkpoints {
+        let name = checkpoint_name(entry.file);
+        let file = disk.open(&name).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::damage(&name, 0, "it is missing, but the manifest lists it")
+            }
+            _ => Error::Io { op: "open", file: name.clone(), source },
+        })?;
+        let length = file.len().map_err(Error::io("read the length of", &name))?;
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        file.read_at(0, &mut bytes).map_err(Error::io("read", &name))?;
+        let checkpoint = checkpoint::decode(&name, bytes.into())?;
+        if checkpoint.store_id != state.store_id || checkpoint.ledger.cut != entry.cut {
+            return Err(Error::damage(&name, 16, "it is not the checkpoint that the manifest lists"));
+        }
+        newest = checkpoint.ledger;
+    }
+    Ok(newest)
+}
+
+/// E5: the log may name no edit that the manifest lacks.
+fn check_manifest_tail(
+    disk: &dyn Disk,
+    state: &State,
+    tail: &Option<manifest::Tail>,
+    last: EditNo,
+    scans: &[Scan],
+    report: &mut Report,
+) -> Result<()> {
+    let mut named = scans.iter().map(|scan| (scan.edit_max, scan.name.clone())).max();
+    for (name, _) in disk.list().map_err(Error::io("list", "the data directory"))? {
+        let listed = |id| state.segments.iter().any(|entry| entry.file == id);
+        if parse_name(&name, "log-", ".seg").is_some_and(|id| !listed(id))
+            && let Ok(Some(header)) = scan::read_header(disk, &name)?
+            && header.store_id == state.store_id
+        {
+            named = named.max(Some((header.edit, name)));
+        }
+    }
+    if let Some((edit, name)) = named
+        && edit > last
+    {
+        let offset = tail.as_ref().map_or(0, |tail| tail.offset);
+        let what = format!("{name} names edit {edit}, but the last good one is {last}");
+        return Err(Error::damage(MANIFEST_NAME, offset, what));
+    }
+    if let Some(tail) = tail {
+        report.notes.push(format!(
+            "{MANIFEST_NAME} had a torn tail of {} bytes at offset {} ({}); nothing depended on it",
+            tail.bytes, tail.offset, tail.why
+        ));
+    }
+    Ok(())
+}
+
+/// E12: nothing listed is missing or damaged, so unlisted files of ours are cut-off work. Whole segments become
+/// spares, the rest goes; what is not ours is set aside or left alone.
+#[expect(clippy::type_complexity, reason = "spares as LogFiles holds them")]
+fn tidy(
+    disk: &dyn Disk,
+    settings: &Settings,
+    state: &State,
+    report: &mut Report,
+) -> Result<(Vec<(FileId, Arc<dyn DiskFile>)>, FileId)> {
+    let mut spares = Vec::new();
+    let mut next_file = state.next_file;
+    let remove = |name: &str| disk.remove(name).map_err(Error::io("remove", name));
+    for (name, bytes) in disk.list().map_err(Error::io("list", "the data directory"))? {
+        if name == MANIFEST_TMP_NAME || name == CHECKPOINT_TMP_NAME {
+            remove(&name)?;
+            report.notes.push(format!("{name} was cut-off work and is removed"));
+        } else if let Some(id) = parse_name(&name, "log-", ".seg") {
+            next_file = next_file.max(id.next());
+            if state.segments.iter().any(|entry| entry.file == id) {
+                continue;
+            }
+            // A first block that is torn or empty belongs to a segment that was never listed.
+            if matches!(scan::read_header(disk, &name)?, Ok(Some(header)) if header.store_id != state.store_id)
+            {
+                set_aside(disk, &name, report)?;
+            } else if bytes == settings.segment_bytes && spares.len() < settings.spares.max(1) {
+                spares.push((id, disk.open(&name).map_err(Error::io("open", &name))?));
+            } else {
+                remove(&name)?;
+                report.notes.push(format!("{name} was a spare segment and is removed"));
+            }
+        } else if let Some(id) = parse_name(&name, "checkpoint-", ".ckp") {
+            next_file = next_file.max(id.next());
+            if !state.checkpoints.iter().any(|entry| entry.file == id) {
+                remove(&name)?;
+                report.notes.push(format!("{name} was not listed (cut-off work) and is removed"));
+            }
+        } else if name != MANIFEST_NAME && !name.starts_with("set-aside.") {
+            report.notes.push(format!("{name} is not part of the store and is left alone"));
+        }
+    }
+    Ok((spares, next_file))
+}
+
+fn set_aside(disk: &dyn Disk, name: &str, report: &mut Report) -> Result<()> {
+    let aside = format!("set-aside.{name}");
+    disk.rename(name, &aside).map_err(Error::io("rename", name))?;
+    report.notes.push(format!("{name} belongs to another store and is set aside as {aside}"));
+    Ok(())
+}

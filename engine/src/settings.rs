@@ -1,0 +1,112 @@
+//! Settings of a store, checked once.
+
+use crate::error::{Error, Result};
+use crate::format::{BLOCK_BYTES, FRAME_HEADER_BYTES, FRAME_TRAILER_BYTES};
+
+/// When the log is synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before every confirm. Nothing confirmed is lost, also on power loss.
+    Always,
+    /// Every so many milliseconds; a power loss loses what was confirmed since. kill -9 loses nothing.
+    Interval {
+        /// Milliseconds between two syncs.
+        ms: u64,
+    },
+    /// When the system likes to, and at rotation. kill -9 loses nothing, a power loss up to a segment.
+    Never,
+}
+
+/// Settings of a store. Sizes in bytes.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// When the log is synced.
+    pub fsync: Fsync,
+    /// Size of a log segment; a multiple of 4 KiB.
+    pub segment_bytes: u64,
+    /// Largest frame, its header included; a multiple of 4 KiB. A larger batch runs on over several frames.
+    pub frame_bytes_max: u64,
+    /// Log written between two checkpoints.
+    pub checkpoint_bytes: u64,
+    /// Log beyond which a checkpoint is written as soon as it frees a segment.
+    pub log_budget_bytes: u64,
+    /// Zeroed segments kept ahead of need.
+    pub spares: usize,
+    /// A batch that nobody waits for leaves after so many milliseconds at the latest.
+    pub lazy_ms: u64,
+    /// After so many milliseconds without work the newest frame is proven by an empty one.
+    pub idle_ms: u64,
+    /// After so many milliseconds without work a checkpoint is written, if anything is new.
+    pub idle_checkpoint_ms: u64,
+    /// Identity of a store that is made new. Chance comes from outside.
+    pub new_store_id: u64,
+    /// A deliberate bug, for tests of the tests.
+    #[cfg(feature = "controls")]
+    pub control: Option<crate::Control>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            fsync: Fsync::Always,
+            segment_bytes: 64 << 20,
+            frame_bytes_max: 4 << 20,
+            checkpoint_bytes: 256 << 20,
+            log_budget_bytes: 1 << 30,
+            spares: 1,
+            lazy_ms: 10,
+            idle_ms: 50,
+            idle_checkpoint_ms: 5_000,
+            new_store_id: 1,
+            #[cfg(feature = "controls")]
+            control: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Refuses what makes no sense.
+    pub fn check(&self) -> Result<()> {
+        let bad = |text: String| Err(Error::Settings(text));
+        let block = BLOCK_BYTES as u64;
+        if self.segment_bytes % block != 0 || self.segment_bytes < 4 * block || self.segment_bytes > 1 << 32 {
+            return bad(format!(
+                "segment size must be a multiple of {block} bytes from 16 KiB to 4 GiB, not {}",
+                self.segment_bytes
+            ));
+        }
+        if self.frame_bytes_max % block != 0
+            || self.frame_bytes_max < block
+            || self.frame_bytes_max > 64 << 20
+        {
+            return bad(format!(
+                "the largest frame must be a multiple of {block} bytes up to 64 MiB, not {}",
+                self.frame_bytes_max
+            ));
+        }
+        if self.frame_bytes_max > self.segment_bytes - block {
+            return bad(format!(
+                "the largest frame ({} bytes) must fit into a segment ({} bytes, {block} of them its header)",
+                self.frame_bytes_max, self.segment_bytes
+            ));
+        }
+        if matches!(self.fsync, Fsync::Interval { ms: 0 }) {
+            return bad("fsync interval must be at least 1 ms; use always".into());
+        }
+        Ok(())
+    }
+
+    /// Payload that fits into one frame.
+    pub(crate) fn frame_payload_max(&self) -> usize {
+        self.frame_bytes_max as usize - FRAME_HEADER_BYTES - FRAME_TRAILER_BYTES
+    }
+
+    /// Largest batch, in bytes of its records as the log holds them.
+    pub fn batch_bytes_max(&self) -> u64 {
+        let room = self.segment_bytes - BLOCK_BYTES as u64;
+        let whole = room / self.frame_bytes_max;
+        let rest = room % self.frame_bytes_max;
+        let per_frame = (FRAME_HEADER_BYTES + FRAME_TRAILER_BYTES) as u64;
+        whole * (self.frame_bytes_max - per_frame) + rest.saturating_sub(per_frame)
+    }
+}

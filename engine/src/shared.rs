@@ -1,0 +1,193 @@
+//! What the store's front, its writer, reader and keeper share. Each lock is held for memory work only, never over a
+//! call to the disk (the manifest's own is the one exception, and says so).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::batch::{Batch, Urgency};
+use crate::disk::{Disk, DiskFile};
+use crate::error::Error;
+use crate::fetch::{Fetch, Fetched};
+use crate::ids::{Epoch, FileId, QueueId, SegmentNo, Seq, Ticket};
+use crate::ledger::Ledger;
+use crate::manifest::{Manifest, SegmentEnd};
+use crate::settings::Settings;
+
+/// Shared state of one open store.
+pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) settings: Settings,
+    pub(crate) store_id: u64,
+    pub(crate) epoch: Epoch,
+    pub(crate) manifest: Manifest,
+    pub(crate) inbox: Mutex<Inbox>,
+    pub(crate) ledger: Mutex<Ledger>,
+    pub(crate) log: Mutex<LogFiles>,
+    pub(crate) fetches: Mutex<VecDeque<Fetch>>,
+    pub(crate) answers: Mutex<Vec<Fetched>>,
+    /// Newest ticket whose confirm may go out, by the fsync policy (E6).
+    pub(crate) confirmable: AtomicU64,
+    /// Newest ticket that an fdatasync has covered (E6).
+    pub(crate) durable: AtomicU64,
+    /// Somebody waits for what is written to become durable, whatever the policy (E3).
+    pub(crate) sync_wanted: AtomicBool,
+    /// The writer has written and synced all there was and will do nothing more.
+    pub(crate) writer_done: AtomicBool,
+    /// Threads sleep here; without threads nobody does.
+    pub(crate) bells: OnceLock<Box<dyn Bells>>,
+    pub(crate) counters: Counters,
+    failure: OnceLock<Arc<Error>>,
+}
+
+/// Wakes whoever does a kind of work.
+pub(crate) trait Bells: Send + Sync {
+    fn ring_writer(&self);
+    fn ring_reader(&self);
+    fn ring_keeper(&self);
+    fn ring_owner(&self);
+}
+
+/// Batches on their way to the log.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    pub(crate) waiting: VecDeque<Pending>,
+    /// How many of them somebody waits for.
+    pub(crate) urgent: usize,
+    /// The store is closing; per queue, the places known to have been delivered (E10).
+    pub(crate) closing: Option<Vec<(QueueId, Vec<(Seq, Seq)>)>>,
+}
+
+/// A batch with its ticket.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub(crate) ticket: Ticket,
+    pub(crate) batch: Batch,
+    pub(crate) urgency: Urgency,
+}
+
+/// The files of the log.
+#[derive(Debug)]
+pub(crate) struct LogFiles {
+    pub(crate) segments: BTreeMap<SegmentNo, LogFile>,
+    /// Files ready to become segments.
+    pub(crate) spares: Vec<(FileId, Arc<dyn DiskFile>)>,
+    pub(crate) next_file: FileId,
+}
+
+/// A listed segment's file.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    pub(crate) file_id: FileId,
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// None for the one that is written.
+    pub(crate) end: Option<SegmentEnd>,
+    /// Reads under way.
+    pub(crate) pins: u32,
+    /// Its unused rest was given back; it is not worth keeping as a spare.
+    pub(crate) punched: bool,
+}
+
+/// Totals since the open.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) syncs: AtomicU64,
+    pub(crate) frames: AtomicU64,
+    pub(crate) frame_bytes: AtomicU64,
+    pub(crate) record_bytes: AtomicU64,
+    pub(crate) rotations: AtomicU64,
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) recycled: AtomicU64,
+    pub(crate) out_of_space: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("store_id", &self.store_id)
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        settings: Settings,
+        manifest: Manifest,
+        ledger: Ledger,
+        log: LogFiles,
+    ) -> Self {
+        let state = manifest.state();
+        Self {
+            disk,
+            settings,
+            store_id: state.store_id,
+            epoch: state.epoch,
+            manifest,
+            inbox: Mutex::default(),
+            ledger: Mutex::new(ledger),
+            log: Mutex::new(log),
+            fetches: Mutex::default(),
+            answers: Mutex::default(),
+            confirmable: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
+            sync_wanted: AtomicBool::new(false),
+            writer_done: AtomicBool::new(false),
+            bells: OnceLock::new(),
+            counters: Counters::default(),
+            failure: OnceLock::new(),
+        }
+    }
+
+    /// Latches the first fatal error. From here on nothing is confirmed any more.
+    pub(crate) fn fail(&self, error: Error) {
+        // A second failure says nothing that the first did not.
+        drop(self.failure.set(Arc::new(error)));
+        self.ring(|bells| {
+            bells.ring_owner();
+            bells.ring_writer();
+            bells.ring_reader();
+            bells.ring_keeper();
+        });
+    }
+
+    pub(crate) fn failure(&self) -> Option<Arc<Error>> {
+        self.failure.get().cloned()
+    }
+
+    pub(crate) fn ring(&self, which: impl FnOnce(&dyn Bells)) {
+        if let Some(bells) = self.bells.get() {
+            which(bells.as_ref());
+        }
+    }
+
+    pub(crate) fn durable(&self) -> Ticket {
+        Ticket(self.durable.load(Ordering::Acquire))
+    }
+}
+
+/// Locks; a panic elsewhere leaves these plain data as good as they were, and ends the process anyway.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Counters {
+    pub(crate) fn add(counter: &AtomicU64, by: u64) {
+        counter.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+/// What a worker's step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It did something; call it again.
+    Worked,
+    /// Nothing to do now; call it again when something happens, or after so many milliseconds.
+    Idle {
+        /// Milliseconds until time alone gives it work.
+        again_ms: Option<u64>,
+    },
+    /// It will never have work again: the store is closed, or has failed.
+    Done,
+}

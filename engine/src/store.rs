@@ -1,0 +1,304 @@
+//! The store's front: what its owner calls. The owner is one thread; the workers are the store's own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::batch::{Batch, Urgency};
+use crate::controls::Control;
+use crate::disk::{Disk, SyncTimes};
+use crate::error::{Error, Result};
+use crate::fetch::{Fetch, Fetched};
+use crate::ids::{Epoch, QueueId, Seq, Ticket};
+use crate::keeper::Keeper;
+use crate::ledger::Ledger;
+use crate::reader::Reader;
+use crate::recovery::{self, Report};
+use crate::settings::Settings;
+use crate::shared::{Pending, Shared, lock};
+use crate::writer::Writer;
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;
+
+/// An open store. Commits are applied in order, whole, and survive a crash as a prefix: at least as long as what
+/// [`Store::confirmable`] told, by the fsync policy.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) shared: Arc<Shared>,
+    next_ticket: Ticket,
+    /// Per queue, the place after the newest one that was committed: below it, what was left out is a transient place.
+    logged: BTreeMap<QueueId, Seq>,
+}
+
+/// The store's workers. Each is called in a loop, by a thread of its own or by a test's scheduler.
+#[derive(Debug)]
+pub struct Workers {
+    /// Writes the log.
+    pub writer: Writer,
+    /// Answers fetches.
+    pub reader: Reader,
+    /// Checkpoints, recycling, segments ahead of need.
+    pub keeper: Keeper,
+}
+
+/// What an open found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Recovered {
+    /// This opening.
+    pub epoch: Epoch,
+    /// The next id for a new queue.
+    pub next_queue: QueueId,
+    /// Every fact, in order of keys.
+    pub facts: Vec<(Bytes, Bytes)>,
+    /// Every queue, in order of ids.
+    pub queues: Vec<RecoveredQueue>,
+    /// How the open went.
+    pub report: Report,
+}
+
+/// One queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RecoveredQueue {
+    /// Its id.
+    pub queue: QueueId,
+    /// The next free place.
+    pub next: Seq,
+    /// The first live place; `next` where there is none.
+    pub head: Seq,
+    /// Live messages.
+    pub live: u64,
+    /// Dead places from `head` on, as inclusive ranges in order.
+    pub dead: Vec<(Seq, Seq)>,
+    /// Everything below may have been delivered before.
+    pub redelivered_below: Seq,
+    /// Single places from there on that were delivered before, as inclusive ranges in order.
+    pub redelivered: Vec<(Seq, Seq)>,
+}
+
+/// Figures of a store; totals count since the open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Bytes of log segments in use, whole segments but for what was given back.
+    pub log_bytes: u64,
+    /// Log segments in use.
+    pub log_segments: u64,
+    /// Segments ready for use.
+    pub spare_segments: u64,
+    /// Syncs of the log.
+    pub syncs_total: u64,
+    /// Frames written.
+    pub frames_total: u64,
+    /// Bytes of them, padding included.
+    pub frame_bytes_total: u64,
+    /// Bytes of records.
+    pub record_bytes_total: u64,
+    /// Changes of segment.
+    pub rotations_total: u64,
+    /// Checkpoints written.
+    pub checkpoints_total: u64,
+    /// Segments recycled.
+    pub recycled_total: u64,
+    /// Times that the disk was found full.
+    pub out_of_space_total: u64,
+    /// Memory of the index of the log.
+    pub index_bytes: u64,
+    /// Bytes free on the file system; 0 where unknown.
+    pub disk_free_bytes: u64,
+    /// Newest ticket whose confirm may go out.
+    pub confirmable: Ticket,
+    /// Newest ticket that is durable.
+    pub durable: Ticket,
+    /// How long syncs took.
+    pub sync_times: SyncTimes,
+}
+
+impl Store {
+    /// Opens the store on a disk, or makes one there. Nothing works before the workers are stepped; see
+    /// [`crate::start_threads`].
+    ///
+    /// # Errors
+    /// [`Error::Damage`] when the data is not what was written; nothing was changed then.
+    pub fn open(disk: &Arc<dyn Disk>, settings: Settings) -> Result<(Self, Workers, Recovered)> {
+        let opened = recovery::open(disk, settings)?;
+        let shared = opened.shared;
+        let recovered = recovered(&lock(&shared.ledger), &shared.settings, opened.report);
+        let logged = recovered.queues.iter().map(|queue| (queue.queue, queue.next)).collect();
+        let workers = Workers {
+            writer: Writer::new(Arc::clone(&shared), opened.end, opened.durable_frame),
+            reader: Reader::new(Arc::clone(&shared)),
+            keeper: Keeper::new(Arc::clone(&shared), opened.kept),
+        };
+        Ok((Self { shared, next_ticket: Ticket(1), logged }, workers, recovered))
+    }
+
+    /// Commits a batch: returns at once; it is safe when [`Store::confirmable`] reaches the ticket.
+    ///
+    /// # Errors
+    /// [`Error::BatchTooLarge`] when no segment could hold it; nothing was changed then.
+    pub fn commit(&mut self, mut batch: Batch, urgency: Urgency) -> Result<Ticket> {
+        self.fill_holes(&mut batch);
+        let bytes_max = self.shared.settings.batch_bytes_max();
+        if batch.bytes() > bytes_max {
+            return Err(Error::BatchTooLarge { bytes: batch.bytes(), bytes_max });
+        }
+        for queue in &batch.queues_created {
+            self.logged.insert(*queue, Seq(1));
+        }
+        for put in &batch.puts {
+            for &(queue, seq) in &put.targets {
+                let logged = self.logged.get_mut(&queue);
+                *logged.expect("puts name queues that exist") = seq.next();
+            }
+        }
+        for queue in &batch.queues_deleted {
+            self.logged.remove(queue);
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket = ticket.next();
+        let mut inbox = lock(&self.shared.inbox);
+        inbox.urgent += usize::from(urgency == Urgency::Now);
+        inbox.waiting.push_back(Pending { ticket, batch, urgency });
+        drop(inbox);
+        self.shared.ring(|bells| bells.ring_writer());
+        Ok(ticket)
+    }
+
+    /// Largest batch that [`Store::commit`] takes, in bytes of the log.
+    pub fn batch_bytes_max(&self) -> u64 {
+        self.shared.settings.batch_bytes_max()
+    }
+
+    /// Newest ticket whose confirm may go out, by the fsync policy. Never falls.
+    pub fn confirmable(&self) -> Ticket {
+        Ticket(self.shared.confirmable.load(Ordering::Acquire))
+    }
+
+    /// Newest ticket that an fdatasync has covered. Never falls, never passes `confirmable`.
+    pub fn durable(&self) -> Ticket {
+        self.shared.durable()
+    }
+
+    /// Asks for live messages of a queue; the answer comes by [`Store::answers`].
+    pub fn fetch(&self, fetch: Fetch) {
+        lock(&self.shared.fetches).push_back(fetch);
+        self.shared.ring(|bells| bells.ring_reader());
+    }
+
+    /// Takes the answers that have come.
+    pub fn answers(&self) -> Vec<Fetched> {
+        std::mem::take(&mut lock(&self.shared.answers))
+    }
+
+    /// The first fatal error, if there was one: confirms have stopped, and the process must end.
+    pub fn failure(&self) -> Option<Arc<Error>> {
+        self.shared.failure()
+    }
+
+    /// Begins the close: what was committed is written and synced, then a checkpoint and the mark of a clean close.
+    /// `delivered`: per queue, the places known to have been delivered (E10). The workers end by themselves.
+    pub fn close(&self, delivered: Vec<(QueueId, Vec<(Seq, Seq)>)>) {
+        lock(&self.shared.inbox).closing = Some(delivered);
+        self.shared.ring(|bells| {
+            bells.ring_writer();
+            bells.ring_keeper();
+            bells.ring_reader();
+        });
+    }
+
+    /// Figures.
+    pub fn stats(&self) -> Stats {
+        self.gauge().stats()
+    }
+
+    /// A handle that reads the figures from any thread.
+    pub fn gauge(&self) -> Gauge {
+        Gauge { shared: Arc::clone(&self.shared) }
+    }
+
+    /// E7: the transient places since a queue's last logged one are acked in the batch that puts the next one. And
+    /// acks are cut to places that were logged, so that none is dead before it is given out.
+    fn fill_holes(&self, batch: &mut Batch) {
+        let mut next: BTreeMap<QueueId, Seq> = BTreeMap::new();
+        for queue in &batch.queues_created {
+            next.insert(*queue, Seq(1));
+        }
+        let known =
+            |next: &BTreeMap<_, _>, queue| next.get(&queue).or_else(|| self.logged.get(&queue)).copied();
+        for put in &batch.puts {
+            for &(queue, seq) in &put.targets {
+                let Some(expected) = known(&next, queue) else { continue };
+                if seq > expected && !self.shared.settings.has(Control::HoleCountedLive) {
+                    batch.holes.push((queue, expected, Seq(seq.0 - 1)));
+                }
+                next.insert(queue, seq.next());
+            }
+        }
+        batch.acks.retain_mut(|(queue, first, last)| {
+            let Some(logged) = known(&next, *queue) else { return false };
+            *last = (*last).min(Seq(logged.0 - 1));
+            *first <= *last
+        });
+    }
+}
+
+/// Reads a store's figures from any thread.
+#[derive(Debug, Clone)]
+pub struct Gauge {
+    shared: Arc<Shared>,
+}
+
+impl Gauge {
+    /// Figures as of now.
+    pub fn stats(&self) -> Stats {
+        let counters = &self.shared.counters;
+        let log = lock(&self.shared.log);
+        let bytes = |end: Option<crate::manifest::SegmentEnd>, punched| match end {
+            Some(end) if punched => end.bytes,
+            _ => self.shared.settings.segment_bytes,
+        };
+        let log_bytes = log.segments.values().map(|segment| bytes(segment.end, segment.punched)).sum();
+        let (log_segments, spare_segments) = (log.segments.len() as u64, log.spares.len() as u64);
+        drop(log);
+        Stats {
+            log_bytes,
+            log_segments,
+            spare_segments,
+            syncs_total: counters.syncs.load(Ordering::Relaxed),
+            frames_total: counters.frames.load(Ordering::Relaxed),
+            frame_bytes_total: counters.frame_bytes.load(Ordering::Relaxed),
+            record_bytes_total: counters.record_bytes.load(Ordering::Relaxed),
+            rotations_total: counters.rotations.load(Ordering::Relaxed),
+            checkpoints_total: counters.checkpoints.load(Ordering::Relaxed),
+            recycled_total: counters.recycled.load(Ordering::Relaxed),
+            out_of_space_total: counters.out_of_space.load(Ordering::Relaxed),
+            index_bytes: lock(&self.shared.ledger).index_bytes(),
+            disk_free_bytes: self.shared.disk.free_space().unwrap_or(0),
+            confirmable: Ticket(self.shared.confirmable.load(Ordering::Acquire)),
+            durable: self.shared.durable(),
+            sync_times: self.shared.disk.sync_times(),
+        }
+    }
+}
+
+fn recovered(ledger: &Ledger, settings: &Settings, report: Report) -> Recovered {
+    let again = settings.has(Control::SeqTwice) && !report.created;
+    let queues = ledger.queues.iter().map(|(id, queue)| RecoveredQueue {
+        queue: *id,
+        next: if again && queue.next > Seq(1) { Seq(queue.next.0 - 1) } else { queue.next },
+        head: queue.head.min(queue.next),
+        live: queue.live(),
+        dead: queue.dead.to_ranges(),
+        redelivered_below: queue.redelivered_below,
+        redelivered: queue.redelivered.to_ranges(),
+    });
+    Recovered {
+        epoch: report.epoch,
+        next_queue: ledger.next_queue,
+        facts: ledger.facts.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        queues: queues.collect(),
+        report,
+    }
+}

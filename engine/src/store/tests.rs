@@ -1,0 +1,386 @@
+//! The engine on a simulated disk against an obvious model, with crashes anywhere, in recovery too. What survives
+//! must be a prefix of the commits, at least as long as what was confirmable.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fastrand::Rng;
+
+use super::*;
+use crate::disk::{CrashPlan, SimDisk};
+use crate::settings::Fsync;
+use crate::{Payload, Put, Step};
+
+/// What a store holds, as its owner sees it.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Model {
+    facts: BTreeMap<Bytes, Bytes>,
+    queues: BTreeMap<QueueId, ModelQueue>,
+    next_queue: u64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+struct ModelQueue {
+    next: u64,
+    live: BTreeMap<u64, Bytes>,
+}
+
+struct World {
+    rng: Rng,
+    disk: SimDisk,
+    settings: Settings,
+    /// After each commit of this life; the first is what was recovered.
+    history: Vec<Model>,
+    /// Places given out, transient ones included.
+    given: BTreeMap<QueueId, u64>,
+    store: Option<(Store, Workers)>,
+    now_ms: u64,
+    counts: Counts,
+}
+
+/// What a run reached: a run that reached nothing proves nothing.
+#[derive(Debug, Default)]
+struct Counts {
+    commits: u64,
+    crashes: u64,
+    crashes_in_recovery: u64,
+    rotations: u64,
+    checkpoints: u64,
+    recycled: u64,
+    cuts: u64,
+    copied: u64,
+    fetched: u64,
+    clean: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let settings = Settings {
+            fsync: match rng.u8(..10) {
+                0 => Fsync::Never,
+                1 => Fsync::Interval { ms: 20 },
+                _ => Fsync::Always,
+            },
+            segment_bytes: 16384 * rng.u64(3..6),
+            frame_bytes_max: 8192,
+            checkpoint_bytes: 16384 * rng.u64(1..4),
+            spares: rng.usize(0..2),
+            idle_checkpoint_ms: 200,
+            new_store_id: seed | 1,
+            ..Settings::default()
+        };
+        let model = Model { next_queue: 1, ..Model::default() };
+        let disk = SimDisk::default();
+        let (history, given) = (vec![model], BTreeMap::new());
+        Self { rng, disk, settings, history, given, store: None, now_ms: 0, counts: Counts::default() }
+    }
+
+    fn model(&mut self) -> Model {
+        self.history.last().expect("never empty").clone()
+    }
+
+    /// Opens the store, crashing in it now and then, and checks what it holds.
+    ///
+    /// `lowest`: commits that survive the last crash, and those that survive a power loss on top of it.
+    fn open(&mut self, (mut lowest, durable): (usize, usize)) {
+        loop {
+            if self.rng.u8(..4) == 0 {
+                self.disk.plan(CrashPlan::AtCall(self.disk.stats().calls + self.rng.u64(1..40)));
+            }
+            let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+            match Store::open(&disk, self.settings.clone()) {
+                Ok((store, workers, recovered)) => {
+                    self.counts.cuts += u64::from(recovered.report.cut.is_some());
+                    self.counts.copied += recovered.report.frames_copied;
+                    self.counts.clean += u64::from(recovered.report.clean);
+                    self.store = Some((store, workers));
+                    match self.read_back(&recovered) {
+                        Some(found) => return self.accept(found, lowest, &recovered),
+                        None => lowest = if self.crash_now() { durable } else { lowest },
+                    }
+                }
+                Err(error) => {
+                    assert!(self.disk.crashed(), "open failed without a crash: {error}");
+                    lowest = if self.crash_now() { durable } else { lowest };
+                }
+            }
+            self.counts.crashes_in_recovery += 1;
+        }
+    }
+
+    /// Everything the store holds, fetched; None if the disk crashed meanwhile.
+    fn read_back(&mut self, recovered: &Recovered) -> Option<Model> {
+        let mut model = Model { next_queue: recovered.next_queue.0, ..Model::default() };
+        model.facts.extend(recovered.facts.iter().cloned());
+        for queue in &recovered.queues {
+            let live = self.fetch_all(queue.queue, queue.next)?;
+            assert_eq!(live.len() as u64, queue.live, "count of queue {}", queue.queue);
+            model.queues.insert(queue.queue, ModelQueue { next: queue.next.0, live });
+        }
+        Some(model)
+    }
+
+    fn fetch_all(&mut self, queue: QueueId, next: Seq) -> Option<BTreeMap<u64, Bytes>> {
+        let mut live = BTreeMap::new();
+        let mut from = Seq(1);
+        while from < next {
+            let (store, workers) = self.store.as_mut()?;
+            store.fetch(Fetch {
+                queue,
+                generation: 7,
+                from,
+                upto: next,
+                count_max: self.rng.u32(1..20),
+                bytes_max: 4000,
+                after: Ticket(0),
+            });
+            while workers.reader.step() == Step::Worked {}
+            let mut answers = store.answers();
+            if store.failure().is_some() || self.disk.crashed() {
+                return None;
+            }
+            let answer = answers.pop().expect("one answer");
+            assert!(answers.is_empty() && answer.generation == 7 && answer.lost.is_empty(), "{answer:?}");
+            assert!(answer.upto > from, "an answer goes on");
+            self.counts.fetched += answer.messages.len() as u64;
+            for (seq, payload) in answer.messages {
+                assert!(seq >= from && seq < answer.upto);
+                assert!(live.insert(seq.0, payload).is_none());
+            }
+            from = answer.upto;
+        }
+        Some(live)
+    }
+
+    /// What was found must be one of the states since the last confirmable one.
+    fn accept(&mut self, found: Model, lowest: usize, recovered: &Recovered) {
+        let at = self.history.iter().skip(lowest).position(|model| *model == found);
+        if at.is_none() {
+            panic!(
+                "recovered what is no state from commit {lowest} to {}; {:?}\nfound {}\nleast {}\nnewest {}",
+                self.history.len() - 1,
+                recovered.report,
+                brief(&found),
+                brief(&self.history[lowest]),
+                brief(self.history.last().expect("never empty"))
+            );
+        }
+        for queue in &recovered.queues {
+            if !recovered.report.clean {
+                assert_eq!(queue.redelivered_below, queue.next, "E10");
+            }
+            self.given.insert(queue.queue, queue.next.0);
+        }
+        self.history = vec![found];
+    }
+
+    /// Says whether the power was lost.
+    fn crash_now(&mut self) -> bool {
+        self.store = None;
+        self.counts.crashes += 1;
+        let power = self.rng.u8(..3) > 0;
+        if !power {
+            self.disk.kill();
+        } else {
+            let mut rng = self.rng.fork();
+            let odds = rng.u8(0..=10);
+            self.disk.lose_power(|| rng.u8(0..10) < odds);
+        }
+        power
+    }
+
+    fn commit(&mut self) {
+        let mut model = self.model();
+        let mut batch = Batch::default();
+        let ids: Vec<QueueId> = model.queues.keys().copied().collect();
+        if ids.len() < 2 || (ids.len() < 6 && self.rng.u8(..20) == 0) {
+            let id = QueueId(model.next_queue);
+            model.next_queue += 1;
+            model.queues.insert(id, ModelQueue { next: 1, live: BTreeMap::new() });
+            self.given.insert(id, 1);
+            batch.queues_created.push(id);
+        }
+        let ids: Vec<QueueId> = model.queues.keys().copied().collect();
+        for _ in 0..self.rng.u8(0..4) {
+            let mut targets = BTreeSet::new();
+            for _ in 0..self.rng.u8(1..4) {
+                targets.insert(ids[self.rng.usize(..ids.len())]);
+            }
+            let length = match self.rng.u8(..12) {
+                0 => self.rng.usize(8000..14000),
+                1..4 => self.rng.usize(500..3000),
+                _ => self.rng.usize(0..80),
+            };
+            let mut body = vec![0; length];
+            self.rng.fill(&mut body);
+            let body = Bytes::from(body);
+            let mut put = Put {
+                targets: Vec::new(),
+                payload: Payload { head: body.slice(..length / 3), body: body.slice(length / 3..) },
+            };
+            for id in targets {
+                let given = self.given.get_mut(&id).expect("given out before");
+                // Transient messages take places that are never logged.
+                *given += if self.rng.u8(..4) == 0 { self.rng.u64(1..4) } else { 0 };
+                let queue = model.queues.get_mut(&id).expect("listed");
+                queue.live.insert(*given, body.clone());
+                put.targets.push((id, Seq(*given)));
+                *given += 1;
+                queue.next = *given;
+            }
+            batch.puts.push(put);
+        }
+        if self.rng.bool() {
+            let id = ids[self.rng.usize(..ids.len())];
+            let queue = model.queues.get_mut(&id).expect("listed");
+            let first = if self.rng.u8(..3) > 0 {
+                queue.live.keys().next().copied().unwrap_or(1)
+            } else {
+                self.rng.u64(1..=queue.next)
+            };
+            let last = first + self.rng.u64(0..12);
+            queue.live.retain(|seq, _| *seq < first || *seq > last);
+            batch.acks.push((id, Seq(first), Seq(last)));
+        }
+        if self.rng.u8(..6) == 0 {
+            let key = Bytes::from(vec![self.rng.u8(..5)]);
+            let value = self.rng.bool().then(|| Bytes::from(vec![self.rng.u8(..); 9]));
+            match &value {
+                Some(value) => drop(model.facts.insert(key.clone(), value.clone())),
+                None => drop(model.facts.remove(&key)),
+            }
+            batch.facts.push((key, value));
+        }
+        if self.rng.u8(..40) == 0 {
+            let id = ids[self.rng.usize(..ids.len())];
+            model.queues.remove(&id);
+            self.given.remove(&id);
+            batch.queues_deleted.push(id);
+        }
+        let urgency = if self.rng.u8(..4) == 0 { Urgency::Lazy } else { Urgency::Now };
+        let (store, _) = self.store.as_mut().expect("open");
+        let ticket = store.commit(batch, urgency).expect("small batches");
+        assert_eq!(ticket.0 as usize, self.history.len(), "tickets count commits");
+        self.history.push(model);
+        self.counts.commits += 1;
+    }
+
+    /// Runs until a crash or a clean close; says how many commits must have survived.
+    fn live(&mut self) -> (usize, usize) {
+        if self.rng.u8(..8) > 0 {
+            self.disk.plan(CrashPlan::AtCall(self.disk.stats().calls + self.rng.u64(1..400)));
+        }
+        let mut budget = self.rng.u32(50..400);
+        let closing = self.rng.u8(..4) == 0;
+        let lowest = loop {
+            let (store, workers) = self.store.as_mut().expect("open");
+            if store.failure().is_some() {
+                break store.confirmable();
+            }
+            budget -= 1;
+            if budget == 0 && !closing {
+                break store.confirmable();
+            }
+            if budget == 0 {
+                store.close(Vec::new());
+                let mut done = false;
+                while !done && store.failure().is_none() {
+                    self.now_ms += 1;
+                    workers.writer.step(self.now_ms);
+                    done = workers.keeper.step(self.now_ms) == Step::Done;
+                }
+                break if store.failure().is_none() {
+                    Ticket(self.history.len() as u64 - 1)
+                } else {
+                    store.confirmable()
+                };
+            }
+            self.now_ms += u64::from(self.rng.u8(..8) == 0) * self.rng.u64(1..120);
+            let choice = self.rng.u8(..10);
+            match choice {
+                0..3 => self.commit(),
+                3..7 => drop(workers.writer.step(self.now_ms)),
+                7 => drop(workers.reader.step()),
+                _ => drop(workers.keeper.step(self.now_ms)),
+            }
+        };
+        let stats = self.store.as_ref().map(|(store, _)| store.stats()).unwrap_or_default();
+        self.counts.rotations += stats.rotations_total;
+        self.counts.checkpoints += stats.checkpoints_total;
+        self.counts.recycled += stats.recycled_total;
+        let durable = stats.durable;
+        let lowest = if self.crash_now() { durable } else { lowest };
+        (lowest.0 as usize, durable.0 as usize)
+    }
+}
+
+fn brief(model: &Model) -> String {
+    let queue = |(id, queue): (&QueueId, &ModelQueue)| {
+        format!("q{id} next {} live {:?}; ", queue.next, queue.live.keys().collect::<Vec<_>>())
+    };
+    format!(
+        "{} facts {:?}; next queue {}",
+        model.queues.iter().map(queue).collect::<String>(),
+        model.facts,
+        model.next_queue
+    )
+}
+
+fn run(seed: u64) -> Counts {
+    let mut world = World::new(seed);
+    let mut lowest = (0, 0);
+    for _ in 0..6 {
+        world.open(lowest);
+        lowest = world.live();
+    }
+    world.disk.plan(CrashPlan::Never);
+    world.open(lowest);
+    world.counts
+}
+
+fn run_many(seeds: std::ops::Range<u64>) -> Counts {
+    let mut sum = Counts::default();
+    for seed in seeds {
+        let result = std::panic::catch_unwind(|| run(seed));
+        let counts = result.unwrap_or_else(|_| panic!("seed {seed} failed"));
+        sum.commits += counts.commits;
+        sum.crashes += counts.crashes;
+        sum.crashes_in_recovery += counts.crashes_in_recovery;
+        sum.rotations += counts.rotations;
+        sum.checkpoints += counts.checkpoints;
+        sum.recycled += counts.recycled;
+        sum.cuts += counts.cuts;
+        sum.copied += counts.copied;
+        sum.fetched += counts.fetched;
+        sum.clean += counts.clean;
+    }
+    sum
+}
+
+#[test]
+fn what_survives_is_a_prefix_at_least_as_long_as_what_was_confirmed() {
+    let seeds = std::env::var("LEVERET_ENGINE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
+    let counts = run_many(0..seeds);
+    println!("{seeds} seeds: {counts:?}");
+    assert!(counts.commits > seeds * 50, "{counts:?}");
+    assert!(counts.crashes_in_recovery > seeds / 5, "{counts:?}");
+    assert!(
+        counts.rotations > seeds && counts.checkpoints > seeds && counts.recycled > seeds / 4,
+        "{counts:?}"
+    );
+    assert!(counts.cuts > seeds / 10 && counts.copied > seeds / 10 && counts.clean > 0, "{counts:?}");
+}
+
+#[test]
+fn the_same_seed_makes_the_same_calls() {
+    for seed in 0..50 {
+        let trace = |seed| {
+            let mut world = World::new(seed);
+            world.open((0, 0));
+            let lowest = world.live();
+            world.open(lowest);
+            world.disk.stats().trace
+        };
+        assert_eq!(trace(seed), trace(seed), "seed {seed}");
+    }
+}

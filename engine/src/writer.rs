@@ -1,0 +1,452 @@
+//! The writer: takes all that waits, writes one group of frames, syncs, publishes the tickets, repeats. It owns the
+//! end of the log and rotates its segments. One waiting call to the disk per step.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use crate::batch::{Batch, Payload, Urgency};
+use crate::codec::Writer as Encoder;
+use crate::controls::Control;
+use crate::disk::DiskFile;
+use crate::error::{Error, Result};
+use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader, frame_bytes, segment_name};
+use crate::ids::{FileId, FrameNo, SegmentNo, Ticket};
+use crate::manifest::{Edit, SegmentEnd, SegmentEntry};
+use crate::record;
+use crate::settings::Fsync;
+use crate::shared::{Counters, LogFile, Shared, Step, lock};
+
+/// How long to wait before trying again to find space for a segment.
+const SPACE_RETRY_MS: u64 = 100;
+
+/// The end of the log, and the work on it.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    end: LogEnd,
+    phase: Phase,
+    /// Groups written since the last sync, in order.
+    unsynced: Vec<Group>,
+    /// The newest frame that a sync has covered.
+    durable_frame: FrameNo,
+    /// The newest frame is not yet proven by a later one that says so.
+    unproven: bool,
+    /// When the last sync returned, in the steps' milliseconds.
+    synced_at_ms: u64,
+    /// When there was work last.
+    busy_at_ms: u64,
+    /// When the oldest waiting lazy batch was first seen.
+    lazy_since_ms: Option<u64>,
+    #[cfg_attr(not(feature = "controls"), expect(dead_code, reason = "a deliberate bug's state"))]
+    half_group: Option<FrameNo>,
+}
+
+/// Where the next frame goes.
+#[derive(Debug)]
+pub(crate) struct LogEnd {
+    pub(crate) segment: SegmentNo,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) file_name: String,
+    pub(crate) offset: u64,
+    pub(crate) next_frame: FrameNo,
+    /// The frame before it; numbers may be left out between the two.
+    pub(crate) last_frame: FrameNo,
+    pub(crate) prev_crc: u32,
+    /// First frame of a half batch that stands at the end: only with [`Control::CloseHalfBatch`].
+    pub(crate) half_group: Option<FrameNo>,
+}
+
+/// Batches that stand or fall together in the log.
+#[derive(Debug, Default)]
+struct Group {
+    /// Bodies are dropped once they are encoded.
+    batches: Vec<Batch>,
+    /// The newest ticket in it.
+    ticket: Ticket,
+    segment: SegmentNo,
+    block: u32,
+    last_frame: FrameNo,
+    payload: Vec<u8>,
+    records: u32,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Idle,
+    /// The old segment is full: sync it...
+    RotateSync(Group),
+    /// ...take a file...
+    RotateFile(Group),
+    RotateNewFile(Group, FileId, Arc<dyn DiskFile>),
+    RotateNewName(Group, FileId, Arc<dyn DiskFile>),
+    /// ...list it...
+    RotateEdit(Group, FileId, Arc<dyn DiskFile>),
+    RotateEditSync(Group, FileId, Arc<dyn DiskFile>),
+    /// ...and write its header.
+    RotateHeader(Group, FileId, Arc<dyn DiskFile>),
+    Write {
+        group: Group,
+        /// Offset and bytes of the frames still to be written, last one first.
+        frames: Vec<(u64, Vec<u8>)>,
+    },
+    Sync,
+    Done,
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, end: LogEnd, durable_frame: FrameNo) -> Self {
+        let half_group = end.half_group;
+        Self {
+            shared,
+            end,
+            phase: Phase::Idle,
+            unsynced: Vec::new(),
+            durable_frame,
+            unproven: false,
+            synced_at_ms: 0,
+            busy_at_ms: 0,
+            lazy_since_ms: None,
+            half_group,
+        }
+    }
+
+    /// Does the next bit of work. `now_ms` rises and never jumps.
+    pub fn step(&mut self, now_ms: u64) -> Step {
+        if self.shared.failure().is_some() {
+            return Step::Done;
+        }
+        match self.advance(now_ms) {
+            Ok(step) => step,
+            Err(error) => {
+                // No fsync is ever retried: what is on the disk now is for the next open to find out.
+                self.shared.fail(error);
+                Step::Done
+            }
+        }
+    }
+
+    fn advance(&mut self, now_ms: u64) -> Result<Step> {
+        let phase = std::mem::replace(&mut self.phase, Phase::Idle);
+        match phase {
+            Phase::Idle => return self.next_work(now_ms),
+            Phase::RotateSync(group) => {
+                self.sync(now_ms)?;
+                self.phase = Phase::RotateFile(group);
+            }
+            Phase::RotateFile(group) => return self.take_file(group),
+            Phase::RotateNewFile(group, id, file) => {
+                // Its length must hold before it is listed.
+                file.sync().map_err(Error::io("sync", segment_name(id)))?;
+                self.phase = Phase::RotateNewName(group, id, file);
+            }
+            Phase::RotateNewName(group, id, file) => {
+                self.shared.disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
+                self.phase = Phase::RotateEdit(group, id, file);
+            }
+            Phase::RotateEdit(group, id, file) => {
+                self.list_segment(id)?;
+                self.phase = Phase::RotateEditSync(group, id, file);
+            }
+            Phase::RotateEditSync(group, id, file) => {
+                self.shared.manifest.sync()?;
+                self.phase = Phase::RotateHeader(group, id, file);
+            }
+            Phase::RotateHeader(group, id, file) => {
+                self.open_segment(id, file)?;
+                self.frame(group);
+            }
+            Phase::Write { group, mut frames } => {
+                if let Some((offset, bytes)) = frames.pop() {
+                    self.end
+                        .file
+                        .write_at(offset, &bytes)
+                        .map_err(Error::io("write", &self.end.file_name))?;
+                    Counters::add(&self.shared.counters.frames, 1);
+                    Counters::add(&self.shared.counters.frame_bytes, bytes.len() as u64);
+                }
+                if frames.is_empty() {
+                    self.written(group);
+                } else {
+                    self.phase = Phase::Write { group, frames };
+                }
+            }
+            Phase::Sync => self.sync(now_ms)?,
+            Phase::Done => {
+                self.phase = Phase::Done;
+                return Ok(Step::Done);
+            }
+        }
+        Ok(Step::Worked)
+    }
+
+    /// Decides what to do when nothing is under way.
+    fn next_work(&mut self, now_ms: u64) -> Result<Step> {
+        let wanted = self.shared.sync_wanted.swap(false, Ordering::AcqRel);
+        let due = match self.shared.settings.fsync {
+            Fsync::Always => true,
+            Fsync::Interval { ms } => now_ms.saturating_sub(self.synced_at_ms) >= ms,
+            Fsync::Never => false,
+        };
+        if !self.unsynced.is_empty() && (due || wanted) {
+            self.phase = Phase::Sync;
+            return Ok(Step::Worked);
+        }
+        let (group, closing, lazy) = self.take_group(now_ms);
+        if let Some(group) = group {
+            self.busy_at_ms = now_ms;
+            self.place(group);
+            return Ok(Step::Worked);
+        }
+        let idle = now_ms.saturating_sub(self.busy_at_ms) >= self.shared.settings.idle_ms;
+        if !self.unsynced.is_empty() {
+            if closing || (idle && self.shared.settings.fsync != Fsync::Never) {
+                self.phase = Phase::Sync;
+                return Ok(Step::Worked);
+            }
+        } else if self.unproven && (idle || closing) {
+            // An empty frame behind the last one proves it: damage there is then no torn tail.
+            self.unproven = false;
+            self.place(Group { ticket: self.shared.durable(), ..Group::default() });
+            return Ok(Step::Worked);
+        } else if closing {
+            self.phase = Phase::Done;
+            self.shared.writer_done.store(true, Ordering::Release);
+            self.shared.ring(|bells| bells.ring_keeper());
+            return Ok(Step::Done);
+        }
+        let settings = &self.shared.settings;
+        let again_ms = match (lazy, self.unsynced.is_empty(), settings.fsync) {
+            (true, _, _) => Some(settings.lazy_ms),
+            (_, false, Fsync::Interval { ms }) => Some(ms.min(settings.idle_ms)),
+            (_, false, Fsync::Never) => None,
+            (_, true, _) if self.unproven => Some(settings.idle_ms),
+            _ => None,
+        };
+        Ok(Step::Idle { again_ms })
+    }
+
+    /// Takes all that fits into one frame, or one larger batch; nothing while only lazy batches wait that can wait
+    /// on. Says also whether the store is closing, and whether lazy batches wait.
+    fn take_group(&mut self, now_ms: u64) -> (Option<Group>, bool, bool) {
+        let mut inbox = lock(&self.shared.inbox);
+        let closing = inbox.closing.is_some();
+        if inbox.waiting.is_empty() {
+            self.lazy_since_ms = None;
+            return (None, closing, false);
+        }
+        let since = *self.lazy_since_ms.get_or_insert(now_ms);
+        if inbox.urgent == 0 && !closing && now_ms.saturating_sub(since) < self.shared.settings.lazy_ms {
+            return (None, closing, true);
+        }
+        self.lazy_since_ms = None;
+        let room = self.shared.settings.frame_payload_max() as u64;
+        let mut group = Group::default();
+        let mut bytes = 0;
+        while let Some(pending) = inbox.waiting.front() {
+            bytes += pending.batch.bytes();
+            if bytes > room && !group.batches.is_empty() {
+                break;
+            }
+            let pending = inbox.waiting.pop_front().expect("there is a front");
+            inbox.urgent -= usize::from(pending.urgency == Urgency::Now);
+            group.ticket = pending.ticket;
+            group.batches.push(pending.batch);
+        }
+        drop(inbox);
+        let mut encoder = Encoder(Vec::with_capacity(bytes as usize));
+        for batch in &mut group.batches {
+            group.records += record::encode_batch(batch, &mut encoder);
+            for put in &mut batch.puts {
+                put.payload = Payload { head: Bytes::new(), body: Bytes::new() };
+            }
+        }
+        group.payload = encoder.0;
+        Counters::add(&self.shared.counters.record_bytes, group.payload.len() as u64);
+        (Some(group), closing, false)
+    }
+
+    /// Goes on with a group in this segment, or in the next one when this one has no room.
+    fn place(&mut self, group: Group) {
+        let payload_max = self.shared.settings.frame_payload_max();
+        let mut needed = 0;
+        let mut rest = group.payload.len();
+        loop {
+            let part = rest.min(payload_max);
+            needed += frame_bytes(part) as u64;
+            rest -= part;
+            if rest == 0 {
+                break;
+            }
+        }
+        if self.end.offset + needed > self.shared.settings.segment_bytes {
+            self.phase = Phase::RotateSync(group);
+        } else {
+            self.frame(group);
+        }
+    }
+
+    /// Makes the group's frames.
+    fn frame(&mut self, mut group: Group) {
+        let payload = std::mem::take(&mut group.payload);
+        let payload_max = self.shared.settings.frame_payload_max();
+        let parts: Vec<&[u8]> =
+            if payload.is_empty() { vec![&[]] } else { payload.chunks(payload_max).collect() };
+        let mut group_first = self.end.next_frame;
+        #[cfg(feature = "controls")]
+        if let Some(half) = self.half_group.take() {
+            group_first = half;
+        }
+        group_first = group_first.min(self.end.next_frame);
+        group.segment = self.end.segment;
+        group.block = (self.end.offset / BLOCK_BYTES as u64) as u32;
+        let edit = self.shared.manifest.durable();
+        let mut frames = Vec::with_capacity(parts.len());
+        for (index, part) in parts.iter().enumerate() {
+            let header = FrameHeader {
+                store_id: self.shared.store_id,
+                epoch: self.shared.epoch,
+                number: self.end.next_frame,
+                prev_crc: self.end.prev_crc,
+                payload_bytes: part.len() as u32,
+                records: if index == 0 { group.records } else { 0 },
+                group_first,
+                closes: index + 1 == parts.len(),
+                durable_upto: self.durable_frame,
+                edit,
+            };
+            let (bytes, crc) = header.encode(part);
+            group.last_frame = self.end.next_frame;
+            self.end.last_frame = self.end.next_frame;
+            let offset = self.end.offset;
+            self.end.offset += bytes.len() as u64;
+            self.end.next_frame = self.end.next_frame.next();
+            self.end.prev_crc = crc;
+            frames.push((offset, bytes));
+        }
+        frames.reverse();
+        self.phase = Phase::Write { group, frames };
+    }
+
+    /// The group stands in the file; whether it may be confirmed now is the policy's matter.
+    fn written(&mut self, group: Group) {
+        let settings = &self.shared.settings;
+        if settings.fsync != Fsync::Always || settings.has(Control::ConfirmBeforeSync) {
+            self.shared.confirmable.fetch_max(group.ticket.0, Ordering::AcqRel);
+            self.shared.ring(|bells| bells.ring_owner());
+        }
+        self.unproven |= group.records > 0;
+        if settings.fsync == Fsync::Always || group.records == 0 {
+            self.phase = Phase::Sync;
+        }
+        self.unsynced.push(group);
+    }
+
+    /// Makes everything written durable, applies it to the ledger, and publishes the tickets, in this order.
+    fn sync(&mut self, now_ms: u64) -> Result<()> {
+        if !self.shared.settings.has(Control::SkipFdatasync) {
+            self.end.file.sync().map_err(Error::io("sync", &self.end.file_name))?;
+            Counters::add(&self.shared.counters.syncs, 1);
+        }
+        self.synced_at_ms = now_ms;
+        let Some(last) = self.unsynced.last() else { return Ok(()) };
+        self.durable_frame = last.last_frame;
+        let ticket = last.ticket;
+        let mut ledger = lock(&self.shared.ledger);
+        for group in self.unsynced.drain(..) {
+            for batch in &group.batches {
+                ledger.apply_batch(group.segment, group.block, batch);
+            }
+            ledger.cut = group.last_frame;
+        }
+        drop(ledger);
+        self.shared.durable.fetch_max(ticket.0, Ordering::AcqRel);
+        self.shared.confirmable.fetch_max(ticket.0, Ordering::AcqRel);
+        self.shared.ring(|bells| {
+            bells.ring_owner();
+            bells.ring_reader();
+            bells.ring_keeper();
+        });
+        Ok(())
+    }
+
+    /// Takes a spare, or makes a file if there is none; waits where the disk is full.
+    fn take_file(&mut self, group: Group) -> Result<Step> {
+        let (spare, id) = {
+            let mut log = lock(&self.shared.log);
+            match log.spares.pop() {
+                Some((id, file)) => (Some(file), id),
+                None => {
+                    let id = log.next_file;
+                    log.next_file = id.next();
+                    (None, id)
+                }
+            }
+        };
+        if let Some(file) = spare {
+            self.phase = Phase::RotateEdit(group, id, file);
+            return Ok(Step::Worked);
+        }
+        let name = segment_name(id);
+        match self.shared.disk.create(&name, self.shared.settings.segment_bytes) {
+            Ok(file) => {
+                self.phase = Phase::RotateNewFile(group, id, file);
+                Ok(Step::Worked)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                Counters::add(&self.shared.counters.out_of_space, 1);
+                self.phase = Phase::RotateFile(group);
+                Ok(Step::Idle { again_ms: Some(SPACE_RETRY_MS) })
+            }
+            Err(source) => Err(Error::Io { op: "create", file: name, source }),
+        }
+    }
+
+    /// Says in the manifest where the old segment ended and which one follows: before the new one's first frame.
+    fn list_segment(&self, file: FileId) -> Result<()> {
+        let end = self.segment_end();
+        let entry = SegmentEntry {
+            no: self.end.segment.next(),
+            file,
+            first_frame: self.end.next_frame,
+            prev_crc: self.end.prev_crc,
+            end: None,
+        };
+        let edits = [Edit::SegmentEnded { no: self.end.segment, end }, Edit::SegmentAdded(entry)];
+        self.shared.manifest.append(&edits)?;
+        Ok(())
+    }
+
+    fn open_segment(&mut self, file_id: FileId, file: Arc<dyn DiskFile>) -> Result<()> {
+        let end = self.segment_end();
+        let old = self.end.segment;
+        self.end.segment = old.next();
+        self.end.file_name = segment_name(file_id);
+        let header = SegmentHeader {
+            store_id: self.shared.store_id,
+            epoch: self.shared.epoch,
+            segment: self.end.segment,
+            file: file_id,
+            first_frame: self.end.next_frame,
+            prev_crc: self.end.prev_crc,
+            edit: self.shared.manifest.durable(),
+        };
+        file.write_at(0, &header.encode()).map_err(Error::io("write", &self.end.file_name))?;
+        self.end.file = Arc::clone(&file);
+        self.end.offset = BLOCK_BYTES as u64;
+        let mut log = lock(&self.shared.log);
+        if let Some(old) = log.segments.get_mut(&old) {
+            old.end = Some(end);
+        }
+        log.segments.insert(self.end.segment, LogFile { file_id, file, end: None, pins: 0, punched: false });
+        drop(log);
+        Counters::add(&self.shared.counters.rotations, 1);
+        self.shared.ring(|bells| bells.ring_keeper());
+        Ok(())
+    }
+
+    fn segment_end(&self) -> SegmentEnd {
+        SegmentEnd { last_frame: self.end.last_frame, bytes: self.end.offset }
+    }
+}

@@ -1,0 +1,211 @@
+//! Arguments of exchanges and queues: which are known, what they may be, and when two declarations say the same.
+//!
+//! A known argument is checked and then, as long as its feature is not there, refused by name: who asks for a limit
+//! or a dead-letter exchange must not believe that it is in force. Arguments that nobody knows are kept and ignored,
+//! as in RabbitMQ.
+
+#[cfg(test)]
+mod tests;
+
+use crate::refusal::{Refusal, RefusalKind};
+use crate::topology::VHOST;
+use crate::value::{Table, Value};
+
+/// Known arguments of queues.
+pub(crate) const QUEUE: [&str; 10] = [
+    "x-message-ttl",
+    "x-expires",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-overflow",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-max-priority",
+    "x-single-active-consumer",
+    "x-delivery-limit",
+];
+/// Known arguments of exchanges.
+pub(crate) const EXCHANGE: [&str; 1] = ["alternate-exchange"];
+
+const QUEUE_TYPE: &str = "x-queue-type";
+/// Longest time-to-live and expiry: ten years.
+const TIME_MS_MAX: i128 = 315_360_000_000;
+
+/// Checks the arguments of a new exchange.
+pub(crate) fn check_exchange(name: &str, arguments: &Table) -> Result<(), Refusal> {
+    let what = format!("exchange '{name}' in vhost '{VHOST}'");
+    let Some(value) = arguments.get(EXCHANGE[0]) else { return Ok(()) };
+    string(value).map_err(|wanted| invalid(EXCHANGE[0], &what, wanted, value))?;
+    Err(not_implemented(EXCHANGE[0]))
+}
+
+/// Checks the arguments of a new queue.
+pub(crate) fn check_queue(name: &str, arguments: &Table) -> Result<(), Refusal> {
+    let what = format!("queue '{name}' in vhost '{VHOST}'");
+    if let Some(value) = arguments.get(QUEUE_TYPE) {
+        match string(value) {
+            Ok(b"classic") => {}
+            Ok(b"quorum" | b"stream") => return Err(not_implemented_value(QUEUE_TYPE, value)),
+            Ok(_) => {
+                return Err(invalid(QUEUE_TYPE, &what, "must be 'classic', 'quorum' or 'stream'", value));
+            }
+            Err(wanted) => return Err(invalid(QUEUE_TYPE, &what, wanted, value)),
+        }
+    }
+    let mut unavailable = None;
+    for key in QUEUE {
+        let Some(value) = arguments.get(key) else { continue };
+        check_value(key, value).map_err(|wanted| invalid(key, &what, wanted, value))?;
+        unavailable = unavailable.or(Some(key));
+    }
+    let routing_key = "x-dead-letter-routing-key";
+    if let Some(value) = arguments.get(routing_key)
+        && arguments.get("x-dead-letter-exchange").is_none()
+    {
+        return Err(invalid(routing_key, &what, "needs x-dead-letter-exchange beside it", value));
+    }
+    unavailable.map_or(Ok(()), |key| Err(not_implemented(key)))
+}
+
+/// Whether two declarations agree in the known arguments.
+pub(crate) fn same(known: &[&str], what: &str, received: &Table, current: &Table) -> Result<(), Refusal> {
+    for key in known {
+        let (received, current) = (received.get(key), current.get(key));
+        let same = match (received, current) {
+            (Some(a), Some(b)) => equivalent(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        if !same {
+            return Err(differs(key, what, received, current));
+        }
+    }
+    // No queue type is the classic one.
+    let kind = |table: &Table| table.get(QUEUE_TYPE).is_none_or(|v| string(v) == Ok(b"classic"));
+    if kind(received) != kind(current) {
+        return Err(differs(QUEUE_TYPE, what, received.get(QUEUE_TYPE), current.get(QUEUE_TYPE)));
+    }
+    Ok(())
+}
+
+/// Whether two declarations agree in a flag.
+pub(crate) fn same_flag(field: &str, what: &str, received: bool, current: bool) -> Result<(), Refusal> {
+    if received == current {
+        return Ok(());
+    }
+    Err(inequivalent(field, what, &received.to_string(), &current.to_string()))
+}
+
+/// The refusal of a declaration that differs from what exists, in a plain value.
+pub(crate) fn inequivalent(field: &str, what: &str, received: &str, current: &str) -> Refusal {
+    mismatch(field, what, (&format!("'{received}'"), received), (&format!("'{current}'"), current))
+}
+
+fn differs(key: &str, what: &str, received: Option<&Value>, current: Option<&Value>) -> Refusal {
+    let say = |value: Option<&Value>| value.map_or_else(|| "none".to_string(), describe);
+    let (received, current) = (say(received), say(current));
+    mismatch(key, what, (&received, &received), (&current, &current))
+}
+
+/// Each value as the sentence has it, and as the details have it.
+fn mismatch(field: &str, what: &str, received: (&str, &str), current: (&str, &str)) -> Refusal {
+    let text = format!(
+        "inequivalent arg '{field}' for {what}: received {} but current is {}",
+        received.0, current.0
+    );
+    Refusal::new(RefusalKind::PreconditionFailed, text)
+        .with("field", field)
+        .with("expected", current.1)
+        .with("actual", received.1)
+}
+
+fn check_value(key: &str, value: &Value) -> Result<(), &'static str> {
+    match key {
+        "x-message-ttl" => number(value, 0, TIME_MS_MAX, "must be a whole number from 0 to 315360000000"),
+        "x-expires" => number(value, 1, TIME_MS_MAX, "must be a whole number from 1 to 315360000000"),
+        "x-max-length" | "x-max-length-bytes" => {
+            number(value, 0, i128::MAX, "must be a whole number, at least 0")
+        }
+        "x-max-priority" => number(value, 0, 255, "must be a whole number from 0 to 255"),
+        "x-delivery-limit" => number(value, i128::MIN, i128::MAX, "must be a whole number"),
+        "x-single-active-consumer" => match value {
+            Value::Bool(_) => Ok(()),
+            _ => Err("must be a boolean"),
+        },
+        "x-overflow" => match string(value)? {
+            b"drop-head" | b"reject-publish" | b"reject-publish-dlx" => Ok(()),
+            _ => Err("must be 'drop-head', 'reject-publish' or 'reject-publish-dlx'"),
+        },
+        _ => string(value).map(drop),
+    }
+}
+
+fn number(value: &Value, least: i128, most: i128, wanted: &'static str) -> Result<(), &'static str> {
+    integer(value).filter(|n| (least..=most).contains(n)).map(drop).ok_or(wanted)
+}
+
+fn string(value: &Value) -> Result<&[u8], &'static str> {
+    match value {
+        Value::Bytes(bytes) => Ok(bytes),
+        _ => Err("must be a string"),
+    }
+}
+
+fn integer(value: &Value) -> Option<i128> {
+    Some(match value {
+        Value::I8(v) => i128::from(*v),
+        Value::U8(v) => i128::from(*v),
+        Value::I16(v) => i128::from(*v),
+        Value::U16(v) => i128::from(*v),
+        Value::I32(v) => i128::from(*v),
+        Value::U32(v) => i128::from(*v),
+        Value::I64(v) => i128::from(*v),
+        _ => return None,
+    })
+}
+
+/// Integers are the same when their values are, whatever their width.
+fn equivalent(a: &Value, b: &Value) -> bool {
+    match (integer(a), integer(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+fn invalid(key: &str, what: &str, wanted: &str, value: &Value) -> Refusal {
+    let text = format!("invalid arg '{key}' for {what}: {wanted}, received {}", describe(value));
+    Refusal::new(RefusalKind::PreconditionFailed, text).with("field", key).with("actual", describe(value))
+}
+
+fn not_implemented(key: &str) -> Refusal {
+    Refusal::new(RefusalKind::NotImplemented, format!("argument '{key}' is not implemented yet"))
+        .with("field", key)
+}
+
+fn not_implemented_value(key: &str, value: &Value) -> Refusal {
+    let text = format!("argument '{key}' with {} is not implemented yet", describe(value));
+    Refusal::new(RefusalKind::NotImplemented, text).with("field", key)
+}
+
+/// A value in RabbitMQ's words.
+fn describe(value: &Value) -> String {
+    let (kind, value) = match value {
+        Value::Void => ("void", "undefined".to_string()),
+        Value::Bool(v) => ("bool", v.to_string()),
+        Value::I8(v) => ("byte", v.to_string()),
+        Value::U8(v) => ("unsignedbyte", v.to_string()),
+        Value::I16(v) => ("short", v.to_string()),
+        Value::U16(v) => ("unsignedshort", v.to_string()),
+        Value::I32(v) => ("signedint", v.to_string()),
+        Value::U32(v) => ("unsignedint", v.to_string()),
+        Value::I64(v) => ("long", v.to_string()),
+        Value::F32(v) => ("float", v.to_string()),
+        Value::F64(v) => ("double", v.to_string()),
+        Value::Decimal { scale, number } => ("decimal", format!("{number}e-{scale}")),
+        Value::Bytes(v) => ("longstr", String::from_utf8_lossy(v).into_owned()),
+        Value::ByteArray(v) => ("binary", String::from_utf8_lossy(v).into_owned()),
+        Value::Timestamp(v) => ("timestamp", v.to_string()),
+        Value::Array(v) => ("array", format!("{} items", v.len())),
+        Value::Table(v) => ("table", format!("{} entries", v.0.len())),
+    };
+    format!("the value '{value}' of type '{kind}'")
+}

@@ -1,0 +1,216 @@
+//! The core: its state, and the one table of what follows from which input.
+
+mod admin;
+mod bind;
+mod connection;
+mod consume;
+mod declare;
+mod publish;
+mod settle;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::Settings;
+use crate::budget::Budget;
+use crate::channel::{Channel, Connection};
+use crate::dispatch::{Consumer, ConsumerId};
+use crate::effect::{CoreStats, Effect, Outcome, Reply};
+use crate::ids::{ChanId, ConnId, Epoch, QueueId, ReqId, Seq};
+use crate::input::{Fetched, Input};
+use crate::names::NameSource;
+use crate::queue::{Loss, Queue};
+use crate::recovered::Recovered;
+use crate::refusal::{Refusal, RefusalKind};
+use crate::replay::{self, RecoverError};
+use crate::tickets::{Tickets, Waiter};
+use crate::topology::Topology;
+
+/// The broker core. Give it inputs with [`Broker::step`] and end each turn with [`Broker::finish`].
+#[derive(Debug)]
+pub struct Broker {
+    pub(crate) settings: Settings,
+    pub(crate) epoch: Epoch,
+    pub(crate) now_ms: u64,
+    /// Runs with `now_ms` but never back, so that a clock set back does not stretch leases.
+    pub(crate) lease_clock_ms: u64,
+    pub(crate) names: NameSource,
+    pub(crate) topology: Topology,
+    pub(crate) queues: BTreeMap<QueueId, Queue>,
+    pub(crate) next_queue_id: QueueId,
+    pub(crate) connections: BTreeMap<ConnId, Connection>,
+    pub(crate) channels: BTreeMap<ChanId, Channel>,
+    pub(crate) consumers: BTreeMap<ConsumerId, Consumer>,
+    pub(crate) next_consumer_id: ConsumerId,
+    /// Leases by their end on the lease clock.
+    pub(crate) leases: BTreeSet<(u64, QueueId, Seq)>,
+    pub(crate) budget: Budget,
+    pub(crate) tickets: Tickets,
+    /// Queues to be dispatched at the end of this turn.
+    pub(crate) dirty: Vec<QueueId>,
+    /// Channels with confirms to go out at the end of this turn.
+    pub(crate) confirming: Vec<ChanId>,
+    /// Channels with settlements in this turn.
+    pub(crate) settling: Vec<ChanId>,
+    pub(crate) stopping: bool,
+    pub(crate) counters: CoreStats,
+}
+
+impl Broker {
+    /// A core with what a start found.
+    pub fn new(settings: Settings, recovered: Recovered, now_ms: u64) -> Result<Self, RecoverError> {
+        let epoch = recovered.epoch;
+        let state = replay::replay(recovered)?;
+        Ok(Self {
+            epoch,
+            now_ms,
+            lease_clock_ms: 0,
+            names: NameSource::new(settings.seed),
+            topology: state.topology,
+            queues: state.queues,
+            next_queue_id: state.next_queue_id,
+            connections: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            next_consumer_id: ConsumerId(1),
+            leases: BTreeSet::new(),
+            budget: Budget::new(settings.memory_budget_bytes),
+            tickets: Tickets::default(),
+            dirty: Vec::new(),
+            confirming: Vec::new(),
+            settling: Vec::new(),
+            stopping: false,
+            counters: CoreStats::default(),
+            settings,
+        })
+    }
+
+    /// Takes one input and says what is to be done now; more may follow from [`Broker::finish`].
+    pub fn step(&mut self, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Tick { now_ms } => self.tick(now_ms),
+            Input::ConnectionOpened { conn, info } => self.connection_opened(conn, info),
+            Input::ConnectionClosed { conn } => self.connection_closed(conn, out),
+            Input::ChannelOpened { conn, chan, credit_bytes } => {
+                self.channel_opened(conn, chan, credit_bytes)
+            }
+            Input::ChannelClosed { chan } => self.channel_closed(chan, out),
+            Input::Writable { chan, bytes } => self.writable(chan, bytes),
+            Input::Request { req, conn, vhost, op } => self.request(req, conn, &vhost, op, out),
+            Input::Publish { chan, tag, vhost, publish } => self.publish(chan, tag, &vhost, publish, out),
+            Input::Settle { chan, tag, multiple, how } => self.settle(chan, tag, multiple, how),
+            Input::Confirmable { ticket } => self.tickets.confirmable(ticket),
+            Input::Fetched(answer) => self.fetched(answer, out),
+            Input::StopDeliveries => self.stop_deliveries(out),
+        }
+    }
+
+    /// Ends a turn: hands out messages, appends the turn's acks as one, and lets go what became confirmable.
+    pub fn finish(&mut self, out: &mut Vec<Effect>) {
+        self.dispatch_dirty(out);
+        self.queue_settlements();
+        self.tickets.flush_acks(out);
+        while let Some(waiter) = self.tickets.pop() {
+            match waiter {
+                Waiter::Confirm { chan, upto, outcome } => self.confirm(chan, upto, outcome),
+                Waiter::Reply { req, result } => out.push(Effect::Reply { req, result: *result }),
+                Waiter::Settled { chan, upto, unknown } => {
+                    if self.channels.contains_key(&chan) {
+                        out.push(Effect::Settled { chan, upto, unknown: unknown.into_vec() });
+                    }
+                }
+            }
+        }
+        self.send_confirms(out);
+    }
+
+    /// Per durable queue, the places that are known to have been delivered and are still live: inclusive ranges, for
+    /// the mark of a clean close (E10).
+    pub fn at_close(&self) -> Vec<(QueueId, Vec<(Seq, Seq)>)> {
+        let durable = self.queues.values().filter(|q| q.props.durable);
+        durable.map(|q| (q.id, q.delivered_before())).filter(|(_, places)| !places.is_empty()).collect()
+    }
+
+    /// When the next lease ends, in the time of [`Input::Tick`]; a tick is needed no earlier for its sake.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let (deadline, ..) = self.leases.first()?;
+        Some(self.now_ms.saturating_add(deadline.saturating_sub(self.lease_clock_ms)))
+    }
+
+    /// Lets an answer follow all that was appended so far, because it speaks of it.
+    pub(crate) fn reply_when_durable(&mut self, req: ReqId, result: Result<Reply, Refusal>) {
+        self.tickets.wait(Waiter::Reply { req, result: Box::new(result) });
+    }
+
+    fn tick(&mut self, now_ms: u64) {
+        self.lease_clock_ms += now_ms.saturating_sub(self.now_ms);
+        self.now_ms = now_ms;
+        self.end_leases();
+    }
+
+    fn fetched(&mut self, answer: Fetched, out: &mut Vec<Effect>) {
+        let id = answer.queue;
+        let progress = answer.upto > answer.from;
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let name = queue.props.name.clone();
+        for loss in queue.fetched(answer, &mut self.budget) {
+            let text = match loss {
+                Loss::Place(seq, reason) => {
+                    format!("message {seq} of queue '{name}' could not be read and is passed over: {reason}")
+                }
+                Loss::Missing(count, from, upto) => format!(
+                    "{count} messages of queue '{name}' between places {from} and {upto} are not in the store and \
+                     are passed over"
+                ),
+            };
+            out.push(Effect::Warn { text });
+        }
+        // An empty answer is not asked for again at once, or core and store would turn in a circle.
+        if progress {
+            self.mark_dirty(id);
+        }
+    }
+
+    fn stop_deliveries(&mut self, out: &mut Vec<Effect>) {
+        self.stopping = true;
+        let waiting: Vec<QueueId> =
+            self.queues.values().filter(|q| !q.gets.is_empty()).map(|q| q.id).collect();
+        for id in waiting {
+            self.refuse_gets(id, RefusalKind::ShuttingDown, "the broker is shutting down", out);
+        }
+    }
+
+    fn confirm(&mut self, chan: ChanId, upto: u64, outcome: Outcome) {
+        let Some(channel) = self.channels.get_mut(&chan) else { return };
+        let confirms = &mut channel.confirms;
+        self.counters.confirmed += upto.saturating_sub(confirms.confirmed);
+        confirms.confirmed = upto;
+        if !matches!(outcome, Outcome::Routed { .. }) {
+            confirms.others.push((upto, outcome));
+        }
+        if !std::mem::replace(&mut confirms.due, true) {
+            self.confirming.push(chan);
+        }
+    }
+
+    fn send_confirms(&mut self, out: &mut Vec<Effect>) {
+        for chan in self.confirming.drain(..) {
+            let Some(channel) = self.channels.get_mut(&chan) else { continue };
+            let confirms = &mut channel.confirms;
+            confirms.due = false;
+            let others = std::mem::take(&mut confirms.others);
+            out.push(Effect::Confirms { chan, upto: confirms.confirmed, others });
+        }
+    }
+
+    fn queue_settlements(&mut self) {
+        for chan in self.settling.drain(..) {
+            let Some(channel) = self.channels.get_mut(&chan) else { continue };
+            let settlements = &mut channel.settlements;
+            settlements.due = false;
+            let unknown = std::mem::take(&mut settlements.unknown).into_boxed_slice();
+            self.tickets.wait_for_acks(Waiter::Settled { chan, upto: settlements.count, unknown });
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Requests: the table of verbs, listings and counters.
+
+use std::sync::Arc;
+
+use super::Broker;
+use crate::dispatch::Seat;
+use crate::effect::{
+    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, CoreStats, Effect, ExchangeRow, QueueRow, Reply,
+};
+use crate::ids::{ConnId, QueueId, ReqId};
+use crate::input::Op;
+use crate::refusal::{Refusal, RefusalKind};
+use crate::topology::VHOST;
+
+impl Broker {
+    pub(super) fn request(
+        &mut self,
+        req: ReqId,
+        conn: Option<ConnId>,
+        vhost: &Arc<str>,
+        op: Op,
+        out: &mut Vec<Effect>,
+    ) {
+        if vhost_matters(&op) && **vhost != *VHOST {
+            out.push(Effect::Reply { req, result: Err(no_vhost(vhost)) });
+            return;
+        }
+        // Answers with counts speak of a queue that has handed out what it can.
+        if !matches!(op, Op::Publish(_) | Op::SettleIds { .. }) {
+            self.dispatch_dirty(out);
+        }
+        let at_once = match op {
+            // These answer in their own time.
+            Op::Publish(publishes) => return self.publish_batch(req, vhost, publishes, out),
+            Op::SettleIds { ids, how } => return self.settle_ids(req, &ids, how),
+            Op::Get(get) => return self.get(req, conn, &get, out),
+            // These speak of what has to be durable.
+            Op::DeclareExchange(declare) => {
+                let result = self.declare_exchange(declare, out);
+                return self.reply_when_durable(req, result);
+            }
+            Op::DeleteExchange { name, if_unused } => {
+                let result = self.delete_exchange(&name, if_unused, out);
+                return self.reply_when_durable(req, result);
+            }
+            Op::DeclareQueue(declare) => {
+                let result = self.declare_queue(conn, declare, out);
+                return self.reply_when_durable(req, result);
+            }
+            Op::DeleteQueue { name, if_unused, if_empty } => {
+                let result = self.delete_queue(conn, &name, if_unused, if_empty, out);
+                return self.reply_when_durable(req, result);
+            }
+            Op::PurgeQueue { name } => {
+                let result = self.purge_queue(conn, &name, out);
+                return self.reply_when_durable(req, result);
+            }
+            Op::Bind(binding) => {
+                let result = self.bind(conn, binding, out);
+                return self.reply_when_durable(req, result);
+            }
+            Op::Unbind(binding) => {
+                let result = self.unbind(conn, binding, out);
+                return self.reply_when_durable(req, result);
+            }
+            // These are answered at once.
+            Op::Consume(consume) => self.consume(conn, consume),
+            Op::Cancel { chan, consumer_tag } => {
+                self.cancel(chan, &consumer_tag, out);
+                Ok(Reply::Done)
+            }
+            Op::ChannelPrefetch { chan, messages } => self.channel_prefetch(chan, messages),
+            Op::ListExchanges => Ok(Reply::Exchanges(self.exchange_rows())),
+            Op::ListQueues { name } => self.queue_rows(name.as_ref()).map(Reply::Queues),
+            Op::ListBindings => Ok(Reply::Bindings(self.binding_rows())),
+            Op::ListConsumers => Ok(Reply::Consumers(self.consumer_rows())),
+            Op::ListConnections => Ok(Reply::Connections(self.connection_rows())),
+            Op::ListChannels => Ok(Reply::Channels(self.channel_rows())),
+            Op::Stats => Ok(Reply::Stats(self.stats())),
+        };
+        out.push(Effect::Reply { req, result: at_once });
+    }
+
+    /// Counters of the core, and what it holds now.
+    pub fn stats(&self) -> CoreStats {
+        CoreStats {
+            connections: self.connections.len() as u64,
+            channels: self.channels.len() as u64,
+            exchanges: self.topology.exchanges().len() as u64,
+            queues: self.queues.len() as u64,
+            bindings: self.topology.binding_count(),
+            consumers: self.consumers.len() as u64,
+            messages_ready: self.queues.values().map(|q| q.messages_ready()).sum(),
+            messages_unacknowledged: self.queues.values().map(|q| q.messages_unacknowledged()).sum(),
+            body_bytes: self.budget.used(),
+            ..self.counters.clone()
+        }
+    }
+
+    fn exchange_rows(&self) -> Vec<ExchangeRow> {
+        let row = |name: &Arc<str>, exchange: &crate::topology::Exchange| {
+            let props = &exchange.props;
+            ExchangeRow {
+                name: name.clone(),
+                kind: props.kind.name(),
+                durable: props.durable,
+                auto_delete: props.auto_delete,
+                internal: props.internal,
+                arguments: props.arguments.clone(),
+            }
+        };
+        self.topology.exchanges().map(|(name, exchange)| row(name, exchange)).collect()
+    }
+
+    fn queue_rows(&self, name: Option<&Arc<str>>) -> Result<Vec<QueueRow>, Refusal> {
+        match name {
+            Some(name) => {
+                let id = self.topology.queue(name).ok_or_else(|| super::declare::no_queue(name))?;
+                Ok(self.queue_row(id).into_iter().collect())
+            }
+            None => Ok(self.topology.queues().filter_map(|(_, id)| self.queue_row(id)).collect()),
+        }
+    }
+
+    fn queue_row(&self, id: QueueId) -> Option<QueueRow> {
+        let queue = self.queues.get(&id)?;
+        let props = &queue.props;
+        Some(QueueRow {
+            name: props.name.clone(),
+            durable: props.durable,
+            auto_delete: props.auto_delete,
+            exclusive_owner: props.exclusive_owner,
+            arguments: props.arguments.clone(),
+            messages_ready: queue.messages_ready(),
+            messages_unacknowledged: queue.messages_unacknowledged(),
+            memory_bytes: queue.memory_bytes(),
+            consumers: queue.consumers.len() as u64,
+            published: queue.counters.published,
+            delivered: queue.counters.delivered,
+            acked: queue.counters.acked,
+            redelivered: queue.counters.redelivered,
+        })
+    }
+
+    fn binding_rows(&self) -> Vec<BindingRow> {
+        self.topology
+            .bindings()
+            .map(|bound| BindingRow { binding: bound.binding.clone(), durable: bound.durable })
+            .collect()
+    }
+
+    fn consumer_rows(&self) -> Vec<ConsumerRow> {
+        let queues = self.topology.queues().filter_map(|(_, id)| self.queues.get(&id));
+        let consumers = queues.flat_map(|queue| queue.consumers.iter().map(move |id| (queue, id)));
+        let rows = consumers.filter_map(|(queue, id)| {
+            let consumer = self.consumers.get(id)?;
+            let channel = self.channels.get(&consumer.chan)?;
+            Some(ConsumerRow {
+                queue: queue.props.name.clone(),
+                chan: consumer.chan,
+                consumer_tag: consumer.tag.clone(),
+                ack_required: !consumer.auto_ack,
+                prefetch_messages: consumer.prefetch_messages,
+                unacknowledged: consumer.out_messages,
+                exclusive: consumer.exclusive,
+                priority: consumer.priority,
+                active: consumer.seat_for(channel) == Seat::Ring,
+            })
+        });
+        rows.collect()
+    }
+
+    fn connection_rows(&self) -> Vec<ConnectionRow> {
+        let rows = self.connections.iter().map(|(conn, connection)| ConnectionRow {
+            conn: *conn,
+            info: connection.info.clone(),
+            channels: connection.channels.len() as u64,
+            connected_at_ms: connection.connected_at_ms,
+        });
+        rows.collect()
+    }
+
+    fn channel_rows(&self) -> Vec<ChannelRow> {
+        let rows = self.channels.iter().map(|(chan, channel)| ChannelRow {
+            chan: *chan,
+            conn: channel.conn,
+            consumers: channel.consumers.len() as u64,
+            messages_unacknowledged: channel.unacked.len() as u64,
+            messages_unconfirmed: channel.confirms.published.saturating_sub(channel.confirms.confirmed),
+            prefetch_messages: channel.prefetch_messages,
+        });
+        rows.collect()
+    }
+}
+
+/// Whether a request speaks of things in a virtual host.
+fn vhost_matters(op: &Op) -> bool {
+    !matches!(
+        op,
+        Op::SettleIds { .. }
+            | Op::Cancel { .. }
+            | Op::ChannelPrefetch { .. }
+            | Op::ListConnections
+            | Op::ListChannels
+            | Op::Stats
+    )
+}
+
+pub(super) fn no_vhost(vhost: &str) -> Refusal {
+    Refusal::new(RefusalKind::NotFound, format!("vhost '{vhost}' not found")).with("vhost", vhost)
+}

@@ -1,0 +1,64 @@
+//! Connections and channels that come and go.
+
+use super::Broker;
+use crate::channel::{Channel, Connection};
+use crate::effect::{Batch, Effect};
+use crate::ids::{ChanId, ConnId};
+use crate::input::{ConnectionInfo, Settle};
+
+impl Broker {
+    pub(super) fn connection_opened(&mut self, conn: ConnId, info: ConnectionInfo) {
+        let connection = Connection {
+            info,
+            connected_at_ms: self.now_ms,
+            channels: Default::default(),
+            exclusive_queues: Default::default(),
+        };
+        self.connections.insert(conn, connection);
+    }
+
+    pub(super) fn connection_closed(&mut self, conn: ConnId, out: &mut Vec<Effect>) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        let channels = std::mem::take(&mut connection.channels);
+        let queues = std::mem::take(&mut connection.exclusive_queues);
+        for chan in channels {
+            self.channel_closed(chan, out);
+        }
+        self.connections.remove(&conn);
+        let mut batch = Batch::default();
+        for id in queues {
+            self.remove_queue(id, &mut batch, out);
+        }
+        self.append_unless_empty(batch, out);
+    }
+
+    pub(super) fn channel_opened(&mut self, conn: ConnId, chan: ChanId, credit_bytes: u64) {
+        let Some(connection) = self.connections.get_mut(&conn) else { return };
+        connection.channels.insert(chan);
+        self.channels.insert(chan, Channel::new(conn, credit_bytes));
+    }
+
+    /// Consumers end first, so that nothing that comes back goes to this channel again.
+    pub(super) fn channel_closed(&mut self, chan: ChanId, out: &mut Vec<Effect>) {
+        let Some(channel) = self.channels.remove(&chan) else { return };
+        if let Some(connection) = self.connections.get_mut(&channel.conn) {
+            connection.channels.remove(&chan);
+        }
+        let mut left = Vec::new();
+        for id in channel.consumers.values() {
+            left.extend(self.remove_consumer(*id));
+        }
+        for unacked in channel.unacked.values() {
+            self.settle_unacked(unacked, Settle::Requeue);
+        }
+        for queue in left {
+            self.delete_if_abandoned(queue, out);
+        }
+    }
+
+    pub(super) fn writable(&mut self, chan: ChanId, bytes: u64) {
+        let Some(channel) = self.channels.get_mut(&chan) else { return };
+        channel.add_credit(bytes);
+        self.wake_channel(chan);
+    }
+}

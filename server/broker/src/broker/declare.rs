@@ -1,0 +1,312 @@
+//! Exchanges and queues that are declared, purged and deleted.
+
+use std::sync::Arc;
+
+use super::Broker;
+use super::bind::{exchange_fact, remove_facts};
+use crate::arguments;
+use crate::effect::{Batch, Effect, Reply};
+use crate::ids::{ConnId, QueueId};
+use crate::input::{DeclareExchange, DeclareQueue};
+use crate::names;
+use crate::queue::{Queue, QueueProps};
+use crate::record::fact::{Fact, QueueFact, fields};
+use crate::refusal::{Refusal, RefusalKind};
+use crate::topology::{ExchangeKind, ExchangeProps, Gone, VHOST};
+
+impl Broker {
+    pub(super) fn declare_exchange(
+        &mut self,
+        declare: DeclareExchange,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let name = names::clean("exchange", &declare.name)?;
+        if name.is_empty() {
+            return Err(default_exchange());
+        }
+        let existing = self.topology.exchange(&name).map(|exchange| &exchange.props);
+        if declare.passive {
+            return existing.map(|_| Reply::Done).ok_or_else(|| no_exchange(&name));
+        }
+        if let Some(existing) = existing {
+            same_exchange(&name, existing, &declare)?;
+            return Ok(Reply::Done);
+        }
+
+        names::refuse_reserved("exchange", &name)?;
+        let Some(kind) = ExchangeKind::parse(&declare.kind) else {
+            return Err(unknown_kind(&declare.kind));
+        };
+        arguments::check_exchange(&name, &declare.arguments)?;
+        let props = ExchangeProps {
+            kind,
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            arguments: declare.arguments,
+        };
+        if props.durable {
+            let fact = exchange_fact(&name, &props);
+            let facts = vec![(fact.key(), Some(fact.value()))];
+            self.tickets.append(Batch { facts, ..Batch::default() }, out);
+        }
+        self.topology.add_exchange(name, props);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn delete_exchange(
+        &mut self,
+        name: &Arc<str>,
+        if_unused: bool,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let name = names::clean("exchange", name)?;
+        if name.is_empty() {
+            return Err(default_exchange());
+        }
+        if name.starts_with("amq.") {
+            let text = format!("deletion of system exchange '{name}' in vhost '{VHOST}' not allowed");
+            return Err(Refusal::new(RefusalKind::AccessRefused, text).with("exchange", &*name));
+        }
+        let Some(exchange) = self.topology.exchange(&name) else { return Ok(Reply::Done) };
+        if if_unused && exchange.has_bindings() {
+            let text = format!("exchange '{name}' in vhost '{VHOST}' in use");
+            return Err(Refusal::new(RefusalKind::PreconditionFailed, text).with("exchange", &*name));
+        }
+        let mut gone = Gone::default();
+        self.topology.remove_exchange(&name, &mut gone);
+        let mut batch = Batch::default();
+        remove_facts(gone, &mut batch);
+        self.append_unless_empty(batch, out);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn declare_queue(
+        &mut self,
+        conn: Option<ConnId>,
+        declare: DeclareQueue,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let name = names::clean("queue", &declare.name)?;
+        if declare.passive {
+            let id = self.accessible_queue(conn, &name)?;
+            return self.declared(id, &name);
+        }
+        let owner = match (declare.exclusive, conn) {
+            (false, _) => None,
+            (true, Some(conn)) if self.connections.contains_key(&conn) => Some(conn),
+            (true, _) => {
+                let text = "an exclusive queue belongs to a connection or session: open a session and name it in \
+                            the request, or declare the queue without exclusive";
+                return Err(Refusal::new(RefusalKind::SessionRequired, text).with("queue", &*name));
+            }
+        };
+        if let Some(id) = self.topology.queue(&name) {
+            let queue = self.queues.get(&id).ok_or_else(|| no_queue(&name))?;
+            same_queue(&queue.props, owner, &declare)?;
+            return self.declared(id, &name);
+        }
+
+        names::refuse_reserved("queue", &name)?;
+        arguments::check_queue(&name, &declare.arguments)?;
+        let name = if name.is_empty() { self.unused_queue_name() } else { name };
+        let id = self.next_queue_id;
+        self.next_queue_id = QueueId(id.0 + 1);
+        let props = QueueProps {
+            name: name.clone(),
+            durable: declare.durable && owner.is_none(),
+            auto_delete: declare.auto_delete,
+            exclusive_owner: owner,
+            arguments: declare.arguments,
+        };
+        if props.durable {
+            let fact = queue_fact(id, &props);
+            let facts = vec![(fact.key(), Some(fact.value()))];
+            self.tickets.append(Batch { queues_created: vec![id], facts, ..Batch::default() }, out);
+        }
+        if let Some(connection) = owner.and_then(|owner| self.connections.get_mut(&owner)) {
+            connection.exclusive_queues.insert(id);
+        }
+        self.topology.add_queue(name.clone(), id, props.durable);
+        self.queues.insert(id, Queue::new(id, props));
+        self.declared(id, &name)
+    }
+
+    pub(super) fn delete_queue(
+        &mut self,
+        conn: Option<ConnId>,
+        name: &Arc<str>,
+        if_unused: bool,
+        if_empty: bool,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let name = names::clean("queue", name)?;
+        let Some(id) = self.topology.queue(&name) else { return Ok(Reply::Removed { messages: 0 }) };
+        self.check_access(conn, id)?;
+        let queue = self.queues.get(&id).ok_or_else(|| no_queue(&name))?;
+        let messages = queue.messages_ready();
+        let refuse = |why: &str| {
+            let text = format!("queue '{name}' in vhost '{VHOST}' {why}");
+            Err(Refusal::new(RefusalKind::PreconditionFailed, text).with("queue", &*name))
+        };
+        if if_unused && !queue.consumers.is_empty() {
+            return refuse("in use");
+        }
+        if if_empty && messages > 0 {
+            return refuse("not empty");
+        }
+        let mut batch = Batch::default();
+        self.remove_queue(id, &mut batch, out);
+        self.append_unless_empty(batch, out);
+        Ok(Reply::Removed { messages })
+    }
+
+    pub(super) fn purge_queue(
+        &mut self,
+        conn: Option<ConnId>,
+        name: &Arc<str>,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let name = names::clean("queue", name)?;
+        let id = self.accessible_queue(conn, &name)?;
+        let queue = self.queues.get_mut(&id).ok_or_else(|| no_queue(&name))?;
+        let (messages, places) = queue.purge(&mut self.budget);
+        let acks = places.into_iter().map(|(from, last)| (id, from, last)).collect();
+        self.append_unless_empty(Batch { acks, ..Batch::default() }, out);
+        // Gets that waited for what is gone now have their answer.
+        self.mark_dirty(id);
+        Ok(Reply::Removed { messages })
+    }
+
+    /// Takes a queue out of everything that knows it. What the log has to know is added to `batch`, which is to be
+    /// appended at once.
+    pub(super) fn remove_queue(&mut self, id: QueueId, batch: &mut Batch, out: &mut Vec<Effect>) {
+        let Some(name) = self.queues.get(&id).map(|queue| queue.props.name.clone()) else { return };
+        let gone = no_queue(&name);
+        self.refuse_gets(id, gone.kind, &gone.text, out);
+        let Some(mut queue) = self.queues.remove(&id) else { return };
+        for consumer_id in &queue.consumers {
+            let Some(consumer) = self.consumers.remove(consumer_id) else { continue };
+            if let Some(channel) = self.channels.get_mut(&consumer.chan) {
+                channel.consumers.remove(&consumer.tag);
+            }
+            out.push(Effect::ConsumerCancelled { chan: consumer.chan, consumer_tag: consumer.tag });
+        }
+        for (deadline, seq) in queue.leases() {
+            self.leases.remove(&(deadline, id, seq));
+        }
+        if let Some(owner) = queue.props.exclusive_owner.and_then(|owner| self.connections.get_mut(&owner)) {
+            owner.exclusive_queues.remove(&id);
+        }
+        let mut gone = Gone::default();
+        self.topology.remove_queue(&name, &mut gone);
+        remove_facts(gone, batch);
+        if queue.props.durable {
+            batch.facts.push((queue_fact(id, &queue.props).key(), None));
+            batch.queues_deleted.push(id);
+            self.tickets.forget_acks(id);
+        }
+        queue.clear(&mut self.budget);
+    }
+
+    /// The queue of that name, unless it is another connection's own.
+    pub(super) fn accessible_queue(&self, conn: Option<ConnId>, name: &Arc<str>) -> Result<QueueId, Refusal> {
+        let name = names::clean("queue", name)?;
+        let id = self.topology.queue(&name).ok_or_else(|| no_queue(&name))?;
+        self.check_access(conn, id)?;
+        Ok(id)
+    }
+
+    pub(super) fn check_access(&self, conn: Option<ConnId>, id: QueueId) -> Result<(), Refusal> {
+        let Some(queue) = self.queues.get(&id) else { return Ok(()) };
+        match queue.props.exclusive_owner {
+            Some(owner) if Some(owner) != conn => Err(locked(&queue.props.name)),
+            _ => Ok(()),
+        }
+    }
+
+    fn declared(&self, id: QueueId, name: &Arc<str>) -> Result<Reply, Refusal> {
+        let queue = self.queues.get(&id).ok_or_else(|| no_queue(name))?;
+        Ok(Reply::QueueDeclared {
+            name: queue.props.name.clone(),
+            messages_ready: queue.messages_ready(),
+            consumers: queue.consumers.len() as u64,
+        })
+    }
+
+    fn unused_queue_name(&mut self) -> Arc<str> {
+        loop {
+            let name = self.names.name("amq.gen-");
+            if self.topology.queue(&name).is_none() {
+                return name;
+            }
+        }
+    }
+}
+
+pub(super) fn no_exchange(name: &str) -> Refusal {
+    let text = format!("no exchange '{name}' in vhost '{VHOST}'");
+    Refusal::new(RefusalKind::NotFound, text).with("exchange", name)
+}
+
+pub(super) fn no_queue(name: &str) -> Refusal {
+    let text = match name {
+        "" => "no previously declared queue".to_string(),
+        _ => format!("no queue '{name}' in vhost '{VHOST}'"),
+    };
+    Refusal::new(RefusalKind::NotFound, text).with("queue", name)
+}
+
+pub(super) fn default_exchange() -> Refusal {
+    Refusal::new(RefusalKind::AccessRefused, "operation not permitted on the default exchange")
+}
+
+fn locked(name: &str) -> Refusal {
+    let text = format!(
+        "cannot obtain exclusive access to locked queue '{name}' in vhost '{VHOST}'. It could be originally declared \
+         on another connection or the exclusive property value does not match that of the original declaration."
+    );
+    Refusal::new(RefusalKind::ResourceLocked, text).with("queue", name)
+}
+
+fn unknown_kind(kind: &str) -> Refusal {
+    if kind == "headers" {
+        let text = "exchanges of type 'headers' are not implemented yet";
+        return Refusal::new(RefusalKind::NotImplemented, text).with("field", "type");
+    }
+    let text = format!("unknown exchange type '{kind}'");
+    Refusal::new(RefusalKind::PreconditionFailed, text).with("field", "type").with("actual", kind)
+}
+
+fn same_exchange(name: &str, existing: &ExchangeProps, declare: &DeclareExchange) -> Result<(), Refusal> {
+    let what = format!("exchange '{name}' in vhost '{VHOST}'");
+    if ExchangeKind::parse(&declare.kind) != Some(existing.kind) {
+        ExchangeKind::parse(&declare.kind).ok_or_else(|| unknown_kind(&declare.kind))?;
+        return Err(arguments::inequivalent("type", &what, &declare.kind, existing.kind.name()));
+    }
+    arguments::same_flag("durable", &what, declare.durable, existing.durable)?;
+    arguments::same_flag("auto_delete", &what, declare.auto_delete, existing.auto_delete)?;
+    arguments::same_flag("internal", &what, declare.internal, existing.internal)?;
+    arguments::same(&arguments::EXCHANGE, &what, &declare.arguments, &existing.arguments)
+}
+
+fn same_queue(existing: &QueueProps, owner: Option<ConnId>, declare: &DeclareQueue) -> Result<(), Refusal> {
+    if existing.exclusive_owner != owner {
+        return Err(locked(&existing.name));
+    }
+    let what = format!("queue '{}' in vhost '{VHOST}'", existing.name);
+    // An exclusive queue is never durable, whatever its owner says.
+    arguments::same_flag("durable", &what, declare.durable && owner.is_none(), existing.durable)?;
+    arguments::same_flag("auto_delete", &what, declare.auto_delete, existing.auto_delete)?;
+    arguments::same(&arguments::QUEUE, &what, &declare.arguments, &existing.arguments)
+}
+
+fn queue_fact(id: QueueId, props: &QueueProps) -> Fact {
+    Fact::Queue(QueueFact {
+        vhost: VHOST.to_string(),
+        name: props.name.to_string(),
+        queue: id.0,
+        auto_delete: props.auto_delete,
+        arguments: fields(&props.arguments),
+    })
+}

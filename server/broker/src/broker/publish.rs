@@ -1,0 +1,154 @@
+//! Publishes: one by one on a channel, or as a batch.
+
+use std::sync::Arc;
+
+use super::Broker;
+use crate::budget::Fresh;
+use crate::effect::{Batch, Effect, Outcome, Put, Reply};
+use crate::ids::{ChanId, QueueId, ReqId};
+use crate::input::Publish;
+use crate::message::Message;
+use crate::names::NAME_BYTES_MAX;
+use crate::record;
+use crate::refusal::{Refusal, RefusalKind};
+use crate::tickets::Waiter;
+use crate::topology::{RouteError, VHOST};
+
+impl Broker {
+    pub(super) fn publish(
+        &mut self,
+        chan: ChanId,
+        tag: u64,
+        vhost: &str,
+        publish: Publish,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(channel) = self.channels.get_mut(&chan) else { return };
+        channel.confirms.published = tag;
+        let mandatory = publish.mandatory;
+        let outcome = match self.route(vhost, &publish) {
+            Err(refusal) => Outcome::Rejected(refusal.kind),
+            Ok(queues) => {
+                let message = self.message(publish);
+                if queues.is_empty() && mandatory {
+                    out.push(Effect::Return { chan, tag, message: message.clone() });
+                }
+                if let Some(put) = self.enqueue(message, &queues) {
+                    self.tickets.append(Batch { puts: vec![put], ..Batch::default() }, out);
+                }
+                self.pass_through(out);
+                outcome(&queues)
+            }
+        };
+        self.count(outcome);
+        self.tickets.wait(Waiter::Confirm { chan, upto: tag, outcome });
+    }
+
+    /// A batch is one append. What is rejected of it stands in the answer, the rest is published.
+    pub(super) fn publish_batch(
+        &mut self,
+        req: ReqId,
+        vhost: &str,
+        publishes: Vec<Publish>,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut batch = Batch::default();
+        let mut results = Vec::with_capacity(publishes.len());
+        for publish in publishes {
+            let result = match self.route(vhost, &publish) {
+                Err(refusal) => (Outcome::Rejected(refusal.kind), Some(refusal)),
+                Ok(queues) => {
+                    let message = self.message(publish);
+                    batch.puts.extend(self.enqueue(message, &queues));
+                    (outcome(&queues), None)
+                }
+            };
+            self.count(result.0);
+            self.counters.confirmed += 1;
+            results.push(result);
+        }
+        if !batch.puts.is_empty() {
+            self.tickets.append(batch, out);
+        }
+        self.pass_through(out);
+        self.reply_when_durable(req, Ok(Reply::Published(results)));
+    }
+
+    fn route(&mut self, vhost: &str, publish: &Publish) -> Result<Arc<[QueueId]>, Refusal> {
+        if vhost != VHOST {
+            return Err(super::admin::no_vhost(vhost));
+        }
+        let size = publish.body.len() as u64;
+        if size > self.settings.message_bytes_max {
+            let most = self.settings.message_bytes_max;
+            let text = format!("message size {size} is larger than configured max size {most}");
+            return Err(Refusal::new(RefusalKind::TooLarge, text));
+        }
+        if publish.routing_key.len() > NAME_BYTES_MAX {
+            let text =
+                format!("routing key has {} bytes, the most is {NAME_BYTES_MAX}", publish.routing_key.len());
+            return Err(Refusal::new(RefusalKind::InvalidArgument, text));
+        }
+        let exchange = &publish.exchange;
+        self.topology.route(exchange, &publish.routing_key).map_err(|e| match e {
+            RouteError::NoExchange => super::declare::no_exchange(exchange),
+            RouteError::Internal => {
+                let text = format!("cannot publish to internal exchange '{exchange}' in vhost '{VHOST}'");
+                Refusal::new(RefusalKind::AccessRefused, text).with("exchange", &**exchange)
+            }
+        })
+    }
+
+    fn message(&self, publish: Publish) -> Arc<Message> {
+        Arc::new(Message {
+            exchange: publish.exchange,
+            routing_key: publish.routing_key,
+            properties: publish.properties,
+            body: publish.body,
+            received_ms: self.now_ms,
+            persistent: publish.persistent,
+        })
+    }
+
+    /// Puts a message into its queues. What has to go to the log for that is the answer.
+    fn enqueue(&mut self, message: Arc<Message>, queues: &[QueueId]) -> Option<Put> {
+        let fresh = Fresh::new(message.clone(), queues.len());
+        let mut targets = Vec::new();
+        for id in queues {
+            let Some(queue) = self.queues.get_mut(id) else { continue };
+            let seq = queue.push(&fresh, &mut self.budget);
+            if queue.stores(&message) {
+                targets.push((*id, seq));
+            }
+            self.mark_dirty(*id);
+        }
+        if targets.is_empty() {
+            return None;
+        }
+        Some(Put { targets, header: record::encode_message_header(&message), body: message.body.clone() })
+    }
+
+    /// With a full budget, hands out at once: what a consumer takes frees its room for the next message. Only after
+    /// the append, since reads that follow from it wait for the newest append.
+    fn pass_through(&mut self, out: &mut Vec<Effect>) {
+        if !self.budget.has_room_to_stay() {
+            self.dispatch_dirty(out);
+        }
+    }
+
+    fn count(&mut self, outcome: Outcome) {
+        self.counters.published += 1;
+        match outcome {
+            Outcome::Routed { .. } => {}
+            Outcome::Unrouted => self.counters.unrouted += 1,
+            Outcome::Rejected(_) => self.counters.rejected += 1,
+        }
+    }
+}
+
+fn outcome(queues: &[QueueId]) -> Outcome {
+    match queues.len() {
+        0 => Outcome::Unrouted,
+        queues => Outcome::Routed { queues: queues as u32 },
+    }
+}

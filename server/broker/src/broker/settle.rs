@@ -1,0 +1,141 @@
+//! Settlements: by delivery tag on a channel, by ack id from anywhere, and by the end of a lease.
+
+use super::Broker;
+use crate::channel::Unacked;
+use crate::dispatch::{ConsumerId, Seat};
+use crate::effect::Reply;
+use crate::ids::{AckId, ChanId, QueueId, ReqId, Seq};
+use crate::input::Settle;
+use crate::queue::{Holder, Out, Standing};
+use crate::refusal::{Refusal, RefusalKind};
+use crate::tickets::Waiter;
+
+impl Broker {
+    pub(super) fn settle(&mut self, chan: ChanId, tag: u64, multiple: bool, how: Settle) {
+        let Some(channel) = self.channels.get_mut(&chan) else { return };
+        channel.settlements.count += 1;
+        if !std::mem::replace(&mut channel.settlements.due, true) {
+            self.settling.push(chan);
+        }
+        let Some(taken) = channel.take_unacked(tag, multiple) else {
+            let number = channel.settlements.count;
+            channel.settlements.unknown.push((number, tag));
+            return;
+        };
+        for unacked in taken.into_values() {
+            self.settle_unacked(&unacked, how);
+        }
+        self.wake_channel(chan);
+    }
+
+    /// Settles a delivery that its channel has let go of. Its queue may be gone.
+    pub(super) fn settle_unacked(&mut self, unacked: &Unacked, how: Settle) {
+        self.settle_place(unacked.queue, unacked.seq, how);
+        self.free_prefetch(unacked);
+    }
+
+    pub(super) fn settle_ids(&mut self, req: ReqId, ids: &[AckId], how: Settle) {
+        let results = ids.iter().map(|id| self.settle_id(*id, how)).collect();
+        // Ids that were settled before, perhaps in this very turn, wait for those acks too.
+        let result = Box::new(Ok(Reply::SettledIds(results)));
+        self.tickets.wait_for_acks(Waiter::Reply { req, result });
+    }
+
+    fn settle_id(&mut self, id: AckId, how: Settle) -> Result<(), Refusal> {
+        let Some(queue) = self.queues.get(&id.queue) else { return Ok(()) };
+        match queue.standing(id, self.epoch) {
+            Standing::Gone => Ok(()),
+            Standing::Stale => {
+                let text = "the delivery was taken back, or the message was never delivered under this id; \
+                            get it again";
+                Err(Refusal::new(RefusalKind::AckIdStale, text).with("queue", &*queue.props.name))
+            }
+            Standing::Out => {
+                match self.settle_place(id.queue, id.seq, how).map(|out| out.holder) {
+                    Some(Holder::Channel(chan, tag)) => self.let_go(chan, tag),
+                    Some(Holder::Lease(deadline)) => drop(self.leases.remove(&(deadline, id.queue, id.seq))),
+                    None => {}
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Requeues what is held under leases that have ended.
+    pub(super) fn end_leases(&mut self) {
+        while let Some(&(deadline, queue, seq)) = self.leases.first()
+            && deadline <= self.lease_clock_ms
+        {
+            self.leases.pop_first();
+            self.settle_place(queue, seq, Settle::Requeue);
+        }
+    }
+
+    /// Settles what is out at a place, and leaves its holder to the caller.
+    fn settle_place(&mut self, id: QueueId, seq: Seq, how: Settle) -> Option<Out> {
+        let queue = self.queues.get_mut(&id)?;
+        match how {
+            Settle::Ack | Settle::Drop => {
+                let out = queue.settle(seq, &mut self.budget)?;
+                self.counters.acked += 1;
+                if out.stored {
+                    self.tickets.ack(id, seq);
+                }
+                Some(out)
+            }
+            Settle::Requeue => {
+                let out = queue.requeue(seq, &mut self.budget)?;
+                self.counters.requeued += 1;
+                self.mark_dirty(id);
+                Some(out)
+            }
+        }
+    }
+
+    fn let_go(&mut self, chan: ChanId, tag: u64) {
+        let Some(channel) = self.channels.get_mut(&chan) else { return };
+        if let Some(unacked) = channel.unacked.remove(&tag) {
+            self.free_prefetch(&unacked);
+            self.wake_channel(chan);
+        }
+    }
+
+    fn free_prefetch(&mut self, unacked: &Unacked) {
+        let Some(id) = unacked.consumer else { return };
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        consumer.out_messages -= 1;
+        consumer.out_bytes -= unacked.cost_bytes;
+        if consumer.seat == Seat::OwnPrefetch {
+            self.seat(id);
+        }
+    }
+
+    /// Seats again the consumers that waited for their channel, if that can have changed.
+    pub(super) fn wake_channel(&mut self, chan: ChanId) {
+        let Some(channel) = self.channels.get_mut(&chan) else { return };
+        if channel.parked.is_empty() || !channel.has_credit() {
+            return;
+        }
+        for id in std::mem::take(&mut channel.parked) {
+            self.seat(id);
+        }
+    }
+
+    /// Puts a consumer that is in no ring where it belongs now.
+    pub(super) fn seat(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let Some(channel) = self.channels.get_mut(&consumer.chan) else { return };
+        consumer.seat = consumer.seat_for(channel);
+        match consumer.seat {
+            Seat::OwnPrefetch => {}
+            Seat::Channel => channel.parked.push(id),
+            Seat::Ring => {
+                let (queue, priority) = (consumer.queue, consumer.priority);
+                if let Some(queue) = self.queues.get_mut(&queue) {
+                    queue.rings.push(priority, id);
+                }
+                self.mark_dirty(queue);
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The budget of bodies in memory (P7), and the handle through which a queue holds one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::message::{MESSAGE_OVERHEAD_BYTES, Message};
+
+/// Counts what all queues together hold in memory.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    bytes_max: u64,
+    used: u64,
+}
+
+/// One place's hold on a message in memory. It is charged to a [`Budget`] and has to go back to it through
+/// [`Budget::release`].
+#[derive(Debug)]
+pub(crate) struct Body {
+    message: Arc<Message>,
+    /// How many places hold the same message; None when only one ever can.
+    holders: Option<Arc<AtomicU32>>,
+}
+
+/// A message before any place holds it.
+#[derive(Debug)]
+pub(crate) struct Fresh {
+    message: Arc<Message>,
+    holders: Option<Arc<AtomicU32>>,
+}
+
+impl Fresh {
+    /// A message that up to `places` places will hold.
+    pub(crate) fn new(message: Arc<Message>, places: usize) -> Self {
+        let holders = (places > 1).then(|| Arc::new(AtomicU32::new(0)));
+        Self { message, holders }
+    }
+
+    pub(crate) fn message(&self) -> &Arc<Message> {
+        &self.message
+    }
+}
+
+impl Body {
+    pub(crate) fn message(&self) -> &Arc<Message> {
+        &self.message
+    }
+
+    pub(crate) fn cost_bytes(&self) -> u64 {
+        self.message.cost_bytes()
+    }
+
+    fn shared_bytes(&self) -> u64 {
+        self.message.cost_bytes() - MESSAGE_OVERHEAD_BYTES
+    }
+}
+
+impl Budget {
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        Self { bytes_max, used: 0 }
+    }
+
+    /// Takes hold of a message for one place. Its bytes are charged once, whatever the number of places; the overhead
+    /// for each.
+    pub(crate) fn hold(&mut self, fresh: &Fresh) -> Body {
+        let body = Body { message: fresh.message.clone(), holders: fresh.holders.clone() };
+        let first = body.holders.as_ref().is_none_or(|h| h.fetch_add(1, Ordering::Relaxed) == 0);
+        self.used += MESSAGE_OVERHEAD_BYTES + if first { body.shared_bytes() } else { 0 };
+        body
+    }
+
+    /// Gives a hold back.
+    pub(crate) fn release(&mut self, body: Body) {
+        let last = body.holders.as_ref().is_none_or(|h| h.fetch_sub(1, Ordering::Relaxed) == 1);
+        self.used -= MESSAGE_OVERHEAD_BYTES + if last { body.shared_bytes() } else { 0 };
+    }
+
+    /// Bytes held now.
+    pub(crate) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Bytes left for what a consumer asks to be read back.
+    pub(crate) fn room(&self) -> u64 {
+        self.bytes_max.saturating_sub(self.used)
+    }
+
+    /// Whether a message that nobody waits for may stay. The last quarter is kept for reading back, or one queue
+    /// without consumers would leave the others no window to read through.
+    pub(crate) fn has_room_to_stay(&self) -> bool {
+        self.used < self.bytes_max - self.bytes_max / 4
+    }
+}

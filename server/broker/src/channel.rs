@@ -1,0 +1,122 @@
+//! What the core knows of a connection and of a channel: deliveries out, outcomes in order, credit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::dispatch::ConsumerId;
+use crate::effect::Outcome;
+use crate::ids::{ChanId, ConnId, QueueId, Seq};
+use crate::input::ConnectionInfo;
+
+/// A connection or session.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) info: ConnectionInfo,
+    pub(crate) connected_at_ms: u64,
+    pub(crate) channels: BTreeSet<ChanId>,
+    pub(crate) exclusive_queues: BTreeSet<QueueId>,
+}
+
+/// A channel.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) conn: ConnId,
+    /// Bytes its writer is ready to take; one message may overdraw it.
+    pub(crate) credit_bytes: i64,
+    /// Shared prefetch; 0: none.
+    pub(crate) prefetch_messages: u32,
+    pub(crate) consumers: BTreeMap<Arc<str>, ConsumerId>,
+    /// Consumers that wait for this channel's credit or prefetch, not for their own.
+    pub(crate) parked: Vec<ConsumerId>,
+    /// By delivery tag. One whose queue is gone stays until it is settled: its tag is still known.
+    pub(crate) unacked: BTreeMap<u64, Unacked>,
+    last_delivery_tag: u64,
+    pub(crate) confirms: Confirms,
+    pub(crate) settlements: Settlements,
+}
+
+/// A delivery that is out on a channel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unacked {
+    pub(crate) queue: QueueId,
+    pub(crate) seq: Seq,
+    /// None after a get.
+    pub(crate) consumer: Option<ConsumerId>,
+    pub(crate) cost_bytes: u64,
+}
+
+/// Outcomes of publishes on their way out.
+#[derive(Debug, Default)]
+pub(crate) struct Confirms {
+    /// The newest publish.
+    pub(crate) published: u64,
+    /// The newest that has its outcome, sent or about to be.
+    pub(crate) confirmed: u64,
+    /// Outcomes other than `Routed` since the last effect.
+    pub(crate) others: Vec<(u64, Outcome)>,
+    /// Goes out at the end of this turn.
+    pub(crate) due: bool,
+}
+
+/// Settlements of one channel.
+#[derive(Debug, Default)]
+pub(crate) struct Settlements {
+    /// How many came.
+    pub(crate) count: u64,
+    /// Those of this turn that named no delivery.
+    pub(crate) unknown: Vec<(u64, u64)>,
+    /// There were some in this turn.
+    pub(crate) due: bool,
+}
+
+impl Channel {
+    pub(crate) fn new(conn: ConnId, credit_bytes: u64) -> Self {
+        Self {
+            conn,
+            credit_bytes: i64::try_from(credit_bytes).unwrap_or(i64::MAX),
+            prefetch_messages: 0,
+            consumers: BTreeMap::new(),
+            parked: Vec::new(),
+            unacked: BTreeMap::new(),
+            last_delivery_tag: 0,
+            confirms: Confirms::default(),
+            settlements: Settlements::default(),
+        }
+    }
+
+    pub(crate) fn next_delivery_tag(&mut self) -> u64 {
+        self.last_delivery_tag += 1;
+        self.last_delivery_tag
+    }
+
+    pub(crate) fn has_credit(&self) -> bool {
+        self.credit_bytes > 0
+    }
+
+    pub(crate) fn has_prefetch(&self) -> bool {
+        self.prefetch_messages == 0 || self.unacked.len() < self.prefetch_messages as usize
+    }
+
+    pub(crate) fn add_credit(&mut self, bytes: u64) {
+        self.credit_bytes = self.credit_bytes.saturating_add_unsigned(bytes);
+    }
+
+    pub(crate) fn spend_credit(&mut self, bytes: u64) {
+        self.credit_bytes = self.credit_bytes.saturating_sub_unsigned(bytes);
+    }
+
+    /// Takes the deliveries out that a settlement names; None when it names none that is out.
+    pub(crate) fn take_unacked(&mut self, tag: u64, multiple: bool) -> Option<BTreeMap<u64, Unacked>> {
+        if tag == 0 && multiple {
+            return Some(std::mem::take(&mut self.unacked));
+        }
+        if !multiple {
+            return self.unacked.remove(&tag).map(|unacked| BTreeMap::from([(tag, unacked)]));
+        }
+        if !self.unacked.contains_key(&tag) {
+            return None;
+        }
+        let later = self.unacked.split_off(&(tag + 1));
+        Some(std::mem::replace(&mut self.unacked, later))
+    }
+}

@@ -1,0 +1,417 @@
+//! One queue: which places are ready, which are out, and what of them is in memory.
+//!
+//! ```text
+//!  1 ........ cursor ............ loaded_to .................. next
+//!    gone,    |  loaded: ready,   |  tail: ready, only counted; |  free places
+//!    out or   |  in memory        |  stored ones are fetched,   |
+//!    returned |                   |  the others are `resident`  |
+//! ```
+//!
+//! `returned` are messages below the cursor that were given back; they are served first, in order, which is their old
+//! place (P4). A queue thus holds runs and not messages: a cold backlog costs nothing here (P7). The store alone knows
+//! for good which places are dead; the core knows those of its own epoch, since what was never out is not dead, and is
+//! told the older ones at the start.
+
+mod ids;
+mod ranges;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::budget::{Body, Budget, Fresh};
+use crate::dispatch::{ConsumerId, PendingGet, Rings};
+use crate::ids::{ChanId, ConnId, QueueId, Seq};
+use crate::message::Message;
+use crate::recovered::RecoveredQueue;
+use crate::value::Table;
+
+pub(crate) use ids::Standing;
+use ranges::Ranges;
+use window::Fetching;
+pub(crate) use window::Loss;
+
+/// What a queue is declared with.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueProps {
+    pub(crate) name: Arc<str>,
+    /// Survives a restart, so it is in the log. Never true for an exclusive queue.
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    pub(crate) exclusive_owner: Option<ConnId>,
+    pub(crate) arguments: Table,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    pub(crate) id: QueueId,
+    pub(crate) props: QueueProps,
+    pub(crate) consumers: BTreeSet<ConsumerId>,
+    pub(crate) rings: Rings,
+    /// It had a consumer since it is here: auto-delete applies.
+    pub(crate) had_consumer: bool,
+    /// Gets that wait for messages to be read back, in order.
+    pub(crate) gets: VecDeque<PendingGet>,
+    /// Waits for dispatch at the end of this turn.
+    pub(crate) dirty: bool,
+    pub(crate) counters: QueueCounters,
+
+    next: u64,
+    next_at_open: u64,
+    /// The last place that is in the log, or was before a purge.
+    last_stored: u64,
+    loaded: VecDeque<(u64, Body)>,
+    loaded_to: u64,
+    /// Ready places in `[loaded_to, next)`.
+    tail: u64,
+    /// Those of the tail that the store does not have: transient messages.
+    resident: BTreeMap<u64, Body>,
+    returned: BTreeMap<u64, Returned>,
+    out: BTreeMap<u64, Out>,
+    generation: u64,
+    fetching: Option<Fetching>,
+    /// Dead places from before this epoch, as far as the tail still reaches over them.
+    dead_at_open: Ranges,
+    redelivered_below: u64,
+    redelivered: Ranges,
+    memory_bytes: u64,
+}
+
+/// Counters of one queue since the start.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct QueueCounters {
+    pub(crate) published: u64,
+    pub(crate) delivered: u64,
+    pub(crate) acked: u64,
+    pub(crate) redelivered: u64,
+}
+
+/// A message that was out and is ready again.
+#[derive(Debug)]
+struct Returned {
+    attempt: u32,
+    /// None: to be fetched.
+    body: Option<Body>,
+    stored: bool,
+}
+
+/// A message that is out.
+#[derive(Debug)]
+pub(crate) struct Out {
+    pub(crate) attempt: u32,
+    pub(crate) holder: Holder,
+    /// It is in the log, so its ack goes there.
+    pub(crate) stored: bool,
+    /// Kept for a requeue as long as the budget has room; always when it is not stored.
+    body: Option<Body>,
+}
+
+/// Who has a message that is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// A channel, under this delivery tag.
+    Channel(ChanId, u64),
+    /// A lease, until this time on the lease clock.
+    Lease(u64),
+}
+
+/// A ready message taken from the queue, on its way out.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) seq: Seq,
+    pub(crate) attempt: u32,
+    pub(crate) redelivered: bool,
+    pub(crate) stored: bool,
+    body: Body,
+}
+
+impl Taken {
+    pub(crate) fn message(&self) -> &Arc<Message> {
+        self.body.message()
+    }
+}
+
+/// Where the next ready message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    InMemory,
+    InStore,
+    Nothing,
+}
+
+impl Queue {
+    /// An empty queue.
+    pub(crate) fn new(id: QueueId, props: QueueProps) -> Self {
+        let first = Seq(1);
+        Self::recover(
+            props,
+            RecoveredQueue { queue: id, next: first, head: first, ..RecoveredQueue::default() },
+        )
+    }
+
+    /// A queue as the store found it.
+    pub(crate) fn recover(props: QueueProps, found: RecoveredQueue) -> Self {
+        let next = found.next.0.max(1);
+        let head = found.head.0.clamp(1, next);
+        let dead_at_open = Ranges::new(&found.dead);
+        Self {
+            id: found.queue,
+            props,
+            consumers: BTreeSet::new(),
+            rings: Rings::default(),
+            had_consumer: false,
+            gets: VecDeque::new(),
+            dirty: false,
+            counters: QueueCounters::default(),
+            next,
+            next_at_open: next,
+            last_stored: next - 1,
+            loaded: VecDeque::new(),
+            loaded_to: head,
+            tail: next - head - dead_at_open.count(head, next),
+            resident: BTreeMap::new(),
+            returned: BTreeMap::new(),
+            out: BTreeMap::new(),
+            generation: 0,
+            fetching: None,
+            dead_at_open,
+            redelivered_below: found.redelivered_below.0,
+            redelivered: Ranges::new(&found.redelivered),
+            memory_bytes: 0,
+        }
+    }
+
+    pub(crate) fn messages_ready(&self) -> u64 {
+        self.loaded.len() as u64 + self.tail + self.returned.len() as u64
+    }
+
+    pub(crate) fn messages_unacknowledged(&self) -> u64 {
+        self.out.len() as u64
+    }
+
+    /// What its messages in memory cost, each counted in full.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    /// Whether this queue's place of the message goes to the log.
+    pub(crate) fn stores(&self, message: &Message) -> bool {
+        self.props.durable && message.persistent
+    }
+
+    /// Adds a message at the end.
+    pub(crate) fn push(&mut self, fresh: &Fresh, budget: &mut Budget) -> Seq {
+        let seq = self.next;
+        if self.tail == 0 {
+            self.loaded_to = seq;
+        }
+        self.next += 1;
+        self.counters.published += 1;
+        let stored = self.stores(fresh.message());
+        if stored {
+            self.last_stored = seq;
+        }
+        // A ready consumer may always have one message, or a full budget would stop all queues.
+        let stays = !stored
+            || budget.has_room_to_stay()
+            || (self.loaded.is_empty() && self.returned.is_empty() && self.rings.any());
+        if self.loaded_to == seq && stays {
+            let body = self.hold(fresh, budget);
+            self.loaded.push_back((seq, body));
+            self.loaded_to = self.next;
+            return Seq(seq);
+        }
+        if !stored {
+            let body = self.hold(fresh, budget);
+            self.resident.insert(seq, body);
+        }
+        self.tail += 1;
+        Seq(seq)
+    }
+
+    /// Where the next ready message is.
+    pub(crate) fn next_ready(&mut self) -> Next {
+        if let Some((_, first)) = self.returned.first_key_value() {
+            return if first.body.is_some() { Next::InMemory } else { Next::InStore };
+        }
+        if self.loaded.is_empty() {
+            self.promote_residents();
+        }
+        match (self.loaded.is_empty(), self.tail) {
+            (false, _) => Next::InMemory,
+            (true, 0) => Next::Nothing,
+            (true, _) => Next::InStore,
+        }
+    }
+
+    /// The next ready message, if it is in memory.
+    pub(crate) fn peek(&mut self) -> Option<&Arc<Message>> {
+        if self.next_ready() != Next::InMemory {
+            return None;
+        }
+        let body = match self.returned.first_key_value() {
+            Some((_, returned)) => returned.body.as_ref(),
+            None => self.loaded.front().map(|(_, body)| body),
+        };
+        body.map(Body::message)
+    }
+
+    /// How many of the next ready messages are in memory, counted up to `most`.
+    pub(crate) fn in_memory(&mut self, most: usize) -> usize {
+        let returned = self.returned.values().take(most).take_while(|r| r.body.is_some()).count();
+        if returned == most || returned < self.returned.len() {
+            return returned;
+        }
+        if self.loaded.is_empty() {
+            self.promote_residents();
+        }
+        most.min(returned + self.loaded.len())
+    }
+
+    /// Takes the next ready message, if it is in memory. The caller hands it to [`Queue::put_out`] or
+    /// [`Queue::finish`].
+    pub(crate) fn take(&mut self) -> Option<Taken> {
+        if self.next_ready() != Next::InMemory {
+            return None;
+        }
+        self.counters.delivered += 1;
+        if let Some((seq, returned)) = self.returned.pop_first() {
+            let body = returned.body?;
+            self.counters.redelivered += 1;
+            let attempt = returned.attempt + 1;
+            return Some(Taken { seq: Seq(seq), attempt, redelivered: true, stored: returned.stored, body });
+        }
+        let (seq, body) = self.loaded.pop_front()?;
+        let redelivered = self.was_delivered_before(seq);
+        self.counters.redelivered += u64::from(redelivered);
+        let stored = self.stores(body.message());
+        Some(Taken { seq: Seq(seq), attempt: 1, redelivered, stored, body })
+    }
+
+    /// The taken message is now out.
+    pub(crate) fn put_out(&mut self, taken: Taken, holder: Holder, budget: &mut Budget) {
+        let body = self.keep_body(taken.body, taken.stored, budget);
+        self.out.insert(taken.seq.0, Out { attempt: taken.attempt, holder, stored: taken.stored, body });
+    }
+
+    /// The taken message is settled as it leaves.
+    pub(crate) fn finish(&mut self, taken: Taken, budget: &mut Budget) {
+        self.counters.acked += 1;
+        self.drop_body(taken.body, budget);
+    }
+
+    /// A message that is out is gone for good. Says what it was, if it was out.
+    pub(crate) fn settle(&mut self, seq: Seq, budget: &mut Budget) -> Option<Out> {
+        let mut out = self.out.remove(&seq.0)?;
+        self.counters.acked += 1;
+        if let Some(body) = out.body.take() {
+            self.drop_body(body, budget);
+        }
+        Some(out)
+    }
+
+    /// A message that is out goes back to its old place. Says what it was, if it was out.
+    pub(crate) fn requeue(&mut self, seq: Seq, budget: &mut Budget) -> Option<Out> {
+        let mut out = self.out.remove(&seq.0)?;
+        let body = out.body.take().and_then(|body| self.keep_body(body, out.stored, budget));
+        self.returned.insert(seq.0, Returned { attempt: out.attempt, body, stored: out.stored });
+        Some(out)
+    }
+
+    /// Removes all ready messages. Returns how many, and the places to be acked in the log.
+    pub(crate) fn purge(&mut self, budget: &mut Budget) -> (u64, Vec<(Seq, Seq)>) {
+        let ready = self.messages_ready();
+        let mut places = Vec::new();
+        for (seq, returned) in std::mem::take(&mut self.returned) {
+            if returned.stored {
+                ranges::join(&mut places, seq, seq);
+            }
+            if let Some(body) = returned.body {
+                self.drop_body(body, budget);
+            }
+        }
+        for (seq, body) in std::mem::take(&mut self.loaded) {
+            if self.stores(body.message()) {
+                ranges::join(&mut places, seq, seq);
+            }
+            self.drop_body(body, budget);
+        }
+        let stored_tail = self.tail - self.resident.len() as u64;
+        if stored_tail > 0 {
+            // Transient and dead places in between are dead already, which an ack may repeat.
+            ranges::join(&mut places, self.loaded_to, self.last_stored);
+        }
+        for (_, body) in std::mem::take(&mut self.resident) {
+            self.drop_body(body, budget);
+        }
+        self.tail = 0;
+        self.loaded_to = self.next;
+        self.dead_at_open.drop_below(self.next);
+        self.generation += 1;
+        self.fetching = None;
+        (ready, places.into_iter().map(|(a, b)| (Seq(a), Seq(b))).collect())
+    }
+
+    /// Gives all memory back. The queue is not used any more.
+    pub(crate) fn clear(&mut self, budget: &mut Budget) {
+        self.purge(budget);
+        for (_, mut out) in std::mem::take(&mut self.out) {
+            if let Some(body) = out.body.take() {
+                self.drop_body(body, budget);
+            }
+        }
+    }
+
+    /// The leases on its messages: when they end, and on which place.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = (u64, Seq)> {
+        self.out.iter().filter_map(|(seq, out)| match out.holder {
+            Holder::Lease(deadline) => Some((deadline, Seq(*seq))),
+            Holder::Channel(..) => None,
+        })
+    }
+
+    /// Stored messages that are known to have been delivered and are still live, as inclusive ranges (E10).
+    pub(crate) fn delivered_before(&self) -> Vec<(Seq, Seq)> {
+        let out = self.out.iter().filter(|(_, o)| o.stored).map(|(seq, _)| *seq);
+        let returned = self.returned.iter().filter(|(_, r)| r.stored).map(|(seq, _)| *seq);
+        let loaded =
+            self.loaded.iter().filter(|(seq, _)| self.was_delivered_before(*seq)).map(|(seq, _)| *seq);
+        let singles: BTreeSet<u64> = out.chain(returned).chain(loaded).collect();
+        let mut places = Vec::new();
+        singles.into_iter().for_each(|seq| ranges::join(&mut places, seq, seq));
+        if self.loaded_to < self.redelivered_below {
+            ranges::join(&mut places, self.loaded_to, self.redelivered_below - 1);
+        }
+        for &(from, last) in self.redelivered.iter().filter(|(_, last)| *last >= self.loaded_to) {
+            ranges::join(&mut places, from.max(self.loaded_to), last);
+        }
+        places.into_iter().map(|(a, b)| (Seq(a), Seq(b))).collect()
+    }
+
+    fn was_delivered_before(&self, seq: u64) -> bool {
+        seq < self.redelivered_below || self.redelivered.contains(seq)
+    }
+
+    fn hold(&mut self, fresh: &Fresh, budget: &mut Budget) -> Body {
+        let body = budget.hold(fresh);
+        self.memory_bytes += body.cost_bytes();
+        body
+    }
+
+    fn drop_body(&mut self, body: Body, budget: &mut Budget) {
+        self.memory_bytes -= body.cost_bytes();
+        budget.release(body);
+    }
+
+    /// Keeps a body that may be needed again, unless it is stored and the budget is short.
+    fn keep_body(&mut self, body: Body, stored: bool, budget: &mut Budget) -> Option<Body> {
+        if stored && !budget.has_room_to_stay() {
+            self.drop_body(body, budget);
+            return None;
+        }
+        Some(body)
+    }
+}

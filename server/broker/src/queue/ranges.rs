@@ -1,0 +1,45 @@
+//! Inclusive ranges of places, in order, disjoint.
+
+use std::collections::VecDeque;
+
+use crate::ids::Seq;
+
+#[derive(Debug, Default)]
+pub(super) struct Ranges(VecDeque<(u64, u64)>);
+
+impl Ranges {
+    pub(super) fn new(ranges: &[(Seq, Seq)]) -> Self {
+        Self(ranges.iter().map(|(from, last)| (from.0, last.0)).collect())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(u64, u64)> {
+        self.0.iter()
+    }
+
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        let after = self.0.partition_point(|(from, _)| *from <= seq);
+        after > 0 && self.0[after - 1].1 >= seq
+    }
+
+    /// How many places of `[from, upto)` they hold.
+    pub(super) fn count(&self, from: u64, upto: u64) -> u64 {
+        let start = self.0.partition_point(|(_, last)| *last < from);
+        let inside = self.0.iter().skip(start).take_while(|(first, _)| *first < upto);
+        inside.map(|(first, last)| (last + 1).min(upto) - (*first).max(from)).sum()
+    }
+
+    /// Forgets the ranges that end below `seq`.
+    pub(super) fn drop_below(&mut self, seq: u64) {
+        while self.0.front().is_some_and(|(_, last)| *last < seq) {
+            self.0.pop_front();
+        }
+    }
+}
+
+/// Adds a range that does not begin before the last one, joining it to that one where they touch.
+pub(super) fn join(ranges: &mut Vec<(u64, u64)>, from: u64, last: u64) {
+    match ranges.last_mut() {
+        Some(end) if from <= end.1 + 1 => end.1 = end.1.max(last),
+        _ => ranges.push((from, last)),
+    }
+}

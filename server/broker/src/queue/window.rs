@@ -1,0 +1,217 @@
+//! The part of a queue that is in memory, and reading the rest back.
+
+use bytes::Bytes;
+use std::sync::Arc;
+
+use super::{Queue, ranges::Ranges};
+use crate::budget::{Budget, Fresh};
+use crate::effect::Fetch;
+use crate::ids::{Seq, Ticket};
+use crate::input::Fetched;
+use crate::record;
+
+const FETCH_COUNT_MAX: u32 = 512;
+const FETCH_BYTES_MAX: u64 = 1 << 20;
+/// The window is filled up again when it holds fewer messages.
+const WINDOW_LOW: usize = 128;
+/// Returned messages no further apart than this are read in one go; what is out between them is read in vain.
+const RETURNED_GAP_MAX: u64 = 16;
+
+/// What a fetch that is under way is to bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fetching {
+    from: u64,
+    upto: u64,
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Tail,
+    Returned,
+}
+
+/// Places that are gone although nobody removed them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// This place could not be read, for this reason.
+    Place(Seq, String),
+    /// So many of the places from the first to before the second were not there.
+    Missing(u64, Seq, Seq),
+}
+
+impl Queue {
+    /// What to read back now, if anything and if no read is under way. `waiting`: somebody waits for it, so at least
+    /// one message is read however full the budget is.
+    pub(crate) fn plan_fetch(&mut self, waiting: bool, budget: &Budget, after: Ticket) -> Option<Fetch> {
+        if self.fetching.is_some() {
+            return None;
+        }
+        let room = budget.room();
+        if !waiting && (room < FETCH_BYTES_MAX || self.loaded.len() >= WINDOW_LOW) {
+            return None;
+        }
+        let plan = self.plan_returned().or_else(|| self.plan_tail())?;
+        self.fetching = Some(plan);
+        Some(Fetch {
+            queue: self.id,
+            generation: self.generation,
+            from: Seq(plan.from),
+            upto: Seq(plan.upto),
+            count_max: FETCH_COUNT_MAX,
+            bytes_max: room.clamp(1, FETCH_BYTES_MAX),
+            after,
+        })
+    }
+
+    /// The first run of returned messages whose bodies are not here.
+    fn plan_returned(&self) -> Option<Fetching> {
+        let mut missing = self.returned.iter().filter(|(_, r)| r.body.is_none()).map(|(seq, _)| *seq);
+        let from = missing.next()?;
+        let mut last = from;
+        for seq in missing.take(FETCH_COUNT_MAX as usize) {
+            if seq - last > RETURNED_GAP_MAX {
+                break;
+            }
+            last = seq;
+        }
+        Some(Fetching { from, upto: last + 1, what: What::Returned })
+    }
+
+    fn plan_tail(&mut self) -> Option<Fetching> {
+        self.promote_residents();
+        let stored = self.tail - self.resident.len() as u64;
+        (stored > 0).then_some(Fetching {
+            from: self.loaded_to,
+            upto: self.last_stored + 1,
+            what: What::Tail,
+        })
+    }
+
+    /// Takes an answer in. Says what it lacked. An answer that is not wanted any more changes nothing (E8).
+    pub(crate) fn fetched(&mut self, answer: Fetched, budget: &mut Budget) -> Vec<Loss> {
+        let Some(plan) = self.fetching else { return Vec::new() };
+        if answer.generation != self.generation || answer.from.0 != plan.from {
+            return Vec::new();
+        }
+        self.fetching = None;
+        let upto = answer.upto.0.clamp(plan.from, plan.upto);
+        match plan.what {
+            What::Tail => self.take_tail(upto, answer, budget),
+            What::Returned => self.take_returned(plan.from, upto, answer, budget),
+        }
+    }
+
+    fn take_tail(&mut self, upto: u64, answer: Fetched, budget: &mut Budget) -> Vec<Loss> {
+        let from = self.loaded_to;
+        let (expected, mut found) = (self.live_in(from, upto), 0);
+        let mut losses = Vec::new();
+        let wanted = |seq: u64, dead: &Ranges| (from..upto).contains(&seq) && !dead.contains(seq);
+        for (seq, reason) in answer.lost {
+            if wanted(seq.0, &self.dead_at_open) {
+                found += 1;
+                losses.push(Loss::Place(seq, reason));
+            }
+        }
+        for (seq, bytes) in answer.records {
+            if !wanted(seq.0, &self.dead_at_open) || seq.0 < self.loaded_to {
+                continue;
+            }
+            found += 1 + self.load_residents(seq.0);
+            match decode(&bytes) {
+                Ok(fresh) => {
+                    let body = self.hold(&fresh, budget);
+                    self.loaded.push_back((seq.0, body));
+                }
+                Err(reason) => losses.push(Loss::Place(seq, reason)),
+            }
+            self.loaded_to = seq.0 + 1;
+        }
+        found += self.load_residents(upto);
+        if found < expected {
+            losses.push(Loss::Missing(expected - found, Seq(from), Seq(upto)));
+        }
+        self.loaded_to = upto;
+        self.tail -= expected;
+        self.dead_at_open.drop_below(upto);
+        losses
+    }
+
+    fn take_returned(&mut self, from: u64, upto: u64, answer: Fetched, budget: &mut Budget) -> Vec<Loss> {
+        let mut losses = Vec::new();
+        for (seq, reason) in answer.lost {
+            let wanted = self.returned.get(&seq.0).is_some_and(|r| r.body.is_none());
+            if wanted && self.returned.remove(&seq.0).is_some() {
+                losses.push(Loss::Place(seq, reason));
+            }
+        }
+        for (seq, bytes) in answer.records {
+            if self.returned.get(&seq.0).is_none_or(|r| r.body.is_some()) {
+                continue;
+            }
+            match decode(&bytes) {
+                Ok(fresh) => {
+                    let body = self.hold(&fresh, budget);
+                    if let Some(returned) = self.returned.get_mut(&seq.0) {
+                        returned.body = Some(body);
+                    }
+                }
+                Err(reason) => {
+                    self.returned.remove(&seq.0);
+                    losses.push(Loss::Place(seq, reason));
+                }
+            }
+        }
+        // Whatever of the range is still without a body was live for us and not for the store.
+        let missing: Vec<u64> =
+            self.returned.range(from..upto).filter(|(_, r)| r.body.is_none()).map(|(seq, _)| *seq).collect();
+        if !missing.is_empty() {
+            missing.iter().for_each(|seq| drop(self.returned.remove(seq)));
+            losses.push(Loss::Missing(missing.len() as u64, Seq(from), Seq(upto)));
+        }
+        losses
+    }
+
+    /// Moves residents to the window as long as no stored message stands before them.
+    pub(super) fn promote_residents(&mut self) {
+        if self.tail == 0 {
+            self.loaded_to = self.next;
+            self.dead_at_open.drop_below(self.next);
+            return;
+        }
+        if self.resident.is_empty() {
+            return;
+        }
+        if self.loaded_to < self.next_at_open && self.live_in(self.loaded_to, self.next_at_open) == 0 {
+            self.loaded_to = self.next_at_open;
+            self.dead_at_open.drop_below(self.next_at_open);
+        }
+        while let Some(body) = self.resident.remove(&self.loaded_to) {
+            self.loaded.push_back((self.loaded_to, body));
+            self.loaded_to += 1;
+            self.tail -= 1;
+        }
+    }
+
+    /// Moves the residents below `upto` to the window, and says how many. The caller counts them off the tail.
+    fn load_residents(&mut self, upto: u64) -> u64 {
+        let mut moved = 0;
+        while let Some(entry) = self.resident.first_entry()
+            && *entry.key() < upto
+        {
+            self.loaded.push_back(entry.remove_entry());
+            moved += 1;
+        }
+        moved
+    }
+
+    /// Live places of the tail in `[from, upto)`. Nothing in the tail was ever out in this epoch, so only what was
+    /// dead before it is dead.
+    fn live_in(&self, from: u64, upto: u64) -> u64 {
+        upto.saturating_sub(from) - self.dead_at_open.count(from, upto)
+    }
+}
+
+fn decode(bytes: &Bytes) -> Result<Fresh, String> {
+    record::decode_message(bytes).map(|message| Fresh::new(Arc::new(message), 1)).map_err(|e| e.to_string())
+}

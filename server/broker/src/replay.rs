@@ -1,0 +1,181 @@
+//! The state that a start found, from facts to topology and queues.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ids::{QueueId, Seq};
+use crate::queue::{Queue, QueueProps};
+use crate::record::fact::{self, BindingFact, ExchangeFact, Fact, FactError, QueueFact};
+use crate::recovered::{Recovered, RecoveredQueue};
+use crate::topology::{ExchangeKind, ExchangeProps, Topology, VHOST};
+
+/// Why the broker cannot start with what the store holds. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecoverError {
+    /// A fact was written by a newer broker, or is not what it should be.
+    #[error("fact {key}: {source}; start the broker version that wrote it, or run `leveret check`")]
+    Fact {
+        /// The fact's key, readable.
+        key: String,
+        /// What is wrong.
+        source: FactError,
+    },
+    /// A fact speaks of something that does not exist.
+    #[error("fact {key}: {text}; run `leveret check`")]
+    Dangling {
+        /// The fact's key, readable.
+        key: String,
+        /// What is missing.
+        text: String,
+    },
+    /// A queue of the store that no fact names.
+    #[error("queue {0} of the store has no name; run `leveret check`")]
+    Nameless(QueueId),
+    /// The store's numbers for a queue contradict each other.
+    #[error("queue {queue} of the store: {text}; run `leveret check`")]
+    Numbers {
+        /// The queue.
+        queue: QueueId,
+        /// The contradiction.
+        text: String,
+    },
+}
+
+/// What a start begins with.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) topology: Topology,
+    pub(crate) queues: BTreeMap<QueueId, Queue>,
+    pub(crate) next_queue_id: QueueId,
+}
+
+pub(crate) fn replay(recovered: Recovered) -> Result<State, RecoverError> {
+    let mut exchanges = Vec::new();
+    let mut queues = Vec::new();
+    let mut bindings = Vec::new();
+    for (key, value) in recovered.facts {
+        let vhost = match Fact::decode(&key, &value).map_err(|source| bad(&key, source))? {
+            Fact::Exchange(fact) => note(&mut exchanges, &key, fact, |f| &f.vhost),
+            Fact::Queue(fact) => note(&mut queues, &key, fact, |f| &f.vhost),
+            Fact::Binding(fact) => note(&mut bindings, &key, fact, |f| &f.vhost),
+        };
+        if vhost != VHOST {
+            return Err(dangling(&key, format!("there is no vhost '{vhost}'")));
+        }
+    }
+    let mut found: BTreeMap<QueueId, RecoveredQueue> =
+        recovered.queues.into_iter().map(|queue| (queue.queue, queue)).collect();
+    let highest = found.last_key_value().map_or(QueueId(0), |(id, _)| *id);
+    let mut state = State {
+        topology: Topology::new(),
+        queues: BTreeMap::new(),
+        next_queue_id: QueueId(recovered.next_queue_id.0.max(highest.0 + 1)),
+    };
+    for (key, fact) in exchanges {
+        state.add_exchange(&key, fact)?;
+    }
+    for (key, fact) in queues {
+        let store = found.remove(&fact.id());
+        let store =
+            store.ok_or_else(|| dangling(&key, format!("there is no queue {} in the store", fact.queue)))?;
+        state.add_queue(&key, fact, store)?;
+    }
+    if let Some((id, _)) = found.first_key_value() {
+        return Err(RecoverError::Nameless(*id));
+    }
+    for (key, fact) in bindings {
+        state.add_binding(&key, &fact)?;
+    }
+    Ok(state)
+}
+
+impl State {
+    fn add_exchange(&mut self, key: &Bytes, fact: ExchangeFact) -> Result<(), RecoverError> {
+        let Some(kind) = ExchangeKind::parse(&fact.kind) else {
+            return Err(dangling(key, format!("there is no exchange type '{}'", fact.kind)));
+        };
+        let props = ExchangeProps {
+            kind,
+            durable: true,
+            auto_delete: fact.auto_delete,
+            internal: fact.internal,
+            arguments: fact::table(&fact.arguments).map_err(|source| bad(key, source))?,
+        };
+        self.topology.add_exchange(Arc::from(fact.name), props);
+        Ok(())
+    }
+
+    fn add_queue(&mut self, key: &Bytes, fact: QueueFact, found: RecoveredQueue) -> Result<(), RecoverError> {
+        check_numbers(&found)?;
+        let id = found.queue;
+        let props = QueueProps {
+            name: Arc::from(fact.name),
+            durable: true,
+            auto_delete: fact.auto_delete,
+            exclusive_owner: None,
+            arguments: fact::table(&fact.arguments).map_err(|source| bad(key, source))?,
+        };
+        self.topology.add_queue(props.name.clone(), id, true);
+        self.queues.insert(id, Queue::recover(props, found));
+        Ok(())
+    }
+
+    fn add_binding(&mut self, key: &Bytes, fact: &BindingFact) -> Result<(), RecoverError> {
+        let binding = fact.binding().map_err(|source| bad(key, source))?;
+        match self.topology.bind(binding) {
+            Ok(Some(true)) => Ok(()),
+            Ok(_) => Err(dangling(
+                key,
+                "the binding stands there twice, or between ends that are not durable".into(),
+            )),
+            Err(missing) => Err(dangling(key, format!("one of its ends does not exist: {missing}"))),
+        }
+    }
+}
+
+/// A store that counts otherwise than its dead places say would make counts drift for ever.
+fn check_numbers(found: &RecoveredQueue) -> Result<(), RecoverError> {
+    let error = |text: String| Err(RecoverError::Numbers { queue: found.queue, text });
+    let (head, next) = (found.head.0, found.next.0);
+    if head == 0 || head > next {
+        return error(format!("its first live place {head} is not between 1 and the next free one, {next}"));
+    }
+    let mut dead = 0;
+    let mut free = Seq(head);
+    for (from, last) in &found.dead {
+        if *from < free || last < from || last.0 >= next {
+            return error(format!(
+                "dead places {from} to {last} are out of order or not in [{free}, {next})"
+            ));
+        }
+        dead += last.0 - from.0 + 1;
+        free = Seq(last.0 + 1);
+    }
+    if next - head - dead != found.live {
+        return error(format!("{} messages live, {} counted", next - head - dead, found.live));
+    }
+    Ok(())
+}
+
+fn note<T>(into: &mut Vec<(Bytes, T)>, key: &Bytes, fact: T, vhost: impl Fn(&T) -> &String) -> String {
+    let vhost = vhost(&fact).clone();
+    into.push((key.clone(), fact));
+    vhost
+}
+
+fn bad(key: &Bytes, source: FactError) -> RecoverError {
+    RecoverError::Fact { key: readable(key), source }
+}
+
+fn dangling(key: &Bytes, text: String) -> RecoverError {
+    RecoverError::Dangling { key: readable(key), text }
+}
+
+fn readable(key: &Bytes) -> String {
+    key.escape_ascii().to_string()
+}

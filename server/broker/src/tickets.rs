@@ -1,0 +1,114 @@
+//! The order of appends, and the one queue of everything that waits for one to be confirmable.
+//!
+//! Confirms, settled notices and replies take this one way, in order, whether they have something in the log or not:
+//! what has nothing of its own waits for the newest append issued so far. Several ways would overtake each other.
+
+use std::collections::VecDeque;
+
+use crate::effect::{Batch, Effect, Outcome, Reply};
+use crate::ids::{ChanId, QueueId, ReqId, Seq, Ticket};
+use crate::refusal::Refusal;
+
+/// What goes out when its append is confirmable.
+#[derive(Debug)]
+pub(crate) enum Waiter {
+    /// Every publish on the channel up to this tag has an outcome: this one's is given, and those of the others since
+    /// the waiter before are `Routed`.
+    Confirm { chan: ChanId, upto: u64, outcome: Outcome },
+    /// An answer.
+    Reply { req: ReqId, result: Box<Result<Reply, Refusal>> },
+    /// Settlements of a channel.
+    Settled { chan: ChanId, upto: u64, unknown: Box<[(u64, u64)]> },
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Tickets {
+    issued: Ticket,
+    confirmable: Ticket,
+    waiting: VecDeque<(Ticket, Waiter)>,
+    /// Waiters for this turn's merged acks.
+    turn: Vec<Waiter>,
+    /// This turn's plain acks.
+    acks: Vec<(QueueId, Seq)>,
+}
+
+impl Tickets {
+    /// The newest append so far; 0 when there is none.
+    pub(crate) fn issued(&self) -> Ticket {
+        self.issued
+    }
+
+    /// Appends what somebody waits for.
+    pub(crate) fn append(&mut self, batch: Batch, out: &mut Vec<Effect>) {
+        self.issue(batch, true, out);
+    }
+
+    fn issue(&mut self, batch: Batch, urgent: bool, out: &mut Vec<Effect>) {
+        self.issued = Ticket(self.issued.0 + 1);
+        out.push(Effect::Append { ticket: self.issued, batch, urgent });
+    }
+
+    /// Lets a waiter follow all that was appended so far.
+    pub(crate) fn wait(&mut self, waiter: Waiter) {
+        if let Waiter::Confirm { chan, upto, outcome: Outcome::Routed { .. } } = waiter
+            && let Some((ticket, Waiter::Confirm { chan: same, upto: last, outcome: Outcome::Routed { .. } })) =
+                self.waiting.back_mut()
+            && *ticket == self.issued
+            && *same == chan
+        {
+            *last = upto;
+            return;
+        }
+        self.waiting.push_back((self.issued, waiter));
+    }
+
+    /// Lets a waiter follow this turn's acks as well.
+    pub(crate) fn wait_for_acks(&mut self, waiter: Waiter) {
+        self.turn.push(waiter);
+    }
+
+    /// Acks one place with all others of this turn.
+    pub(crate) fn ack(&mut self, queue: QueueId, seq: Seq) {
+        self.acks.push((queue, seq));
+    }
+
+    /// Forgets this turn's acks of a queue that is about to be deleted: they must not follow its end.
+    pub(crate) fn forget_acks(&mut self, queue: QueueId) {
+        self.acks.retain(|(q, _)| *q != queue);
+    }
+
+    /// Appends this turn's acks, if any, and queues who waits for them.
+    pub(crate) fn flush_acks(&mut self, out: &mut Vec<Effect>) {
+        if !self.acks.is_empty() {
+            self.acks.sort_unstable();
+            let mut ranges: Vec<(QueueId, Seq, Seq)> = Vec::new();
+            for (queue, seq) in self.acks.drain(..) {
+                match ranges.last_mut() {
+                    Some((same, _, last)) if *same == queue && last.0 + 1 == seq.0 => *last = seq,
+                    _ => ranges.push((queue, seq, seq)),
+                }
+            }
+            // A settled notice may come a little later; who waits for an answer waits now.
+            let urgent = self.turn.iter().any(|waiter| matches!(waiter, Waiter::Reply { .. }));
+            self.issue(Batch { acks: ranges, ..Batch::default() }, urgent, out);
+        }
+        for waiter in self.turn.drain(..) {
+            self.waiting.push_back((self.issued, waiter));
+        }
+    }
+
+    /// Every append up to `ticket` is confirmable.
+    pub(crate) fn confirmable(&mut self, ticket: Ticket) {
+        debug_assert!(ticket <= self.issued, "the shell confirms what was never appended");
+        self.confirmable = self.confirmable.max(ticket);
+    }
+
+    /// The next waiter whose append is confirmable.
+    pub(crate) fn pop(&mut self) -> Option<Waiter> {
+        if self.waiting.front()?.0 > self.confirmable {
+            return None;
+        }
+        self.waiting.pop_front().map(|(_, waiter)| waiter)
+    }
+}

@@ -1,0 +1,353 @@
+//! Exchanges, bindings and the names of queues of one virtual host, and the way from a publish to its queues.
+
+mod route;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::ids::QueueId;
+use crate::input::{Binding, DestinationKind};
+use crate::record::fact;
+use crate::topic::Trie;
+use crate::value::Table;
+
+use route::RouteCache;
+pub(crate) use route::RouteError;
+
+/// The only virtual host there is yet.
+pub(crate) const VHOST: &str = "/";
+
+/// Exchange types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ExchangeKind {
+    Direct,
+    Fanout,
+    Topic,
+}
+
+impl ExchangeKind {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        match name {
+            "direct" => Some(Self::Direct),
+            "fanout" => Some(Self::Fanout),
+            "topic" => Some(Self::Topic),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+        }
+    }
+}
+
+/// What an exchange is declared with.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ExchangeProps {
+    pub(crate) kind: ExchangeKind,
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    pub(crate) internal: bool,
+    pub(crate) arguments: Table,
+}
+
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    pub(crate) props: ExchangeProps,
+    /// Bindings of which it is the source.
+    bindings: BTreeMap<BindingKey, Bound>,
+    index: Index,
+}
+
+/// Identity of a binding below its source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct BindingKey {
+    kind: DestinationKind,
+    destination: Arc<str>,
+    routing_key: Arc<str>,
+    arguments: Bytes,
+}
+
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) binding: Binding,
+    pub(crate) durable: bool,
+    target: Target,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    Queue(QueueId),
+    Exchange(Arc<str>),
+}
+
+/// Bindings by what a routing key asks for. A target stands once per binding.
+#[derive(Debug)]
+enum Index {
+    /// By binding key; "" holds all of a fanout exchange's.
+    Keys(BTreeMap<Arc<str>, Vec<Target>>),
+    Patterns(Trie<Target>),
+}
+
+/// Durable things that ended with a change: their facts are to be removed.
+#[derive(Debug, Default)]
+pub(crate) struct Gone {
+    pub(crate) exchanges: Vec<(Arc<str>, ExchangeProps)>,
+    pub(crate) bindings: Vec<Binding>,
+}
+
+/// A queue as bindings see it.
+#[derive(Debug, Clone, Copy)]
+struct QueueEnd {
+    id: QueueId,
+    durable: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Topology {
+    exchanges: BTreeMap<Arc<str>, Exchange>,
+    queues: BTreeMap<Arc<str>, QueueEnd>,
+    /// Bindings by destination, so that the end of a queue or exchange finds those that lead to it.
+    inbound: BTreeMap<End, BTreeSet<Inbound>>,
+    bindings: u64,
+    cache: RouteCache,
+}
+
+/// Where bindings lead to.
+type End = (DestinationKind, Arc<str>);
+
+/// A binding by its source.
+type Inbound = (Arc<str>, BindingKey);
+
+/// What a bind found wrong.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Missing {
+    #[error("exchange '{0}'")]
+    Exchange(Arc<str>),
+    #[error("queue '{0}'")]
+    Queue(Arc<str>),
+}
+
+impl Topology {
+    /// With what every virtual host has.
+    pub(crate) fn new() -> Self {
+        let mut topology = Self {
+            exchanges: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            inbound: BTreeMap::new(),
+            bindings: 0,
+            cache: RouteCache::default(),
+        };
+        for (name, kind, internal) in [
+            ("", ExchangeKind::Direct, false),
+            ("amq.direct", ExchangeKind::Direct, false),
+            ("amq.fanout", ExchangeKind::Fanout, false),
+            ("amq.topic", ExchangeKind::Topic, false),
+            ("amq.rabbitmq.trace", ExchangeKind::Topic, true),
+        ] {
+            let arguments = Table::default();
+            let props = ExchangeProps { kind, durable: true, auto_delete: false, internal, arguments };
+            topology.add_exchange(Arc::from(name), props);
+        }
+        topology
+    }
+
+    pub(crate) fn exchange(&self, name: &str) -> Option<&Exchange> {
+        self.exchanges.get(name)
+    }
+
+    /// All exchanges in order of their names.
+    pub(crate) fn exchanges(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, &Exchange)> {
+        self.exchanges.iter()
+    }
+
+    /// All bindings in order of source, destination and key.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = &Bound> {
+        self.exchanges.values().flat_map(|e| e.bindings.values())
+    }
+
+    pub(crate) fn binding_count(&self) -> u64 {
+        self.bindings
+    }
+
+    pub(crate) fn queue(&self, name: &str) -> Option<QueueId> {
+        self.queues.get(name).map(|end| end.id)
+    }
+
+    /// All queues in order of their names.
+    pub(crate) fn queues(&self) -> impl ExactSizeIterator<Item = (&Arc<str>, QueueId)> {
+        self.queues.iter().map(|(name, end)| (name, end.id))
+    }
+
+    pub(crate) fn add_exchange(&mut self, name: Arc<str>, props: ExchangeProps) {
+        self.cache.clear();
+        let index = match props.kind {
+            ExchangeKind::Topic => Index::Patterns(Trie::default()),
+            ExchangeKind::Direct | ExchangeKind::Fanout => Index::Keys(BTreeMap::new()),
+        };
+        self.exchanges.insert(name, Exchange { props, bindings: BTreeMap::new(), index });
+    }
+
+    pub(crate) fn add_queue(&mut self, name: Arc<str>, id: QueueId, durable: bool) {
+        self.cache.clear();
+        self.queues.insert(name, QueueEnd { id, durable });
+    }
+
+    /// Adds a binding. Some(whether it is durable) when it is new.
+    pub(crate) fn bind(&mut self, binding: Binding) -> Result<Option<bool>, Missing> {
+        let Some(source) = self.exchanges.get(&binding.source) else {
+            return Err(Missing::Exchange(binding.source));
+        };
+        let to = &binding.destination;
+        let (target, end_durable) = match binding.destination_kind {
+            DestinationKind::Queue => match self.queues.get(to) {
+                Some(end) => (Target::Queue(end.id), end.durable),
+                None => return Err(Missing::Queue(to.clone())),
+            },
+            DestinationKind::Exchange => match self.exchanges.get(to) {
+                Some(exchange) => (Target::Exchange(to.clone()), exchange.props.durable),
+                None => return Err(Missing::Exchange(to.clone())),
+            },
+        };
+        let durable = source.props.durable && end_durable;
+        let key = BindingKey::of(&binding);
+        if source.bindings.contains_key(&key) {
+            return Ok(None);
+        }
+        self.cache.clear();
+        self.bindings += 1;
+        let end = (binding.destination_kind, to.clone());
+        self.inbound.entry(end).or_default().insert((binding.source.clone(), key.clone()));
+        if let Some(source) = self.exchanges.get_mut(&binding.source) {
+            source.index_insert(&key.routing_key, target.clone());
+            source.bindings.insert(key, Bound { binding, durable, target });
+        }
+        Ok(Some(durable))
+    }
+
+    /// Removes a binding, and auto-delete exchanges that thereby lose their last one. False when there is none such.
+    pub(crate) fn unbind(&mut self, binding: &Binding, gone: &mut Gone) -> bool {
+        let key = BindingKey::of(binding);
+        let found = self.exchanges.get(&binding.source).is_some_and(|e| e.bindings.contains_key(&key));
+        if found {
+            self.remove_bindings(vec![(binding.source.clone(), key)], gone);
+        }
+        found
+    }
+
+    /// Removes a queue's name and bindings.
+    pub(crate) fn remove_queue(&mut self, name: &Arc<str>, gone: &mut Gone) {
+        self.cache.clear();
+        self.queues.remove(name);
+        let inbound = self.inbound.remove(&(DestinationKind::Queue, name.clone())).unwrap_or_default();
+        self.remove_bindings(inbound.into_iter().collect(), gone);
+    }
+
+    /// Removes an exchange and the bindings from and to it.
+    pub(crate) fn remove_exchange(&mut self, name: &Arc<str>, gone: &mut Gone) {
+        let bindings = self.drop_exchange(name, gone);
+        self.remove_bindings(bindings, gone);
+    }
+
+    /// Takes the exchange out and says which bindings led to it.
+    fn drop_exchange(&mut self, name: &Arc<str>, gone: &mut Gone) -> Vec<Inbound> {
+        self.cache.clear();
+        let Some(exchange) = self.exchanges.remove(name) else { return Vec::new() };
+        for (key, bound) in exchange.bindings {
+            self.bindings -= 1;
+            self.forget_inbound(name, &key);
+            if bound.durable {
+                gone.bindings.push(bound.binding);
+            }
+        }
+        if exchange.props.durable {
+            gone.exchanges.push((name.clone(), exchange.props));
+        }
+        self.inbound
+            .remove(&(DestinationKind::Exchange, name.clone()))
+            .unwrap_or_default()
+            .into_iter()
+            .collect()
+    }
+
+    fn remove_bindings(&mut self, mut waiting: Vec<Inbound>, gone: &mut Gone) {
+        self.cache.clear();
+        while let Some((source, key)) = waiting.pop() {
+            let Some(exchange) = self.exchanges.get_mut(&source) else { continue };
+            let Some(bound) = exchange.bindings.remove(&key) else { continue };
+            exchange.index_remove(&key.routing_key, &bound.target);
+            let ends = exchange.props.auto_delete && exchange.bindings.is_empty();
+            self.bindings -= 1;
+            self.forget_inbound(&source, &key);
+            if bound.durable {
+                gone.bindings.push(bound.binding);
+            }
+            if ends {
+                waiting.extend(self.drop_exchange(&source, gone));
+            }
+        }
+    }
+
+    fn forget_inbound(&mut self, source: &Arc<str>, key: &BindingKey) {
+        let end = (key.kind, key.destination.clone());
+        if let Some(inbound) = self.inbound.get_mut(&end) {
+            inbound.remove(&(source.clone(), key.clone()));
+            if inbound.is_empty() {
+                self.inbound.remove(&end);
+            }
+        }
+    }
+}
+
+impl Exchange {
+    pub(crate) fn has_bindings(&self) -> bool {
+        !self.bindings.is_empty()
+    }
+
+    fn index_insert(&mut self, key: &Arc<str>, target: Target) {
+        let key = self.index_key(key);
+        match &mut self.index {
+            Index::Keys(keys) => keys.entry(key).or_default().push(target),
+            Index::Patterns(trie) => trie.insert(&key, target),
+        }
+    }
+
+    fn index_remove(&mut self, key: &Arc<str>, target: &Target) {
+        let key = self.index_key(key);
+        match &mut self.index {
+            Index::Keys(keys) => {
+                let Some(targets) = keys.get_mut(&key) else { return };
+                if let Some(place) = targets.iter().position(|t| t == target) {
+                    targets.swap_remove(place);
+                }
+                if targets.is_empty() {
+                    keys.remove(&key);
+                }
+            }
+            Index::Patterns(trie) => trie.remove(&key, target),
+        }
+    }
+
+    fn index_key(&self, key: &Arc<str>) -> Arc<str> {
+        if self.props.kind == ExchangeKind::Fanout { Arc::from("") } else { key.clone() }
+    }
+}
+
+impl BindingKey {
+    fn of(binding: &Binding) -> Self {
+        Self {
+            kind: binding.destination_kind,
+            destination: binding.destination.clone(),
+            routing_key: binding.routing_key.clone(),
+            arguments: fact::canonical(&binding.arguments),
+        }
+    }
+}

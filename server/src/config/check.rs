@@ -1,0 +1,93 @@
+//! Limits of settings and what must hold between them. Nothing is clamped: what does not fit is an error.
+
+use std::net::SocketAddr;
+
+use super::{ByteSize, Layers, ServeSettings, SettingsError};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+pub(super) fn check(settings: &ServeSettings, layers: &Layers) -> Result<(), SettingsError> {
+    let size = |name, value: ByteSize, min, max| within(layers, name, value, ByteSize(min), ByteSize(max));
+    size("memory_budget", settings.memory_budget, 8 * MIB, u64::MAX)?;
+    size("segment_size", settings.segment_size, MIB, GIB)?;
+    size("checkpoint_interval", settings.checkpoint_interval, MIB, u64::MAX)?;
+    size("message_max", settings.message_max, KIB, 128 * MIB)?;
+    size("publish_window", settings.publish_window, MIB, GIB)?;
+    size("channel_credit", settings.channel_credit, 64 * KIB, GIB)?;
+    size("grpc_decode_budget", settings.grpc_decode_budget, MIB, GIB)?;
+    segments(settings, layers)?;
+    loopback(layers, "grpc_addr", settings.grpc_addr)?;
+    loopback(layers, "http_addr", settings.http_addr)?;
+    different_addresses(settings, layers)
+}
+
+fn within(
+    layers: &Layers,
+    name: &'static str,
+    value: ByteSize,
+    min: ByteSize,
+    max: ByteSize,
+) -> Result<(), SettingsError> {
+    if value >= min && value <= max {
+        return Ok(());
+    }
+    let allowed = if max.0 == u64::MAX { format!("at least {min}") } else { format!("from {min} to {max}") };
+    Err(SettingsError(format!("{} is {value}; allowed is {allowed}", layers.describe(name))))
+}
+
+fn segments(settings: &ServeSettings, layers: &Layers) -> Result<(), SettingsError> {
+    if !settings.segment_size.0.is_multiple_of(4 * KIB) {
+        return Err(SettingsError(format!(
+            "{} is {}; allowed are multiples of 4KiB",
+            layers.describe("segment_size"),
+            settings.segment_size,
+        )));
+    }
+    if settings.message_max.0 > settings.segment_size.0 / 2 {
+        return Err(SettingsError(format!(
+            "{} is {}, more than half of {}, which is {}: a message must fit twice into a log segment, so lower \
+             message-max or raise segment-size",
+            layers.describe("message_max"),
+            settings.message_max,
+            layers.describe("segment_size"),
+            settings.segment_size,
+        )));
+    }
+    if settings.log_budget.0 / 4 < settings.segment_size.0 {
+        return Err(SettingsError(format!(
+            "{} is {}, less than four times {}, which is {}: the log needs at least four segments, so raise \
+             log-budget or lower segment-size",
+            layers.describe("log_budget"),
+            settings.log_budget,
+            layers.describe("segment_size"),
+            settings.segment_size,
+        )));
+    }
+    Ok(())
+}
+
+fn loopback(layers: &Layers, name: &'static str, addr: SocketAddr) -> Result<(), SettingsError> {
+    if addr.ip().to_canonical().is_loopback() {
+        return Ok(());
+    }
+    Err(SettingsError(format!(
+        "{} is {addr}: until users exist the server has no way to tell who is calling, so it listens on loopback \
+         addresses only (127.0.0.1 or [::1])",
+        layers.describe(name),
+    )))
+}
+
+fn different_addresses(settings: &ServeSettings, layers: &Layers) -> Result<(), SettingsError> {
+    // Port 0 lets the system choose.
+    if settings.grpc_addr != settings.http_addr || settings.grpc_addr.port() == 0 {
+        return Ok(());
+    }
+    Err(SettingsError(format!(
+        "{} and {} are both {}; give each its own port",
+        layers.describe("grpc_addr"),
+        layers.describe("http_addr"),
+        settings.grpc_addr,
+    )))
+}

@@ -1,0 +1,199 @@
+//! A budget for the bytes of requests that are being decoded, over all connections.
+//!
+//! tonic gathers a message in memory until it is whole. This body layer reads the length that stands before each
+//! message (`flag u8 | length u32 big-endian | message`), and before it lets more of a large message in than came
+//! with its first piece, it takes permits for all of it. All at once: whoever has its permits needs no others to
+//! come to the end, so that nothing can wait in a circle. Meanwhile HTTP/2 flow control holds the client back.
+//! Small messages go free: they fit into the buffers that every stream has anyway.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
+use tonic::Status;
+use tonic::body::Body;
+
+/// Messages up to this size need no permits.
+const FREE_BYTES_MAX: usize = 64 * 1024;
+/// A client that has permits must send something within this time.
+const STALLED: Duration = Duration::from_secs(30);
+const HEADER_BYTES: usize = 5;
+
+/// Methods that take many messages in one request; the others take one, and keep its permits while they are
+/// handled.
+const STREAMING: [&str; 2] = ["/leveret.v1.Broker/PublishStream", "/leveret.v1.Broker/Consume"];
+
+/// The budget.
+#[derive(Debug, Clone)]
+pub(super) struct Budget {
+    permits: Arc<Semaphore>,
+    bytes: u32,
+}
+
+/// Permits of a message that was decoded. Goes along with a unary request; whoever keeps the message keeps this.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Held(Arc<Mutex<Option<OwnedSemaphorePermit>>>);
+
+impl Held {
+    fn set(&self, permit: Option<OwnedSemaphorePermit>) {
+        let before = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), permit);
+        drop(before);
+    }
+}
+
+impl Budget {
+    pub(super) fn new(bytes: u32) -> Self {
+        Self { permits: Arc::new(Semaphore::new(bytes as usize)), bytes }
+    }
+
+    /// Puts the budget around a request's body.
+    pub(super) fn wrap(&self, request: http::Request<Body>) -> http::Request<Body> {
+        let held = Held::default();
+        let one_message = !STREAMING.contains(&request.uri().path());
+        let (mut parts, body) = request.into_parts();
+        if one_message {
+            parts.extensions.insert(held.clone());
+        }
+        let body = Budgeted {
+            body,
+            budget: self.clone(),
+            framing: Framing::default(),
+            held,
+            holding: false,
+            one_message,
+            acquiring: None,
+            stalled: None,
+        };
+        http::Request::from_parts(parts, Body::new(body))
+    }
+}
+
+type Acquiring = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
+/// A body under the budget.
+struct Budgeted {
+    body: Body,
+    budget: Budget,
+    framing: Framing,
+    held: Held,
+    holding: bool,
+    one_message: bool,
+    acquiring: Option<Acquiring>,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Budgeted {
+    /// Settles the permits before more is let in.
+    fn poll_permits(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(acquiring) = &mut self.acquiring {
+            let permit = ready!(acquiring.as_mut().poll(cx));
+            self.acquiring = None;
+            self.held.set(permit.ok());
+            self.holding = true;
+        }
+        Poll::Ready(())
+    }
+
+    /// Looks at what comes in. The message before is out of the buffer by now, since more was asked for.
+    fn passed(&mut self, data: &[u8]) {
+        let ended = self.framing.pass(data);
+        if ended && self.holding && !self.one_message {
+            self.holding = false;
+        }
+        self.stalled = None;
+        if !self.holding && self.framing.unfinished() > FREE_BYTES_MAX {
+            let bytes = u32::try_from(self.framing.unfinished()).unwrap_or(u32::MAX).min(self.budget.bytes);
+            self.acquiring = Some(Box::pin(Arc::clone(&self.budget.permits).acquire_many_owned(bytes)));
+        }
+    }
+}
+
+impl HttpBody for Budgeted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        if !this.holding && !this.one_message {
+            this.held.set(None);
+        }
+        ready!(this.poll_permits(cx));
+        match Pin::new(&mut this.body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+                    this.passed(data);
+                }
+                Poll::Ready(frame)
+            }
+            Poll::Pending if this.holding && this.framing.unfinished() > 0 => {
+                let stalled = this.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED)));
+                ready!(stalled.as_mut().poll(cx));
+                let text = format!("the rest of a message did not come for {} s", STALLED.as_secs());
+                Poll::Ready(Some(Err(Status::deadline_exceeded(text))))
+            }
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Where in the gRPC framing the body is.
+#[derive(Debug, Default)]
+struct Framing {
+    header: [u8; HEADER_BYTES],
+    header_filled: usize,
+    /// Length of the message that is under way; 0 between messages.
+    length: usize,
+    left: usize,
+}
+
+impl Framing {
+    /// Moves on over `data`. True when a message came to its end in it.
+    fn pass(&mut self, mut data: &[u8]) -> bool {
+        let mut ended = false;
+        while !data.is_empty() {
+            if self.left > 0 {
+                let step = self.left.min(data.len());
+                self.left -= step;
+                data = &data[step..];
+            } else {
+                let step = (HEADER_BYTES - self.header_filled).min(data.len());
+                self.header[self.header_filled..self.header_filled + step].copy_from_slice(&data[..step]);
+                self.header_filled += step;
+                data = &data[step..];
+                if self.header_filled < HEADER_BYTES {
+                    break;
+                }
+                let [_flag, length @ ..] = self.header;
+                self.length = u32::from_be_bytes(length) as usize;
+                self.left = self.length;
+                self.header_filled = 0;
+            }
+            if self.left == 0 {
+                self.length = 0;
+                ended = true;
+            }
+        }
+        ended
+    }
+
+    /// Length of the message that is under way and not whole yet; 0 when there is none.
+    fn unfinished(&self) -> usize {
+        self.length
+    }
+}
+
+#[cfg(test)]
+mod tests;

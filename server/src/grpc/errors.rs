@@ -1,0 +1,93 @@
+//! Refusals as gRPC says them: a canonical code and google.rpc.ErrorInfo. The one table from kind to code.
+
+use std::collections::HashMap;
+
+use leveret_broker::{Refusal, RefusalKind};
+use leveret_proto::v1::ErrorEntry;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// ErrorInfo.domain of every error.
+pub(super) const DOMAIN: &str = "leveret";
+
+/// The status of a call that was refused.
+pub(super) fn status(refusal: Refusal) -> Status {
+    let (code, reason) = code_and_reason(&refusal);
+    let metadata: HashMap<String, String> =
+        refusal.details.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    Status::with_error_details(code, refusal.text, ErrorDetails::with_error_info(reason, DOMAIN, metadata))
+}
+
+/// The error of one entry of a call that goes on.
+pub(super) fn entry(refusal: Refusal) -> ErrorEntry {
+    let (code, reason) = code_and_reason(&refusal);
+    ErrorEntry { code: code.into(), reason: reason.to_owned(), message: refusal.text }
+}
+
+/// The error of a publish on a stream, of which only the kind is known.
+pub(super) fn publish_entry(kind: RefusalKind) -> ErrorEntry {
+    let refusal = match kind {
+        RefusalKind::NotFound => Refusal::new(kind, "the exchange does not exist").with("exchange", ""),
+        RefusalKind::AccessRefused => Refusal::new(kind, "the exchange is internal"),
+        RefusalKind::PreconditionFailed => Refusal::new(kind, "a queue refused the message"),
+        RefusalKind::TooLarge => Refusal::new(kind, "the message is too large"),
+        RefusalKind::ShuttingDown => shutting_down(),
+        _ => Refusal::new(kind, "the message was refused"),
+    };
+    entry(refusal)
+}
+
+/// A settle that named a delivery that is not out.
+pub(super) fn unknown_delivery_tag(tag: u64) -> ErrorEntry {
+    ErrorEntry {
+        code: Code::FailedPrecondition.into(),
+        reason: "DELIVERY_TAG_UNKNOWN".to_owned(),
+        message: format!("delivery tag {tag} is not out on this stream"),
+    }
+}
+
+/// An ack id that this server never gave.
+pub(super) fn malformed_ack_id() -> ErrorEntry {
+    ErrorEntry {
+        code: Code::InvalidArgument.into(),
+        reason: "ACK_ID_MALFORMED".to_owned(),
+        message: "this is not an ack id of a delivery".to_owned(),
+    }
+}
+
+/// A field of a request that can never be right.
+pub(super) fn invalid(field: &'static str, text: impl Into<String>) -> Refusal {
+    Refusal::new(RefusalKind::InvalidArgument, text).with("field", field)
+}
+
+/// The process is stopping.
+pub(super) fn shutting_down() -> Refusal {
+    Refusal::new(RefusalKind::ShuttingDown, "shutting down")
+}
+
+/// An answer of the core that does not belong to the request: a mistake of ours, not of the client's.
+pub(super) fn unexpected(reply: &leveret_broker::Reply) -> Status {
+    tracing::error!(?reply, "answer that does not belong to the request");
+    Status::internal("the broker gave an answer that does not belong to the request")
+}
+
+fn code_and_reason(refusal: &Refusal) -> (Code, &'static str) {
+    let names = |key| refusal.details.iter().any(|(name, _)| *name == key);
+    match refusal.kind {
+        RefusalKind::NotFound if names("session") => (Code::NotFound, "SESSION_NOT_FOUND"),
+        RefusalKind::NotFound if names("queue") => (Code::NotFound, "QUEUE_NOT_FOUND"),
+        RefusalKind::NotFound if names("exchange") => (Code::NotFound, "EXCHANGE_NOT_FOUND"),
+        RefusalKind::NotFound => (Code::NotFound, "NOT_FOUND"),
+        RefusalKind::ResourceLocked => (Code::FailedPrecondition, "RESOURCE_LOCKED"),
+        RefusalKind::PreconditionFailed => (Code::FailedPrecondition, "PRECONDITION_FAILED"),
+        RefusalKind::AccessRefused => (Code::PermissionDenied, "ACCESS_REFUSED"),
+        RefusalKind::NotAllowed => (Code::FailedPrecondition, "NOT_ALLOWED"),
+        RefusalKind::NotImplemented => (Code::Unimplemented, "NOT_IMPLEMENTED"),
+        RefusalKind::InvalidArgument => (Code::InvalidArgument, "INVALID_ARGUMENT"),
+        RefusalKind::AckIdStale => (Code::FailedPrecondition, "ACK_ID_STALE"),
+        RefusalKind::SessionRequired => (Code::InvalidArgument, "SESSION_REQUIRED"),
+        RefusalKind::TooLarge => (Code::InvalidArgument, "MESSAGE_TOO_LARGE"),
+        RefusalKind::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
+        RefusalKind::DataLoss => (Code::DataLoss, "DATA_LOSS"),
+    }
+}

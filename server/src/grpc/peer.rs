@@ -1,0 +1,116 @@
+//! Accepted sockets: each is one connection in the core for as long as it lives.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use leveret_broker::ConnectionInfo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::Stream;
+use tonic::transport::server::Connected;
+
+use super::stage::{self, Stage};
+use crate::hub::{Connection, Hub};
+
+/// Protocol name in listings.
+pub(super) const PROTOCOL: &str = "grpc";
+
+/// The user of a call without credentials.
+pub(super) const GUEST: &str = "guest";
+
+/// Who is at the other end; goes along with every request.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) addr: SocketAddr,
+    /// The connection in the core.
+    pub(super) connection: Arc<Connection>,
+}
+
+/// An accepted socket.
+#[derive(Debug)]
+pub(super) struct PeerStream {
+    stream: TcpStream,
+    peer: Peer,
+}
+
+impl Connected for PeerStream {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+/// Accepts until the broker stops serving, then closes the listener and stays silent: what is connected goes on.
+pub(super) struct Incoming {
+    listener: Option<TcpListener>,
+    stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
+    hub: Hub,
+}
+
+impl Incoming {
+    pub(super) fn new(listener: TcpListener, hub: Hub, stage: stage::Receiver) -> Self {
+        Self { listener: Some(listener), stopping: Box::pin(stage::reached(stage, Stage::Draining)), hub }
+    }
+}
+
+impl Stream for Incoming {
+    type Item = io::Result<PeerStream>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.listener.is_some() && self.stopping.as_mut().poll(cx).is_ready() {
+            self.listener = None;
+        }
+        let Some(listener) = &self.listener else { return Poll::Pending };
+        let Poll::Ready(accepted) = listener.poll_accept(cx) else { return Poll::Pending };
+        Poll::Ready(Some(accepted.and_then(|(stream, addr)| {
+            stream.set_nodelay(true)?;
+            let connection = Arc::new(self.hub.open_connection(ConnectionInfo {
+                peer: addr.to_string(),
+                protocol: PROTOCOL,
+                user: GUEST.to_owned(),
+                ..ConnectionInfo::default()
+            }));
+            Ok(PeerStream { stream, peer: Peer { addr, connection } })
+        })))
+    }
+}
+
+impl AsyncRead for PeerStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for PeerStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,58 @@
+//! Publish: a batch, answered when it is durable.
+
+use leveret_broker::{Outcome, Refusal, Reply};
+use leveret_proto::v1::{PublishOutcome, PublishRequest, PublishResponse, PublishResult};
+use tonic::Status;
+
+use super::budget::Held;
+use super::convert::{PublishReader, publish_cost_bytes};
+use super::errors::{self, invalid};
+use super::names;
+use crate::hub::Hub;
+
+/// Messages in one batch.
+const BATCH_MESSAGES_MAX: usize = 100_000;
+
+/// `held` counts the request as being decoded until there is room for it on the way to the disk.
+pub(super) async fn publish(
+    hub: &Hub,
+    request: PublishRequest,
+    held: Option<Held>,
+    message_bytes_max: u64,
+) -> Result<PublishResponse, Status> {
+    let vhost = names::vhost(&request.vhost).map_err(errors::status)?;
+    let count = request.messages.len();
+    if count > BATCH_MESSAGES_MAX {
+        let text = format!("a batch of {count} messages, at most {BATCH_MESSAGES_MAX} are allowed");
+        return Err(errors::status(invalid("messages", text)));
+    }
+    if count == 0 {
+        return Ok(PublishResponse::default());
+    }
+    let mut reader = PublishReader::new(message_bytes_max);
+    let messages = request.messages.into_iter();
+    let batch: Vec<_> = messages
+        .map(|message| reader.read(message, count == 1))
+        .collect::<Result<_, _>>()
+        .map_err(errors::status)?;
+    let permit = hub.permit(batch.iter().map(publish_cost_bytes).sum()).await.map_err(errors::status)?;
+    drop(held);
+    match hub.publish(vhost, batch, permit).await.map_err(errors::status)? {
+        Reply::Published(outcomes) => {
+            Ok(PublishResponse { results: outcomes.into_iter().map(result).collect() })
+        }
+        other => Err(errors::unexpected(&other)),
+    }
+}
+
+fn result((outcome, refusal): (Outcome, Option<Refusal>)) -> PublishResult {
+    let (outcome, queues, error) = match outcome {
+        Outcome::Routed { queues } => (PublishOutcome::Routed, queues, None),
+        Outcome::Unrouted => (PublishOutcome::Unrouted, 0, None),
+        Outcome::Rejected(kind) => {
+            let error = refusal.map_or_else(|| errors::publish_entry(kind), errors::entry);
+            (PublishOutcome::Rejected, 0, Some(error))
+        }
+    };
+    PublishResult { outcome: outcome.into(), queues, error }
+}

@@ -1,0 +1,254 @@
+//! PublishStream: messages in, cumulative confirms out.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem::size_of;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use leveret_broker::{Outcome, Refusal};
+use leveret_proto::v1::{
+    PublishException, PublishOutcome, PublishStreamRequest, PublishStreamResponse, ReturnedMessage,
+};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Status, Streaming};
+
+use super::convert::{PublishReader, publish_cost_bytes, publish_message_to};
+use super::errors;
+use super::lane::{Collect, End, Lane, LaneStream};
+use super::names;
+use super::stage::{self, Stage};
+use crate::hub::{Channel, Hub, Output, Outputs, Permit};
+
+/// Room is taken from the hub in blocks of so many bytes and split, while messages keep coming.
+const ROOM_BLOCK_BYTES: usize = 256 * 1024;
+/// After so many messages the reader looks after the rest of the world.
+const MESSAGES_PER_PAUSE: u64 = 512;
+/// A response is cut after about so many bytes.
+const RESPONSE_BYTES: usize = 64 * 1024;
+
+/// Response stream of PublishStream.
+pub(super) type PublishResponses = LaneStream<Confirms>;
+
+/// Opens the stream. Nothing is read before the response headers are out.
+pub(super) fn open(
+    hub: Hub,
+    (channel, outputs): (Channel, Outputs),
+    requests: Streaming<PublishStreamRequest>,
+    message_bytes_max: u64,
+    stage: stage::Receiver,
+) -> PublishResponses {
+    let lane = Lane::new(channel, outputs, Confirms::default());
+    let reader = Reader {
+        lane: Arc::clone(&lane),
+        room: Room { hub, block: None },
+        publishes: PublishReader::new(message_bytes_max),
+        vhost: None,
+        sent: 0,
+    };
+    lane.start(stage.clone(), reader.run(requests, stage))
+}
+
+/// The request half.
+struct Reader {
+    lane: Arc<Lane<Confirms>>,
+    room: Room,
+    publishes: PublishReader,
+    vhost: Option<Arc<str>>,
+    sent: u64,
+}
+
+impl Reader {
+    /// Reads to the end. What was taken before an error is still confirmed before the stream ends with it.
+    async fn run(mut self, mut requests: Streaming<PublishStreamRequest>, stage: stage::Receiver) -> End {
+        let result = self.read(&mut requests, stage).await;
+        let sent = self.sent;
+        self.lane.update(|confirms| confirms.sent = Some(sent));
+        End::WhenAnswered(result)
+    }
+
+    async fn read(
+        &mut self,
+        requests: &mut Streaming<PublishStreamRequest>,
+        stage: stage::Receiver,
+    ) -> Result<(), Status> {
+        let mut draining = std::pin::pin!(stage::reached(stage.clone(), Stage::Draining));
+        loop {
+            let next = match at_once(requests).await {
+                Some(next) => next,
+                None => {
+                    // Room that a stream holds while it waits is room that the others lack.
+                    self.room.block = None;
+                    tokio::select! {
+                        next = requests.next() => next,
+                        () = &mut draining => return Err(errors::status(errors::shutting_down())),
+                    }
+                }
+            };
+            match next.transpose()? {
+                Some(request) => self.publish(request).await?,
+                None => return Ok(()),
+            }
+            if self.sent.is_multiple_of(MESSAGES_PER_PAUSE) {
+                if *stage.borrow() >= Stage::Draining {
+                    return Err(errors::status(errors::shutting_down()));
+                }
+                self.lane.uncrowded().await;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    async fn publish(&mut self, request: PublishStreamRequest) -> Result<(), Status> {
+        let vhost = match &self.vhost {
+            Some(vhost) => vhost,
+            None => self.vhost.insert(names::vhost(&request.vhost).map_err(errors::status)?),
+        };
+        let alone = request.messages.len() == 1;
+        for message in request.messages {
+            let number = self.sent + 1;
+            let publish = self.publishes.read(message, alone).map_err(|refusal| numbered(refusal, number))?;
+            let bytes = publish_cost_bytes(&publish);
+            let permit = match self.room.split(bytes) {
+                Some(permit) => permit,
+                None => self.room.take(bytes).await.map_err(errors::status)?,
+            };
+            self.sent = number;
+            self.lane.channel.publish(Arc::clone(vhost), number, publish, permit);
+        }
+        Ok(())
+    }
+}
+
+/// What the stream gives without waiting.
+async fn at_once<S: Stream + Unpin>(stream: &mut S) -> Option<Option<S::Item>> {
+    poll_fn(|cx| match Pin::new(&mut *stream).poll_next(cx) {
+        Poll::Ready(next) => Poll::Ready(Some(next)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+fn numbered(mut refusal: Refusal, number: u64) -> Status {
+    refusal.text = format!("message {number} of the stream: {}", refusal.text);
+    errors::status(refusal.with("number", number.to_string()))
+}
+
+/// Room for publishes, taken in blocks.
+struct Room {
+    hub: Hub,
+    block: Option<Permit>,
+}
+
+impl Room {
+    fn split(&mut self, bytes: usize) -> Option<Permit> {
+        self.block.as_mut()?.split(bytes)
+    }
+
+    /// Takes another block, or waits for just this much when there is not that much.
+    async fn take(&mut self, bytes: usize) -> Result<Permit, Refusal> {
+        self.block = None;
+        if bytes < ROOM_BLOCK_BYTES
+            && let Some(mut block) = self.hub.try_permit(ROOM_BLOCK_BYTES)
+            && let Some(permit) = block.split(bytes)
+        {
+            self.block = Some(block);
+            return Ok(permit);
+        }
+        self.hub.permit(bytes).await
+    }
+}
+
+/// What the client is still to be told.
+#[derive(Debug, Default)]
+pub(super) struct Confirms {
+    /// Messages read, once there will be no more.
+    sent: Option<u64>,
+    upto: u64,
+    told_upto: u64,
+    exceptions: VecDeque<PublishException>,
+    returned: VecDeque<Returned>,
+    returned_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Returned {
+    message: ReturnedMessage,
+    cost_bytes: u64,
+}
+
+impl Collect for Confirms {
+    type Response = PublishStreamResponse;
+
+    fn add(&mut self, output: Output) -> Option<Status> {
+        match output {
+            Output::Confirms { upto, others } => {
+                self.upto = upto;
+                self.exceptions
+                    .extend(others.into_iter().filter_map(|(number, outcome)| exception(number, outcome)));
+            }
+            Output::Return { tag, message } => {
+                let cost_bytes = message.cost_bytes();
+                let message = ReturnedMessage { number: tag, message: Some(publish_message_to(&message)) };
+                self.returned_bytes += cost_bytes as usize;
+                self.returned.push_back(Returned { message, cost_bytes });
+            }
+            Output::Deliver(_) | Output::Settled { .. } | Output::ConsumerCancelled { .. } => {}
+        }
+        None
+    }
+
+    fn take(&mut self, channel: &Channel) -> Option<PublishStreamResponse> {
+        if self.upto == self.told_upto && self.returned.is_empty() {
+            return None;
+        }
+        let mut response = PublishStreamResponse { confirmed_upto: self.upto, ..Default::default() };
+        let mut cost_bytes = 0;
+        while let Some(next) = self.returned.pop_front() {
+            cost_bytes += next.cost_bytes;
+            response.returned.push(next.message);
+            if cost_bytes >= RESPONSE_BYTES as u64 {
+                break;
+            }
+        }
+        if cost_bytes > 0 {
+            self.returned_bytes -= cost_bytes as usize;
+            channel.writable(cost_bytes);
+        }
+        // A confirm never overtakes a return that did not fit.
+        if let Some(left) = self.returned.front() {
+            response.confirmed_upto = response.confirmed_upto.min(left.message.number - 1);
+        }
+        let count_max = RESPONSE_BYTES / size_of::<PublishException>();
+        while let Some(next) = self.exceptions.front() {
+            if next.number > response.confirmed_upto {
+                break;
+            }
+            if response.exceptions.len() == count_max {
+                response.confirmed_upto = next.number - 1;
+                break;
+            }
+            response.exceptions.extend(self.exceptions.pop_front());
+        }
+        self.told_upto = response.confirmed_upto;
+        Some(response)
+    }
+
+    fn answered(&self) -> bool {
+        self.sent == Some(self.told_upto)
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.returned_bytes + self.exceptions.len() * size_of::<PublishException>()
+    }
+}
+
+fn exception(number: u64, outcome: Outcome) -> Option<PublishException> {
+    let (outcome, error) = match outcome {
+        Outcome::Routed { .. } => return None,
+        Outcome::Unrouted => (PublishOutcome::Unrouted, None),
+        Outcome::Rejected(kind) => (PublishOutcome::Rejected, Some(errors::publish_entry(kind))),
+    };
+    Some(PublishException { number, outcome: outcome.into(), error })
+}

@@ -1,0 +1,125 @@
+//! Lines of listings as the interface says them.
+
+use leveret_broker::{
+    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, CoreStats, DestinationKind, ExchangeRow, QueueRow,
+};
+use leveret_proto::v1;
+
+use super::convert::table_to;
+use super::status::ServerStatus;
+
+pub(super) fn exchange(row: ExchangeRow) -> v1::ExchangeInfo {
+    v1::ExchangeInfo {
+        name: row.name.as_ref().to_owned(),
+        r#type: row.kind.to_owned(),
+        durable: row.durable,
+        auto_delete: row.auto_delete,
+        internal: row.internal,
+        arguments: Some(table_to(row.arguments)),
+    }
+}
+
+pub(super) fn queue(row: QueueRow) -> v1::QueueInfo {
+    v1::QueueInfo {
+        name: row.name.as_ref().to_owned(),
+        durable: row.durable,
+        auto_delete: row.auto_delete,
+        exclusive: row.exclusive_owner.is_some(),
+        arguments: Some(table_to(row.arguments)),
+        messages_ready: row.messages_ready,
+        messages_unacknowledged: row.messages_unacknowledged,
+        messages: row.messages_ready + row.messages_unacknowledged,
+        consumers: row.consumers,
+        memory: row.memory_bytes,
+        published_total: row.published,
+        delivered_total: row.delivered,
+        acked_total: row.acked,
+        redelivered_total: row.redelivered,
+    }
+}
+
+pub(super) fn binding(row: BindingRow) -> v1::Binding {
+    let destination_kind = match row.binding.destination_kind {
+        DestinationKind::Queue => v1::DestinationKind::Queue,
+        DestinationKind::Exchange => v1::DestinationKind::Exchange,
+    };
+    v1::Binding {
+        source: row.binding.source.as_ref().to_owned(),
+        destination: row.binding.destination.as_ref().to_owned(),
+        destination_kind: destination_kind.into(),
+        routing_key: row.binding.routing_key.as_ref().to_owned(),
+        arguments: Some(table_to(row.binding.arguments)),
+    }
+}
+
+pub(super) fn consumer(row: ConsumerRow) -> v1::ConsumerInfo {
+    v1::ConsumerInfo {
+        queue: row.queue.as_ref().to_owned(),
+        channel: row.chan.0,
+        consumer_tag: row.consumer_tag.as_ref().to_owned(),
+        ack_required: row.ack_required,
+        prefetch_messages: row.prefetch_messages,
+        messages_unacknowledged: row.unacknowledged,
+        exclusive: row.exclusive,
+        priority: row.priority,
+        active: row.active,
+    }
+}
+
+pub(super) fn connection(row: ConnectionRow) -> v1::ConnectionInfo {
+    v1::ConnectionInfo {
+        id: row.conn.0,
+        peer: row.info.peer,
+        protocol: row.info.protocol.to_owned(),
+        user: row.info.user,
+        client: row.info.client,
+        vhost: row.info.vhost,
+        channels: row.channels,
+        connected_at_ms: row.connected_at_ms,
+    }
+}
+
+pub(super) fn channel(row: ChannelRow) -> v1::ChannelInfo {
+    v1::ChannelInfo {
+        id: row.chan.0,
+        connection: row.conn.0,
+        consumers: row.consumers,
+        messages_unacknowledged: row.messages_unacknowledged,
+        messages_unconfirmed: row.messages_unconfirmed,
+        prefetch_messages: row.prefetch_messages,
+    }
+}
+
+pub(super) fn status(core: CoreStats, server: ServerStatus) -> v1::StatusResponse {
+    v1::StatusResponse {
+        version: server.version,
+        format_version: server.format_version,
+        data_dir: server.data_dir,
+        fsync: server.fsync,
+        epoch: server.epoch,
+        uptime_ms: server.uptime_ms,
+        recovery_ms: server.recovery_ms,
+        recovered_clean: server.recovered_clean,
+        connections: core.connections,
+        channels: core.channels,
+        exchanges: core.exchanges,
+        queues: core.queues,
+        bindings: core.bindings,
+        consumers: core.consumers,
+        messages_ready: core.messages_ready,
+        messages_unacknowledged: core.messages_unacknowledged,
+        published_total: core.published,
+        confirmed_total: core.confirmed,
+        delivered_total: core.delivered,
+        acked_total: core.acked,
+        memory_body_bytes: core.body_bytes,
+        memory_budget_bytes: server.memory_budget_bytes,
+        log_bytes: server.log_bytes,
+        log_segments: server.log_segments,
+        log_syncs_total: server.log_syncs_total,
+        log_frames_total: server.log_frames_total,
+        checkpoints_total: server.checkpoints_total,
+        recycled_total: server.recycled_total,
+        disk_free_bytes: server.disk_free_bytes,
+    }
+}

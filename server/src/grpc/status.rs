@@ -1,0 +1,44 @@
+//! What Status says beside the core's counters.
+
+/// Where the figures come from.
+pub trait StatusSource: Send + Sync + 'static {
+    /// The figures now. Must not wait for the disk for long: it is called on the network's threads.
+    fn server_status(&self) -> ServerStatus;
+}
+
+/// Figures of the process and its store. Totals count since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServerStatus {
+    /// Version of the program.
+    pub version: String,
+    /// Version of the formats on the disk.
+    pub format_version: u32,
+    /// Data directory.
+    pub data_dir: String,
+    /// "always", "interval:MS" or "never".
+    pub fsync: String,
+    /// Number of this opening of the store.
+    pub epoch: u64,
+    /// Milliseconds since the start.
+    pub uptime_ms: u64,
+    /// Milliseconds that the recovery took.
+    pub recovery_ms: u64,
+    /// The previous run ended by a clean stop.
+    pub recovered_clean: bool,
+    /// Budget for bodies in memory.
+    pub memory_budget_bytes: u64,
+    /// Bytes of log segments in use, spares not counted.
+    pub log_bytes: u64,
+    /// Log segments in use.
+    pub log_segments: u64,
+    /// Syncs of the log.
+    pub log_syncs_total: u64,
+    /// Frames written to the log.
+    pub log_frames_total: u64,
+    /// Checkpoints written.
+    pub checkpoints_total: u64,
+    /// Segments recycled.
+    pub recycled_total: u64,
+    /// Bytes free on the data directory's file system.
+    pub disk_free_bytes: u64,
+}

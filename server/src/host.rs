@@ -1,0 +1,179 @@
+//! Core and store together, in turns: inputs in, effects out. Sync, without threads, clock or sockets; the core
+//! thread and the simulator call the very same code.
+
+use std::sync::Arc;
+
+use leveret_broker::{
+    Batch, Broker, CoreStats, Effect, Fetched, Input, RecoverError, Recovered, RecoveredQueue,
+};
+use leveret_engine as engine;
+use leveret_engine::{Store, Urgency};
+
+/// A broker on its store.
+#[derive(Debug)]
+pub struct Host {
+    broker: Broker,
+    store: Store,
+    told: engine::Ticket,
+    last: engine::Ticket,
+    effects: Vec<Effect>,
+    /// A batch that the store refused: like a failed write, the end.
+    refused: Option<Arc<engine::Error>>,
+}
+
+impl Host {
+    /// Builds the core from what the store's open found. `now_ms`: milliseconds since 1970.
+    pub fn new(
+        settings: leveret_broker::Settings,
+        store: Store,
+        recovered: engine::Recovered,
+        now_ms: u64,
+    ) -> Result<Self, RecoverError> {
+        let broker = Broker::new(settings, for_core(recovered), now_ms)?;
+        let zero = engine::Ticket(0);
+        Ok(Self { broker, store, told: zero, last: zero, effects: Vec::new(), refused: None })
+    }
+
+    /// One turn: tells the core what the store has to say, then the inputs; hands appends and fetches to the store
+    /// and the other effects, in order, to `out`. Reads `now_ms` only as a value.
+    pub fn turn(&mut self, inputs: impl IntoIterator<Item = Input>, now_ms: u64, out: &mut Vec<Effect>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.broker.step(Input::Tick { now_ms }, &mut effects);
+        let confirmable = self.store.confirmable();
+        if confirmable > self.told {
+            self.told = confirmable;
+            let ticket = leveret_broker::Ticket(confirmable.0);
+            self.broker.step(Input::Confirmable { ticket }, &mut effects);
+        }
+        for answer in self.store.answers() {
+            self.broker.step(Input::Fetched(fetched(answer)), &mut effects);
+        }
+        for input in inputs {
+            self.broker.step(input, &mut effects);
+        }
+        self.broker.finish(&mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect, out);
+        }
+        self.effects = effects;
+    }
+
+    /// The newest append so far. What entered in turns up to now is settled once [`Host::confirmable`] reaches it.
+    pub fn last_append(&self) -> engine::Ticket {
+        self.last
+    }
+
+    /// Newest append whose confirms may go out.
+    pub fn confirmable(&self) -> engine::Ticket {
+        self.store.confirmable()
+    }
+
+    /// Why nothing is confirmed any more, if so. The process must end.
+    pub fn failure(&self) -> Option<Arc<engine::Error>> {
+        self.refused.clone().or_else(|| self.store.failure())
+    }
+
+    /// Counters of the core.
+    pub fn stats(&self) -> CoreStats {
+        self.broker.stats()
+    }
+
+    /// The store, for its figures.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Begins the clean close of the store: what was accepted is written, then a checkpoint that says what was
+    /// delivered.
+    pub fn close(&self) {
+        let delivered = self.broker.at_close().into_iter().map(|(queue, ranges)| {
+            let ranges = ranges.into_iter().map(|(first, last)| (seq(first), seq(last))).collect();
+            (queue_id(queue), ranges)
+        });
+        self.store.close(delivered.collect());
+    }
+
+    fn carry_out(&mut self, effect: Effect, out: &mut Vec<Effect>) {
+        match effect {
+            Effect::Append { ticket, batch, urgent } => {
+                let urgency = if urgent { Urgency::Now } else { Urgency::Lazy };
+                match self.store.commit(to_engine(batch), urgency) {
+                    Ok(given) => {
+                        assert_eq!(given.0, ticket.0, "core and store count appends alike");
+                        self.last = given;
+                    }
+                    Err(error) => self.refused = Some(Arc::new(error)),
+                }
+            }
+            Effect::Fetch(fetch) => self.store.fetch(engine::Fetch {
+                queue: queue_id(fetch.queue),
+                generation: fetch.generation,
+                from: seq(fetch.from),
+                upto: seq(fetch.upto),
+                count_max: fetch.count_max,
+                bytes_max: fetch.bytes_max,
+                after: engine::Ticket(fetch.after.0),
+            }),
+            other => out.push(other),
+        }
+    }
+}
+
+fn to_engine(batch: Batch) -> engine::Batch {
+    let target = |(queue, at)| (queue_id(queue), seq(at));
+    let put = |put: leveret_broker::Put| engine::Put {
+        targets: put.targets.into_iter().map(target).collect(),
+        payload: engine::Payload { head: put.header, body: put.body },
+    };
+    let ack = |(queue, first, last)| (queue_id(queue), seq(first), seq(last));
+    let mut out = engine::Batch::default();
+    out.queues_created = batch.queues_created.into_iter().map(queue_id).collect();
+    out.puts = batch.puts.into_iter().map(put).collect();
+    out.acks = batch.acks.into_iter().map(ack).collect();
+    out.facts = batch.facts;
+    out.queues_deleted = batch.queues_deleted.into_iter().map(queue_id).collect();
+    out
+}
+
+fn fetched(answer: engine::Fetched) -> Fetched {
+    Fetched {
+        queue: leveret_broker::QueueId(answer.queue.0),
+        generation: answer.generation,
+        from: leveret_broker::Seq(answer.from.0),
+        upto: leveret_broker::Seq(answer.upto.0),
+        records: answer.messages.into_iter().map(|(at, bytes)| (leveret_broker::Seq(at.0), bytes)).collect(),
+        lost: answer.lost.into_iter().map(|(at, why)| (leveret_broker::Seq(at.0), why)).collect(),
+    }
+}
+
+fn for_core(recovered: engine::Recovered) -> Recovered {
+    let ranges = |ranges: Vec<(engine::Seq, engine::Seq)>| {
+        ranges
+            .into_iter()
+            .map(|(first, last)| (leveret_broker::Seq(first.0), leveret_broker::Seq(last.0)))
+            .collect()
+    };
+    let queue = |queue: engine::RecoveredQueue| RecoveredQueue {
+        queue: leveret_broker::QueueId(queue.queue.0),
+        next: leveret_broker::Seq(queue.next.0),
+        head: leveret_broker::Seq(queue.head.0),
+        live: queue.live,
+        dead: ranges(queue.dead),
+        redelivered_below: leveret_broker::Seq(queue.redelivered_below.0),
+        redelivered: ranges(queue.redelivered),
+    };
+    Recovered {
+        epoch: leveret_broker::Epoch(recovered.epoch.0),
+        next_queue_id: leveret_broker::QueueId(recovered.next_queue.0),
+        facts: recovered.facts,
+        queues: recovered.queues.into_iter().map(queue).collect(),
+    }
+}
+
+fn queue_id(queue: leveret_broker::QueueId) -> engine::QueueId {
+    engine::QueueId(queue.0)
+}
+
+fn seq(seq: leveret_broker::Seq) -> engine::Seq {
+    engine::Seq(seq.0)
+}

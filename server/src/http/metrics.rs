@@ -1,0 +1,146 @@
+//! The metrics in Prometheus' text format. Each family is a line of a table.
+//!
+//! Format: `# HELP name text`, `# TYPE name kind`, then samples `name{label="value"} number`.
+
+use std::fmt::{Display, Write};
+
+use super::{EngineFigures, MetricsSnapshot, QUEUES_MAX, QueueFigures};
+use crate::version;
+
+type Family = (&'static str, &'static str, &'static str, fn(&MetricsSnapshot) -> u64);
+
+const GAUGE: &str = "gauge";
+const COUNTER: &str = "counter";
+
+#[rustfmt::skip]
+const FAMILIES: &[Family] = &[
+    ("leveret_connections", GAUGE, "Connections.", |m| m.core.connections),
+    ("leveret_channels", GAUGE, "AMQP channels and open gRPC streams.", |m| m.core.channels),
+    ("leveret_exchanges", GAUGE, "Exchanges.", |m| m.core.exchanges),
+    ("leveret_queues", GAUGE, "Queues.", |m| m.core.queues),
+    ("leveret_bindings", GAUGE, "Bindings.", |m| m.core.bindings),
+    ("leveret_consumers", GAUGE, "Consumers.", |m| m.core.consumers),
+    ("leveret_messages_ready", GAUGE, "Messages that wait for a consumer.", |m| m.core.messages_ready),
+    ("leveret_messages_unacknowledged", GAUGE, "Messages out with consumers and leases.", |m| m.core.messages_unacknowledged),
+    ("leveret_messages_published_total", COUNTER, "Messages published.", |m| m.core.published),
+    ("leveret_messages_confirmed_total", COUNTER, "Publishes that have an outcome.", |m| m.core.confirmed),
+    ("leveret_messages_unrouted_total", COUNTER, "Publishes that reached no queue.", |m| m.core.unrouted),
+    ("leveret_messages_rejected_total", COUNTER, "Publishes that were rejected.", |m| m.core.rejected),
+    ("leveret_messages_delivered_total", COUNTER, "Deliveries by consumers and gets.", |m| m.core.delivered),
+    ("leveret_messages_redelivered_total", COUNTER, "Deliveries marked as redelivered.", |m| m.core.redelivered),
+    ("leveret_messages_acked_total", COUNTER, "Messages acknowledged.", |m| m.core.acked),
+    ("leveret_messages_requeued_total", COUNTER, "Messages returned to their queue.", |m| m.core.requeued),
+    ("leveret_memory_budget_bytes", GAUGE, "Budget for bodies in memory.", |m| m.memory_budget_bytes),
+    ("leveret_log_bytes", GAUGE, "Bytes of log segments in use.", |m| m.engine.log_bytes),
+    ("leveret_log_segments", GAUGE, "Log segments in use.", |m| m.engine.log_segments),
+    ("leveret_log_spare_segments", GAUGE, "Log segments made ahead of need.", |m| m.engine.spare_segments),
+    ("leveret_log_syncs_total", COUNTER, "Syncs of the log.", |m| m.engine.syncs_total),
+    ("leveret_log_frames_total", COUNTER, "Frames written to the log.", |m| m.engine.frames_total),
+    ("leveret_log_frame_bytes_total", COUNTER, "Bytes of frames written to the log.", |m| m.engine.frame_bytes_total),
+    ("leveret_log_record_bytes_total", COUNTER, "Bytes of records in those frames.", |m| m.engine.record_bytes_total),
+    ("leveret_checkpoints_total", COUNTER, "Checkpoints written.", |m| m.engine.checkpoints_total),
+    ("leveret_log_segments_recycled_total", COUNTER, "Log segments recycled.", |m| m.engine.recycled_total),
+    ("leveret_log_durable_ticket", GAUGE, "Newest append that is durable.", |m| m.engine.durable_ticket),
+    ("leveret_log_confirmable_ticket", GAUGE, "Newest append whose confirms may go out.", |m| m.engine.confirmable_ticket),
+];
+
+/// All metrics; those of core and store only once there are some.
+pub(super) fn encode(snapshot: Option<&MetricsSnapshot>) -> String {
+    let mut page = Page(String::with_capacity(16 << 10));
+    let build = [("version", version::VERSION), ("commit", version::COMMIT)];
+    page.head("leveret_build_info", GAUGE, "What is running.");
+    page.sample("leveret_build_info", &build, 1);
+    page.head("leveret_serving", GAUGE, "1 while the server is serving.");
+    page.sample("leveret_serving", &[], u8::from(snapshot.is_some()));
+    if let Some(bytes) = resident_bytes() {
+        page.head("leveret_process_resident_memory_bytes", GAUGE, "Memory of the process.");
+        page.sample("leveret_process_resident_memory_bytes", &[], bytes);
+    }
+    if let Some(snapshot) = snapshot {
+        for (name, kind, help, value) in FAMILIES {
+            page.head(name, kind, help);
+            page.sample(name, &[], value(snapshot));
+        }
+        memory(&mut page, snapshot);
+        sync_latency(&mut page, &snapshot.engine);
+        queues(&mut page, &snapshot.queues);
+    }
+    page.0
+}
+
+fn memory(page: &mut Page, snapshot: &MetricsSnapshot) {
+    const NAME: &str = "leveret_memory_bytes";
+    page.head(NAME, GAUGE, "Memory by part.");
+    page.sample(NAME, &[("part", "bodies")], snapshot.core.body_bytes);
+    page.sample(NAME, &[("part", "index")], snapshot.engine.index_bytes);
+    for (part, bytes) in &snapshot.memory_parts {
+        page.sample(NAME, &[("part", part)], bytes);
+    }
+}
+
+fn sync_latency(page: &mut Page, engine: &EngineFigures) {
+    page.head("leveret_log_sync_seconds", "histogram", "Time that a sync of the log took.");
+    let mut count = 0;
+    for (power, syncs) in (1..).zip(engine.sync_latency_us) {
+        count += syncs;
+        let le = seconds(1 << power).to_string();
+        page.sample("leveret_log_sync_seconds_bucket", &[("le", &le)], count);
+    }
+    page.sample("leveret_log_sync_seconds_bucket", &[("le", "+Inf")], count);
+    page.sample("leveret_log_sync_seconds_sum", &[], seconds(engine.sync_latency_us_total));
+    page.sample("leveret_log_sync_seconds_count", &[], count);
+}
+
+fn queues(page: &mut Page, queues: &[QueueFigures]) {
+    type Figure = (&'static str, &'static str, fn(&QueueFigures) -> u64);
+    const FIGURES: [Figure; 3] = [
+        ("leveret_queue_messages_ready", "Messages of a queue that wait for a consumer.", |q| {
+            q.messages_ready
+        }),
+        ("leveret_queue_messages_unacknowledged", "Messages of a queue that are out.", |q| {
+            q.messages_unacknowledged
+        }),
+        ("leveret_queue_consumers", "Consumers of a queue.", |q| q.consumers),
+    ];
+    for (name, help, value) in FIGURES {
+        page.head(name, GAUGE, help);
+        for queue in queues.iter().take(QUEUES_MAX) {
+            page.sample(name, &[("vhost", &*queue.vhost), ("queue", &*queue.name)], value(queue));
+        }
+    }
+    page.head("leveret_queues_not_shown", GAUGE, "Queues without figures of their own here.");
+    page.sample("leveret_queues_not_shown", &[], queues.len().saturating_sub(QUEUES_MAX));
+}
+
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.0.push_str(name);
+        for (nth, (label, text)) in labels.iter().enumerate() {
+            self.0.push(if nth == 0 { '{' } else { ',' });
+            let _ = write!(self.0, "{label}=\"{}\"", escape(text));
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

@@ -1,0 +1,257 @@
+//! The broker behind the front ends: it opens the store, runs the core thread, and reads the figures of both.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Instant, SystemTime};
+
+use leveret_broker::{CoreStats, Op, Reply};
+use leveret_engine::{self as engine, Disk, FORMAT_VERSION, Gauge, RealDisk, Store};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::backend::{Backend, FailureFuture, Recovery, Stopped};
+use super::{ServerStatus, StatusSource};
+use crate::config::{Fsync, ServeSettings};
+use crate::core_thread::{self, Ended, now_ms};
+use crate::exit::Exit;
+use crate::host::Host;
+use crate::http::{EngineFigures, MetricsSnapshot, MetricsSource, QUEUES_MAX, QueueFigures, SnapshotFuture};
+use crate::hub::Hub;
+use crate::inbox::{Envelope, Inbox};
+use crate::version;
+
+/// The real one. See the module.
+pub(super) struct RealBackend {
+    settings: Arc<ServeSettings>,
+    inbox: Arc<Inbox>,
+    hub: Hub,
+    started: Instant,
+    open: OnceLock<Open>,
+    /// How the core thread ended, once it did.
+    ended: watch::Sender<Option<Ended>>,
+    core: Mutex<Option<thread::JoinHandle<()>>>,
+}
+
+/// What is known once the store is open.
+struct Open {
+    gauge: Gauge,
+    epoch: u64,
+    clean: bool,
+    recovery_ms: u64,
+}
+
+impl RealBackend {
+    pub(super) fn new(settings: &Arc<ServeSettings>) -> Self {
+        let inbox = Arc::new(Inbox::default());
+        let publish_bytes = u32::try_from(settings.publish_window.0).unwrap_or(u32::MAX);
+        // Writers together may hold half of the budget for bodies; each at most its own credit.
+        let credit = settings.channel_credit.0.min(settings.memory_budget.0 / 2);
+        Self {
+            hub: Hub::new(Arc::clone(&inbox), publish_bytes, credit),
+            settings: Arc::clone(settings),
+            inbox,
+            started: Instant::now(),
+            open: OnceLock::new(),
+            ended: watch::Sender::new(None),
+            core: Mutex::new(None),
+        }
+    }
+
+    fn start(&self) -> Result<Recovery, Stopped> {
+        let start = Instant::now();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&self.settings.data_dir).map_err(stopped)?);
+        let (store, workers, recovered) = Store::open(&disk, self.engine_settings()).map_err(stopped)?;
+        tell(&recovered.report);
+        let report = recovered.report.clone();
+        let (gauge, epoch) = (store.gauge(), recovered.epoch.0);
+        let settings = leveret_broker::Settings {
+            memory_budget_bytes: self.settings.memory_budget.0,
+            message_bytes_max: self.settings.message_max.0,
+            seed: chance(),
+        };
+        let inbox = Arc::clone(&self.inbox);
+        let threads = engine::start_threads(&store, workers, move || inbox.wake())
+            .map_err(|e| Stopped::refused(format!("cannot start threads: {e}")))?;
+        let host = Host::new(settings, store, recovered, now_ms())
+            .map_err(|e| Stopped { exit: Exit::NeedsRepair, text: e.to_string() })?;
+        let stats = host.stats();
+        let (inbox, ended) = (Arc::clone(&self.inbox), self.ended.clone());
+        let core = thread::Builder::new().name("leveret-core".into()).spawn(move || {
+            let how = core_thread::run(host, &inbox, threads);
+            ended.send_replace(Some(how));
+        });
+        let core = core.map_err(|e| Stopped::refused(format!("cannot start threads: {e}")))?;
+        *self.core.lock().unwrap_or_else(PoisonError::into_inner) = Some(core);
+        let took = start.elapsed();
+        let recovery_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        drop(self.open.set(Open { gauge, epoch, clean: report.clean, recovery_ms }));
+        Ok(Recovery {
+            exchanges: stats.exchanges,
+            queues: stats.queues,
+            bindings: stats.bindings,
+            messages: stats.messages_ready,
+            clean: report.clean,
+            took,
+        })
+    }
+
+    fn engine_settings(&self) -> engine::Settings {
+        let fsync = match self.settings.fsync {
+            Fsync::Always => engine::Fsync::Always,
+            Fsync::Interval(every) => engine::Fsync::Interval { ms: every.as_millis() as u64 },
+            Fsync::Never => engine::Fsync::Never,
+        };
+        let mut settings = engine::Settings::default();
+        settings.fsync = fsync;
+        settings.segment_bytes = self.settings.segment_size.0;
+        settings.frame_bytes_max = settings.frame_bytes_max.min(settings.segment_bytes / 4);
+        settings.checkpoint_bytes = self.settings.checkpoint_interval.0;
+        settings.log_budget_bytes = self.settings.log_budget.0;
+        settings.new_store_id = chance();
+        settings
+    }
+
+    async fn figures(&self) -> MetricsSnapshot {
+        let vhost: Arc<str> = "/".into();
+        let core = match self.hub.request(None, Arc::clone(&vhost), Op::Stats).await {
+            Ok(Reply::Stats(stats)) => stats,
+            _ => CoreStats::default(),
+        };
+        let queues = match self.hub.request(None, Arc::clone(&vhost), Op::ListQueues { name: None }).await {
+            Ok(Reply::Queues(rows)) => rows,
+            _ => Vec::new(),
+        };
+        let queue = |row: leveret_broker::QueueRow| QueueFigures {
+            vhost: Arc::clone(&vhost),
+            name: row.name,
+            messages_ready: row.messages_ready,
+            messages_unacknowledged: row.messages_unacknowledged,
+            consumers: row.consumers,
+        };
+        MetricsSnapshot {
+            core,
+            engine: self.open.get().map(|open| figures(&open.gauge.stats())).unwrap_or_default(),
+            memory_budget_bytes: self.settings.memory_budget.0,
+            memory_parts: Vec::new(),
+            queues: queues.into_iter().take(QUEUES_MAX).map(queue).collect(),
+        }
+    }
+}
+
+impl MetricsSource for RealBackend {
+    fn snapshot(&self) -> SnapshotFuture<'_> {
+        Box::pin(self.figures())
+    }
+}
+
+impl StatusSource for RealBackend {
+    fn server_status(&self) -> ServerStatus {
+        let open = self.open.get();
+        let stats = open.map(|open| open.gauge.stats()).unwrap_or_default();
+        ServerStatus {
+            version: version::VERSION.to_owned(),
+            format_version: FORMAT_VERSION.into(),
+            data_dir: self.settings.data_dir.display().to_string(),
+            fsync: self.settings.fsync.to_string(),
+            epoch: open.map_or(0, |open| open.epoch),
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            recovery_ms: open.map_or(0, |open| open.recovery_ms),
+            recovered_clean: open.is_some_and(|open| open.clean),
+            memory_budget_bytes: self.settings.memory_budget.0,
+            log_bytes: stats.log_bytes,
+            log_segments: stats.log_segments,
+            log_syncs_total: stats.syncs_total,
+            log_frames_total: stats.frames_total,
+            checkpoints_total: stats.checkpoints_total,
+            recycled_total: stats.recycled_total,
+            disk_free_bytes: stats.disk_free_bytes,
+        }
+    }
+}
+
+impl Backend for RealBackend {
+    fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    fn open(&self) -> Result<Recovery, Stopped> {
+        self.start()
+    }
+
+    fn failed(&self) -> FailureFuture<'_> {
+        let mut ended = self.ended.subscribe();
+        Box::pin(async move {
+            match ended.wait_for(Option::is_some).await.ok().and_then(|ended| ended.clone()) {
+                Some(Ended::Failed(why)) => why,
+                _ => "the core thread ended by itself".to_owned(),
+            }
+        })
+    }
+
+    fn close(&self) -> Result<(), Stopped> {
+        self.inbox.push(Envelope::Close);
+        let core = self.core.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if core.is_some_and(|core| core.join().is_err()) {
+            return Err(Stopped::refused(
+                "the core thread panicked; the log is sound, the next start recovers it",
+            ));
+        }
+        match &*self.ended.borrow() {
+            Some(Ended::Failed(why)) => Err(Stopped::refused(why.clone())),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn figures(stats: &engine::Stats) -> EngineFigures {
+    EngineFigures {
+        log_bytes: stats.log_bytes,
+        log_segments: stats.log_segments,
+        spare_segments: stats.spare_segments,
+        syncs_total: stats.syncs_total,
+        frames_total: stats.frames_total,
+        frame_bytes_total: stats.frame_bytes_total,
+        record_bytes_total: stats.record_bytes_total,
+        checkpoints_total: stats.checkpoints_total,
+        recycled_total: stats.recycled_total,
+        index_bytes: stats.index_bytes,
+        sync_latency_us: stats.sync_times.buckets,
+        sync_latency_us_total: stats.sync_times.total_us,
+        durable_ticket: stats.durable.0,
+        confirmable_ticket: stats.confirmable.0,
+    }
+}
+
+/// What an operator should know of the recovery.
+fn tell(report: &engine::Report) {
+    for note in &report.notes {
+        info!("{note}");
+    }
+    if let Some(cut) = &report.cut {
+        warn!(
+            file = cut.file,
+            offset = cut.offset,
+            bytes = cut.bytes,
+            why = cut.why,
+            "the log had a torn tail, which was never confirmed and is cut",
+        );
+    }
+    if report.frames_copied > 0 {
+        info!(frames = report.frames_copied, "frames that were written last were copied and synced");
+    }
+}
+
+fn stopped(error: engine::Error) -> Stopped {
+    let exit = match error {
+        engine::Error::Damage { .. } => Exit::NeedsRepair,
+        _ => Exit::Refused,
+    };
+    Stopped { exit, text: error.to_string() }
+}
+
+/// Chance for names and ids; nothing secret hangs on it.
+fn chance() -> u64 {
+    let time =
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
+    fastrand::u64(1..) ^ time.rotate_left(17) | 1
+}
