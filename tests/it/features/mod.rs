@@ -1,0 +1,10 @@
+//! Every call end to end.
+
+mod consume;
+mod durability;
+mod get;
+mod properties;
+mod publish;
+mod services;
+mod sessions;
+mod topology;

@@ -1,0 +1,66 @@
+//! P7: memory does not grow with the backlog.
+
+use std::fs;
+
+use leveret_tests::payload::{self, MsgId};
+use leveret_tests::server::{Options, Server};
+use leveret_tests::streams::{ConsumeLane, PublishLane};
+
+const MESSAGES: u64 = 20_000;
+const MESSAGE_BYTES: usize = 10 << 10;
+const BOUND_BYTES: u64 = 100 << 20;
+
+/// 200 MiB of backlog under a budget of 16 MiB, over kill -9, drained in order.
+#[tokio::test]
+async fn a_backlog_of_200_mib_stays_out_of_memory() {
+    let options = Options {
+        segment_size: "8MiB".into(),
+        checkpoint_interval: "32MiB".into(),
+        log_budget: "512MiB".into(),
+        ..Options::default()
+    };
+    let server = Server::start_with(options).await;
+    let client = server.client().await;
+    client.clone().declare_queue("backlog").await;
+    let mut lane = PublishLane::open(&client).await;
+    let mut sent = 0;
+    while sent < MESSAGES {
+        for _ in 0..100 {
+            sent += 1;
+            let body = payload::encode(MsgId { publisher: 1, seq: sent }, MESSAGE_BYTES);
+            lane.send(vec![leveret_tests::client::to_queue("backlog", body)]);
+        }
+        lane.confirmed(sent - 50).await;
+        within_bound(&server, "while publishing");
+    }
+    lane.confirmed(sent).await;
+    within_bound(&server, "after publishing");
+
+    let server = server.kill_and_restart().await;
+    within_bound(&server, "after the restart");
+    let mut client = server.client().await;
+    assert_eq!(client.queue_info("backlog").await.messages_ready, MESSAGES);
+    let mut lane = ConsumeLane::on(&client, "backlog", 200).await;
+    for seq in 1..=MESSAGES {
+        let delivery = lane.next().await;
+        let body = leveret_tests::client::body(&delivery);
+        assert_eq!(body.len(), MESSAGE_BYTES);
+        assert_eq!(payload::decode(&body), Ok(MsgId { publisher: 1, seq }));
+        if seq % 100 == 0 {
+            lane.settle(delivery.delivery_tag, true, leveret_proto::v1::SettleKind::Ack);
+        }
+        if seq % 2000 == 0 {
+            within_bound(&server, "while draining");
+        }
+    }
+    lane.all_settled().await;
+    assert_eq!(client.queue_info("backlog").await.messages, 0);
+}
+
+/// Memory of the process itself; the page cache is the kernel's to give back.
+fn within_bound(server: &Server, when: &str) {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the process's status");
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
+    let kib: u64 = line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number");
+    assert!(kib << 10 < BOUND_BYTES, "{} MiB of anonymous memory {when}", kib >> 10);
+}

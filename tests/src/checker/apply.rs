@@ -1,0 +1,321 @@
+//! One event after another: messages, deliveries, acks, crashes.
+
+use std::collections::BTreeMap;
+
+use super::state::{Checker, Consumer, Existence, Place, Queue, Sent};
+use super::{Invariant, Violation};
+use crate::history::{BatchRef, ConsumerRef, Event, Keep, QueueRef, Share};
+use crate::payload::MsgId;
+
+impl Checker {
+    /// Judges events in order; stops at the first broken invariant.
+    pub fn apply_all<'a>(&mut self, events: impl IntoIterator<Item = &'a Event>) -> Result<(), Violation> {
+        events.into_iter().try_for_each(|event| self.apply(event))
+    }
+
+    /// Judges one event.
+    pub fn apply(&mut self, event: &Event) -> Result<(), Violation> {
+        match event {
+            Event::DeclareSent { queue, name } => self.declare_sent(*queue, name),
+            Event::Declared { queue, ready } => self.declared(*queue, *ready)?,
+            Event::DeleteSent { queue } => self.delete_sent(*queue),
+            Event::Deleted { queue } => self.deleted(*queue),
+            Event::PurgeSent { queue } => self.purge_sent(*queue),
+            Event::Purged { queue } => self.purged(*queue),
+            Event::BindSent { binding } => self.bind_sent(binding),
+            Event::Bound { binding } => self.bound(binding),
+            Event::UnbindSent { binding } => self.unbind_sent(binding),
+            Event::Unbound { binding } => self.unbound(binding),
+            Event::Sent { id, length, keep, batch, queues } => {
+                let (run, confirmed) = (self.run, false);
+                self.sent(
+                    *id,
+                    Sent {
+                        length: *length,
+                        keep: *keep,
+                        confirmed,
+                        run,
+                        batch: *batch,
+                        queues: queues.clone(),
+                    },
+                );
+            }
+            Event::Confirmed { id } => self.confirmed(*id)?,
+            Event::ConsumerStarted { consumer, queue, share } => {
+                self.consumers.insert(*consumer, Consumer::new(*queue, *share));
+            }
+            Event::ConsumerGone { consumer } => self.consumer_gone(*consumer),
+            Event::Delivered { consumer, queue, body, length, redelivered } => match body {
+                Ok(id) => self.delivered(*consumer, *queue, *id, *length, *redelivered)?,
+                Err(bad) => return broken(Invariant::I3, format!("from {}: {bad}", self.queue_name(*queue))),
+            },
+            Event::AckSent { queue, id } => self.place(*queue, *id).ack_sent = true,
+            Event::Acked { queue, id } => self.acked(*queue, *id),
+            Event::AckRefused { queue, id } => self.place(*queue, *id).ack_sent = false,
+            Event::ReturnSent { consumer, queue, id } => self.return_sent(*consumer, *queue, *id),
+            Event::Returned { consumer, queue, id } => self.returned(*consumer, *queue, *id),
+            Event::Crash => self.crash(),
+            Event::Listing { queues, bindings } => self.listing(queues, bindings)?,
+            Event::Drained { queue } => self.drained(*queue)?,
+            Event::AllDrained => self.all_drained()?,
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, id: MsgId, sent: Sent) {
+        self.counts.sent += 1;
+        self.in_flight += 1;
+        let newest = self.newest.entry(id.publisher).or_default();
+        assert!(id.seq > *newest, "the harness must number a publisher's messages upwards: {id:?}");
+        *newest = id.seq;
+        for queue in sent.queues.iter() {
+            let Some(queue) = self.queues.get_mut(queue) else { continue };
+            queue.used = true;
+            let maybe_purged = queue.purging || queue.leaving();
+            queue.places.insert(id, Place { maybe_purged, ..Place::default() });
+        }
+        self.messages.insert(id, sent);
+    }
+
+    fn confirmed(&mut self, id: MsgId) -> Result<(), Violation> {
+        self.counts.confirmed += 1;
+        match self.messages.get_mut(&id) {
+            Some(sent) if sent.run == self.run && !sent.confirmed => {
+                sent.confirmed = true;
+                self.in_flight -= 1;
+                Ok(())
+            }
+            _ => broken(Invariant::I3, format!("a confirm for {id:?}, which is not in flight")),
+        }
+    }
+
+    fn delivered(
+        &mut self,
+        consumer: ConsumerRef,
+        queue: QueueRef,
+        id: MsgId,
+        length: u32,
+        redelivered: bool,
+    ) -> Result<(), Violation> {
+        self.counts.delivered += 1;
+        self.counts.redelivered += u64::from(redelivered);
+        self.may_come(queue, id, length, redelivered)?;
+        self.order(consumer, id, redelivered)?;
+        let run = self.run;
+        let Some(sent) = self.messages.get(&id) else { return Ok(()) };
+        let (of_earlier_run, confirmed) = (sent.run < run, sent.confirmed);
+        let place = self.place(queue, id);
+        place.delivered = true;
+        place.out = true;
+        place.maybe_out = false;
+        if of_earlier_run && !place.found_after_crash {
+            place.found_after_crash = true;
+            self.counts.recovered += 1;
+            self.counts.uncertain_found += u64::from(!confirmed);
+        }
+        Ok(())
+    }
+
+    /// Whether this message may come from this queue now, flagged like this.
+    fn may_come(&self, queue: QueueRef, id: MsgId, length: u32, redelivered: bool) -> Result<(), Violation> {
+        let name = self.queue_name(queue);
+        if self.queues.get(&queue).is_some_and(|queue| queue.existence == Existence::Gone) {
+            return broken(Invariant::I7, format!("{id:?} came from {name} after its delete was answered"));
+        }
+        let Some(sent) = self.messages.get(&id) else {
+            let drained = self.drained_upto.get(&id.publisher).is_some_and(|upto| id.seq <= *upto);
+            return match drained {
+                true => {
+                    broken(Invariant::I2, format!("{id:?} came from {name} after it was drained and acked"))
+                }
+                false => broken(Invariant::I3, format!("{id:?} came from {name} and was never sent")),
+            };
+        };
+        let Some(place) = self.queues.get(&queue).and_then(|queue| queue.places.get(&id)) else {
+            return match self.sent_to_an_earlier_life(queue, sent) {
+                true => broken(
+                    Invariant::I7,
+                    format!("{id:?} came from {name}, and was sent before the name's delete"),
+                ),
+                false => broken(Invariant::I3, format!("{id:?} came from {name}, where it was not sent")),
+            };
+        };
+        if length != sent.length {
+            return broken(Invariant::I3, format!("{id:?} has {length} bytes, {} were sent", sent.length));
+        }
+        if place.acked {
+            return broken(Invariant::I2, format!("{id:?} came from {name} after its ack was confirmed"));
+        }
+        if place.purged {
+            return broken(Invariant::I7, format!("{id:?} came from {name} after the purge that removed it"));
+        }
+        if sent.keep == Keep::Transient && sent.run < self.run {
+            return broken(Invariant::I3, format!("the transient {id:?} came from {name} after a crash"));
+        }
+        if place.out {
+            return broken(Invariant::I6, format!("{id:?} came from {name} while it was out"));
+        }
+        if place.delivered && !redelivered {
+            return broken(Invariant::I5, format!("{id:?} came from {name} again, with redelivered=false"));
+        }
+        Ok(())
+    }
+
+    fn order(&mut self, consumer: ConsumerRef, id: MsgId, redelivered: bool) -> Result<(), Violation> {
+        let Some(state) = self.consumers.get_mut(&consumer) else {
+            return Ok(());
+        };
+        state.out.insert(id);
+        if !redelivered {
+            let highest = state.highest_fresh.entry(id.publisher).or_default();
+            if id.seq <= *highest {
+                let text = format!("{id:?} came for the first time after number {highest}");
+                return broken(Invariant::I4, text);
+            }
+            *highest = id.seq;
+        }
+        let returned = state.maybe_returned.remove(&id);
+        state.returned.remove(&id);
+        if state.share == Share::Shared {
+            return Ok(());
+        }
+        let first_of_publisher = MsgId { publisher: id.publisher, seq: 0 };
+        if let Some(waiting) = state.returned.range(first_of_publisher..id).next() {
+            return broken(
+                Invariant::I4,
+                format!("{id:?} came before {waiting:?}, which had been returned to its place"),
+            );
+        }
+        let highest = state.highest.entry(id.publisher).or_default();
+        if id.seq <= *highest && !returned {
+            return broken(Invariant::I4, format!("{id:?} came after number {highest}"));
+        }
+        *highest = (*highest).max(id.seq);
+        Ok(())
+    }
+
+    fn acked(&mut self, queue: QueueRef, id: MsgId) {
+        self.counts.acked += 1;
+        let place = self.place(queue, id);
+        place.acked = true;
+        place.out = false;
+    }
+
+    fn return_sent(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId) {
+        let place = self.place(queue, id);
+        place.out = false;
+        place.maybe_out = true;
+        if let Some(state) = self.consumers.get_mut(&consumer) {
+            state.out.remove(&id);
+            state.maybe_returned.insert(id);
+        }
+    }
+
+    fn returned(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId) {
+        self.counts.returned += 1;
+        // It may have come again before the confirmation of its return did.
+        let place = self.place(queue, id);
+        let waiting = !place.out;
+        place.maybe_out = false;
+        if let Some(state) = self.consumers.get_mut(&consumer)
+            && waiting
+            && state.maybe_returned.contains(&id)
+        {
+            state.returned.insert(id);
+        }
+    }
+
+    fn consumer_gone(&mut self, consumer: ConsumerRef) {
+        let Some(state) = self.consumers.remove(&consumer) else { return };
+        for id in state.out {
+            let place = self.place(state.queue, id);
+            place.maybe_out = place.out;
+            place.out = false;
+        }
+    }
+
+    fn crash(&mut self) {
+        self.counts.crashes += 1;
+        self.counts.crashes_in_flight += u64::from(self.in_flight > 0);
+        self.run += 1;
+        self.in_flight = 0;
+        self.consumers.clear();
+        for queue in self.queues.values_mut() {
+            queue.purging = false;
+            for place in queue.places.values_mut() {
+                place.out = false;
+                place.maybe_out = false;
+                place.purge_candidate = false;
+            }
+        }
+    }
+
+    fn drained(&self, queue: QueueRef) -> Result<(), Violation> {
+        let Some(state) = self.queues.get(&queue) else { return Ok(()) };
+        for (id, place) in &state.places {
+            if self.must_be_there(*id, place) {
+                let text = format!("{id:?} was confirmed, and {} was drained without it", state.name);
+                return broken(Invariant::I1, text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Confirmed, kept over crashes, and nothing asked for its removal.
+    pub(super) fn must_be_there(&self, id: MsgId, place: &Place) -> bool {
+        let Some(sent) = self.messages.get(&id) else { return false };
+        let kept = sent.keep == Keep::Persistent || sent.run == self.run;
+        sent.confirmed && kept && !place.ack_sent && !place.acked && !place.maybe_purged
+    }
+
+    fn all_drained(&mut self) -> Result<(), Violation> {
+        self.all_or_nothing()?;
+        for (publisher, newest) in &self.newest {
+            self.drained_upto.insert(*publisher, *newest);
+        }
+        self.messages.clear();
+        self.in_flight = 0;
+        for queue in self.queues.values_mut() {
+            queue.places.clear();
+        }
+        self.forget_old_lives();
+        Ok(())
+    }
+
+    /// P5: when one part of an atomic publish outlived a crash, every part did.
+    fn all_or_nothing(&self) -> Result<(), Violation> {
+        let mut batches: BTreeMap<BatchRef, Vec<(MsgId, QueueRef)>> = BTreeMap::new();
+        for (id, sent) in self.messages.iter().filter(|(_, sent)| sent.keep == Keep::Persistent) {
+            batches.entry(sent.batch).or_default().extend(sent.queues.iter().map(|queue| (*id, *queue)));
+        }
+        for parts in batches.values().filter(|parts| parts.len() > 1) {
+            let place = |part: &(MsgId, QueueRef)| {
+                self.queues.get(&part.1).and_then(|queue| queue.places.get(&part.0))
+            };
+            let survived =
+                parts.iter().find(|part| place(part).is_some_and(|p| p.found_after_crash || p.acked));
+            let missing = parts.iter().find(|part| {
+                let gone_by_rule = self.queues.get(&part.1).is_none_or(Queue::leaving);
+                let seen = place(part)
+                    .is_some_and(|p| p.found_after_crash || p.ack_sent || p.acked || p.maybe_purged);
+                !gone_by_rule && !seen
+            });
+            if let (Some((id, queue)), Some((lost, nowhere))) = (survived, missing) {
+                let (there, not_there) = (self.queue_name(*queue), self.queue_name(*nowhere));
+                let text =
+                    format!("{id:?} is in {there}, and {lost:?} of the same publish is not in {not_there}");
+                return broken(Invariant::I6, text);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn place(&mut self, queue: QueueRef, id: MsgId) -> &mut Place {
+        let queue = self.queues.get_mut(&queue).expect("the harness declares a queue before it uses it");
+        queue.places.entry(id).or_default()
+    }
+}
+
+pub(super) fn broken<T>(invariant: Invariant, text: String) -> Result<T, Violation> {
+    Err(Violation { invariant, text })
+}

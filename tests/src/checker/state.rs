@@ -1,0 +1,163 @@
+//! What the checker remembers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::history::{BatchRef, BindingName, ConsumerRef, Keep, QueueRef, Share};
+use crate::payload::MsgId;
+
+/// Judges events one by one. Memory goes with what was published since the queues were last drained.
+#[derive(Debug, Default)]
+pub struct Checker {
+    pub(super) run: u32,
+    pub(super) messages: HashMap<MsgId, Sent>,
+    /// Per publisher: everything up to this number was drained and acked.
+    pub(super) drained_upto: HashMap<u32, u64>,
+    pub(super) newest: HashMap<u32, u64>,
+    pub(super) queues: BTreeMap<QueueRef, Queue>,
+    pub(super) bindings: BTreeMap<BindingName, Existence>,
+    pub(super) consumers: HashMap<ConsumerRef, Consumer>,
+    pub(super) in_flight: u64,
+    pub(super) counts: Counts,
+}
+
+/// What a checker has seen.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages sent.
+    pub sent: u64,
+    /// Confirms.
+    pub confirmed: u64,
+    /// Deliveries.
+    pub delivered: u64,
+    /// Deliveries flagged as redelivered.
+    pub redelivered: u64,
+    /// Messages of an earlier run that came after a crash, once per queue.
+    pub recovered: u64,
+    /// Those among them that were never confirmed.
+    pub uncertain_found: u64,
+    /// Confirmed acks.
+    pub acked: u64,
+    /// Confirmed requeues.
+    pub returned: u64,
+    /// Confirmed purges.
+    pub purges: u64,
+    /// Confirmed deletes of queues.
+    pub deletes: u64,
+    /// Crashes with a publish in flight.
+    pub crashes_in_flight: u64,
+    /// Crashes.
+    pub crashes: u64,
+}
+
+/// A message as it was sent.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) length: u32,
+    pub(super) keep: Keep,
+    pub(super) confirmed: bool,
+    pub(super) run: u32,
+    pub(super) batch: BatchRef,
+    pub(super) queues: Arc<[QueueRef]>,
+}
+
+/// How sure it is that a queue or a binding exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Existence {
+    /// Asked for, not answered.
+    MaybeMade,
+    /// Answered.
+    Made,
+    /// Its removal was asked for, not answered.
+    MaybeGone,
+    /// Its removal was answered.
+    Gone,
+}
+
+/// One life of a queue name.
+#[derive(Debug)]
+pub(super) struct Queue {
+    pub(super) name: String,
+    pub(super) existence: Existence,
+    pub(super) purging: bool,
+    /// Something was ever sent to it.
+    pub(super) used: bool,
+    pub(super) places: BTreeMap<MsgId, Place>,
+}
+
+/// What happened to a message in one queue.
+#[derive(Debug, Default, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state machine")]
+pub(super) struct Place {
+    pub(super) delivered: bool,
+    /// With a consumer of this run.
+    pub(super) out: bool,
+    /// On its way back; it may still be out.
+    pub(super) maybe_out: bool,
+    pub(super) ack_sent: bool,
+    pub(super) acked: bool,
+    /// Delivered in a later run than it was sent in.
+    pub(super) found_after_crash: bool,
+    pub(super) maybe_purged: bool,
+    /// Certain to go with the purge that is under way.
+    pub(super) purge_candidate: bool,
+    pub(super) purged: bool,
+}
+
+/// What a consumer saw.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub(super) queue: QueueRef,
+    pub(super) share: Share,
+    pub(super) out: BTreeSet<MsgId>,
+    /// Per publisher, the highest number it got.
+    pub(super) highest: HashMap<u32, u64>,
+    /// The same among first deliveries.
+    pub(super) highest_fresh: HashMap<u32, u64>,
+    /// May come again.
+    pub(super) maybe_returned: BTreeSet<MsgId>,
+    /// Stand in their old place for certain, and did not come again yet.
+    pub(super) returned: BTreeSet<MsgId>,
+}
+
+impl Checker {
+    /// A checker that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What it has seen so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Publishes sent in this run and not confirmed yet.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+}
+
+impl Queue {
+    pub(super) fn new(name: String) -> Self {
+        Self { name, existence: Existence::MaybeMade, purging: false, used: false, places: BTreeMap::new() }
+    }
+
+    /// A delete was asked for or answered.
+    pub(super) fn leaving(&self) -> bool {
+        matches!(self.existence, Existence::MaybeGone | Existence::Gone)
+    }
+}
+
+impl Consumer {
+    pub(super) fn new(queue: QueueRef, share: Share) -> Self {
+        Self {
+            queue,
+            share,
+            out: BTreeSet::new(),
+            highest: HashMap::new(),
+            highest_fresh: HashMap::new(),
+            maybe_returned: BTreeSet::new(),
+            returned: BTreeSet::new(),
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The run: cycles of load and kills, drains, and the verdict.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use leveret_proto::v1::StatusRequest;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use super::churn::{self, Churn};
+use super::consumers::{self, Habit, Job};
+use super::report::Report;
+use super::world::{FAN_A, FAN_B, Outcome, WORK, World};
+use super::{drain, getter, publishers};
+use crate::checker::{Checker, Violation};
+use crate::client::Client;
+use crate::history::{Event, Share};
+use crate::server::{Home, Options, Server, tail};
+
+/// How long a run may wait for its confirms, and for its workers to notice a kill.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Part of the line that a server writes when its recovery is done.
+const SERVING_LINE: &str = "leveret is serving";
+
+/// A run's settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Cycles that must be reached.
+    pub cycles: u64,
+    /// Decides delays, sizes and habits; the server's timing stays its own.
+    pub seed: u64,
+    /// Confirms before each kill.
+    pub confirms_min: u64,
+    /// Cycles between two complete drains.
+    pub drain_every: u64,
+    /// The server's.
+    pub options: Options,
+}
+
+impl Settings {
+    /// A run of so many cycles.
+    pub fn new(cycles: u64, seed: u64) -> Self {
+        Self { cycles, seed, confirms_min: 500, drain_every: 5, options: Options::default() }
+    }
+}
+
+/// Why a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The checker's verdict.
+    #[error("{0}")]
+    Violation(#[from] Violation),
+    /// A worker saw what no client should see.
+    #[error("{0}")]
+    Worker(String),
+    /// It proves nothing.
+    #[error("below the floors: {}", .0.join("; "))]
+    BelowFloor(Vec<String>),
+}
+
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self::Worker(text)
+    }
+}
+
+/// Runs and judges; calls `progress` after each cycle.
+pub async fn run(settings: &Settings, mut progress: impl FnMut(&Report)) -> Result<Report, Failure> {
+    let home = Home::new().map_err(|error| Failure::Worker(error.to_string()))?;
+    let mut run = Run::new(settings.clone(), home);
+    match run.all_cycles(&mut progress).await {
+        Ok(()) => {}
+        Err(failure) => {
+            let stderr = tail(&run.home.stderr());
+            let text = format!("{failure}\nseed {}, cycle {}\n{stderr}", settings.seed, run.report.cycles);
+            return Err(match failure {
+                Failure::Violation(violation) => Failure::Violation(Violation { text, ..violation }),
+                _ => Failure::Worker(text),
+            });
+        }
+    }
+    let below = run.report.below_floor(settings.cycles, settings.confirms_min);
+    if below.is_empty() { Ok(run.report) } else { Err(Failure::BelowFloor(below)) }
+}
+
+struct Run {
+    settings: Settings,
+    home: Home,
+    world: Arc<World>,
+    churns: [Arc<Mutex<Churn>>; 2],
+    checker: Checker,
+    report: Report,
+    rng: Rng,
+    /// How long a recovery takes, as last seen.
+    recovery: Duration,
+}
+
+impl Run {
+    fn new(settings: Settings, home: Home) -> Self {
+        let mut rng = Rng::with_seed(settings.seed);
+        let churns = [Churn::new("churn.0", 4, rng.u64(..)), Churn::new("churn.1", 5, rng.u64(..))];
+        Self {
+            settings,
+            home,
+            world: World::new(),
+            churns,
+            checker: Checker::new(),
+            report: Report::default(),
+            rng,
+            recovery: Duration::from_millis(10),
+        }
+    }
+
+    async fn all_cycles(&mut self, progress: &mut impl FnMut(&Report)) -> Result<(), Failure> {
+        let server = self.start().await;
+        let mut client = server.client().await;
+        self.world.set_up(&mut client).await.map_err(|status| format!("set-up: {status:?}"))?;
+        drop(client);
+        drop(server);
+        self.crashed()?;
+        // A cycle without a publish in flight does not count, and there must not be many of those.
+        for _ in 0..self.settings.cycles * 2 {
+            self.cycle().await?;
+            progress(&self.report);
+            if self.report.cycles.is_multiple_of(self.settings.drain_every) {
+                self.drain().await?;
+            }
+            if self.report.cycles == self.settings.cycles {
+                break;
+            }
+        }
+        self.drain().await
+    }
+
+    /// Load, one kill under load, perhaps kills of the next starts.
+    async fn cycle(&mut self) -> Result<(), Failure> {
+        let server = self.start().await;
+        self.list(&server).await?;
+        self.world.set_killing(false);
+        let mut workers = self.put_to_work(server.grpc_port());
+        let before = self.world.recorder.confirms();
+        let end = Instant::now() + PATIENCE;
+        while self.world.recorder.confirms() - before < self.settings.confirms_min {
+            if let Some(ended) = workers.try_join_next() {
+                return Err(ended_early(ended).into());
+            }
+            if Instant::now() > end {
+                let confirms = self.world.recorder.confirms() - before;
+                return Err(format!("only {confirms} confirms in {PATIENCE:?}").into());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        tokio::time::sleep(Duration::from_micros(self.rng.u64(..150_000))).await;
+        self.world.set_killing(true);
+        server.kill();
+        self.report.kills_under_load += 1;
+        self.join(workers).await?;
+        self.crashed()?;
+        self.kill_starts().await
+    }
+
+    fn put_to_work(&mut self, port: u16) -> JoinSet<Outcome> {
+        let mut workers = JoinSet::new();
+        let world = || Arc::clone(&self.world);
+        let mut seed = || self.rng.u64(..);
+        let (work, fan) = (publishers::Target::work(&self.world), publishers::Target::fan(&self.world));
+        workers.spawn(publishers::stream(world(), port, 1, work, seed()));
+        workers.spawn(publishers::stream(world(), port, 2, fan, seed()));
+        workers.spawn(publishers::batches(world(), port, 3, seed()));
+        let jobs = [
+            Job { queue: self.world.work, name: WORK, habit: Habit::Acks, share: Share::Sole },
+            Job { queue: self.world.fan_a, name: FAN_A, habit: Habit::Returns, share: Share::Sole },
+            Job { queue: self.world.fan_b, name: FAN_B, habit: Habit::Hoards, share: Share::Sole },
+        ];
+        for job in jobs {
+            workers.spawn(consumers::consume(world(), port, job, seed()));
+        }
+        workers.spawn(getter::get_and_settle(world(), port, seed()));
+        for churn in &self.churns {
+            workers.spawn(churn::work(world(), port, Arc::clone(churn)));
+        }
+        workers.spawn(watch(world(), port));
+        workers
+    }
+
+    async fn join(&mut self, mut workers: JoinSet<Outcome>) -> Result<(), Failure> {
+        let all = async {
+            while let Some(ended) = workers.join_next().await {
+                ended.map_err(|panic| format!("a worker panicked: {panic}"))??;
+            }
+            Ok::<(), String>(())
+        };
+        match tokio::time::timeout(PATIENCE, all).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err("workers did not notice the kill".to_string().into()),
+        }
+    }
+
+    /// Everything recorded in this run is judged.
+    fn crashed(&mut self) -> Result<(), Failure> {
+        self.world.recorder.record(Event::Crash);
+        self.judge()?;
+        self.report.cycles = self.report.checked.crashes_in_flight;
+        self.report.checkpoints += self.world.checkpoints.swap(0, Ordering::Relaxed);
+        self.report.recycled += self.world.recycled.swap(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn judge(&mut self) -> Result<(), Failure> {
+        let events = self.world.recorder.take();
+        let verdict = self.checker.apply_all(&events);
+        self.report.checked = self.checker.counts();
+        Ok(verdict?)
+    }
+
+    /// Kills none to three of the next starts before they serve.
+    async fn kill_starts(&mut self) -> Result<(), Failure> {
+        let row = match self.rng.u32(..100) {
+            0..45 => 0,
+            45..70 => 1,
+            70..85 => 2,
+            _ => 3,
+        };
+        let mut deep = 0;
+        for _ in 0..row {
+            let before = self.home.stderr_bytes();
+            let mut server = Server::spawn(&self.home, self.settings.options.clone());
+            server.wait_listening().await.map_err(|why| format!("a start that was to be killed: {why}"))?;
+            let micros = u64::try_from(self.recovery.as_micros()).unwrap_or(u64::MAX);
+            tokio::time::sleep(Duration::from_micros(self.rng.u64(..=micros))).await;
+            server.kill();
+            let serves = self.home.stderr_from(before).contains(SERVING_LINE);
+            if serves {
+                self.report.kills_after_recovery += 1;
+                deep = 0;
+            } else {
+                self.report.kills_in_recovery += 1;
+                deep += 1;
+            }
+            self.report.deepest = self.report.deepest.max(deep);
+        }
+        Ok(())
+    }
+
+    async fn drain(&mut self) -> Result<(), Failure> {
+        let server = self.start().await;
+        self.list(&server).await?;
+        let mut client = server.client().await;
+        let mut queues = self.world.fixed().to_vec();
+        for churn in &self.churns {
+            queues.extend(churn.lock().await.finish(&self.world, &mut client).await?);
+        }
+        for (name, queue) in queues {
+            drain::queue(&self.world, &mut client, name, queue).await?;
+        }
+        self.world.recorder.record(Event::AllDrained);
+        self.judge()?;
+        self.report.drains += 1;
+        server.kill();
+        // Nothing was in flight: this kill is not one of the cycles.
+        self.crashed()
+    }
+
+    async fn list(&self, server: &Server) -> Result<(), Failure> {
+        let mut client = server.client().await;
+        Ok(self.world.list(&mut client).await.map_err(|status| format!("listing: {status:?}"))?)
+    }
+
+    async fn start(&mut self) -> Server {
+        let server = Server::start_on(&self.home, self.settings.options.clone()).await;
+        self.recovery = server.recovery();
+        server
+    }
+}
+
+/// Notes the store's progress, which is gone with the process.
+async fn watch(world: Arc<World>, port: u16) -> Outcome {
+    let mut client = Client::connect(port).await;
+    loop {
+        match client.rpc.status(StatusRequest {}).await {
+            Ok(response) => {
+                let status = response.into_inner();
+                world.checkpoints.store(status.checkpoints_total, Ordering::Relaxed);
+                world.recycled.store(status.recycled_total, Ordering::Relaxed);
+            }
+            Err(status) => return world.failed("Status", &status),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn ended_early(ended: Result<Outcome, tokio::task::JoinError>) -> String {
+    match ended {
+        Ok(Ok(())) => "a worker ended before the kill".into(),
+        Ok(Err(text)) => text,
+        Err(panic) => format!("a worker panicked: {panic}"),
+    }
+}

@@ -1,0 +1,18 @@
+//! kill -9 of the real server under load, at random moments and inside recoveries, judged by the checker.
+//!
+//! One cycle: start, list what is there, put every worker to work, wait for enough confirms, kill at a random
+//! moment, and sometimes kill the next starts too, up to three in a row. Every few cycles, and at the end, all
+//! queues are drained, and everything that was ever confirmed must have turned up.
+
+mod churn;
+mod consumers;
+mod cycle;
+mod drain;
+mod getter;
+mod publishers;
+mod report;
+mod settler;
+mod world;
+
+pub use cycle::{Failure, Settings, run};
+pub use report::Report;

@@ -1,0 +1,86 @@
+//! What a run reached, and the floors below which it proves nothing.
+
+use std::fmt;
+
+use crate::checker::Counts;
+
+/// Counts of a whole run.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Report {
+    /// Cycles with enough confirms and a publish in flight at the kill.
+    pub cycles: u64,
+    /// Kills under load.
+    pub kills_under_load: u64,
+    /// Kills that hit a recovery: the server was not serving yet.
+    pub kills_in_recovery: u64,
+    /// Kills of a starting server that was already serving.
+    pub kills_after_recovery: u64,
+    /// The longest row of kills without the server serving in between, the one under load not counted.
+    pub deepest: u64,
+    /// Complete drains.
+    pub drains: u64,
+    /// Checkpoints that were seen to be written.
+    pub checkpoints: u64,
+    /// Segments that were seen to be recycled.
+    pub recycled: u64,
+    /// What the checker saw.
+    pub checked: Counts,
+}
+
+impl Report {
+    /// The floors that this run stayed below. A run below a floor is void, whatever it found.
+    pub fn below_floor(&self, cycles: u64, confirms_min: u64) -> Vec<String> {
+        let mut below = Vec::new();
+        let mut floor = |name: &str, reached: u64, least: u64| {
+            if reached < least {
+                below.push(format!("{name}: {reached}, at least {least} are needed"));
+            }
+        };
+        let counts = &self.checked;
+        let kills = self.kills_under_load + self.kills_in_recovery + self.kills_after_recovery;
+        floor("cycles", self.cycles, cycles);
+        floor("confirms", counts.confirmed, cycles * confirms_min);
+        floor("cycles with a publish in flight at the kill", counts.crashes_in_flight, cycles);
+        floor("deliveries", counts.delivered, cycles * 100);
+        floor("redeliveries", counts.redelivered, cycles);
+        floor("recovered messages", counts.recovered, cycles);
+        floor("confirmed acks", counts.acked, cycles * 10);
+        floor("confirmed requeues", counts.returned, cycles);
+        floor("drains", self.drains, 1);
+        if cycles >= 20 {
+            floor("kills in a recovery", self.kills_in_recovery, kills.div_ceil(5));
+            floor("kills in a row", self.deepest, 3);
+            floor("deletes", counts.deletes, cycles / 4);
+            floor("purges", counts.purges, cycles / 4);
+            floor("checkpoints", self.checkpoints, cycles / 4);
+            floor("recycled segments", self.recycled, cycles / 10);
+        }
+        below
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = &self.checked;
+        writeln!(f, "cycles                      {}", self.cycles)?;
+        writeln!(f, "kills under load            {}", self.kills_under_load)?;
+        writeln!(f, "  with a publish in flight  {}", counts.crashes_in_flight)?;
+        writeln!(
+            f,
+            "kills in a recovery         {} (up to {} in a row)",
+            self.kills_in_recovery, self.deepest
+        )?;
+        writeln!(f, "kills just after one        {}", self.kills_after_recovery)?;
+        writeln!(f, "messages sent               {}", counts.sent)?;
+        writeln!(f, "confirms                    {}", counts.confirmed)?;
+        writeln!(f, "deliveries                  {}", counts.delivered)?;
+        writeln!(f, "redeliveries                {}", counts.redelivered)?;
+        writeln!(f, "recovered messages          {}", counts.recovered)?;
+        writeln!(f, "  never confirmed           {}", counts.uncertain_found)?;
+        writeln!(f, "confirmed acks              {}", counts.acked)?;
+        writeln!(f, "confirmed requeues          {}", counts.returned)?;
+        writeln!(f, "purges, deletes             {}, {}", counts.purges, counts.deletes)?;
+        writeln!(f, "drains of all queues        {}", self.drains)?;
+        write!(f, "checkpoints, recycled       {}, {}", self.checkpoints, self.recycled)
+    }
+}

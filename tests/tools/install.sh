@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Installs the pinned tools of the tests into tests/.tools: grpcurl (by go) and buf (by npm). An install is tried three
+# times; when it fails, what it said stands in tests/.tools/NAME.skip, and the tests that need it are skipped by name.
+set -uo pipefail
+
+GRPCURL_VERSION=v1.9.3
+BUF_VERSION=1.57.2
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+tools=$root/.tools
+mkdir -p "$tools/bin"
+
+# try NAME VERSION COMMAND...: installs unless this version is there.
+try() {
+    local name=$1 version=$2
+    shift 2
+    if [[ -e $tools/bin/$name && $(cat "$tools/$name.version" 2>/dev/null) == "$version" ]]; then
+        return
+    fi
+    rm -f "$tools/$name.skip" "$tools/bin/$name"
+    local attempt log=$tools/$name.log
+    : >"$log"
+    for attempt in 1 2 3; do
+        echo "attempt $attempt: $*" >>"$log"
+        if "$@" >>"$log" 2>&1 </dev/null; then
+            echo "$version" >"$tools/$name.version"
+            echo "installed $name $version"
+            return
+        fi
+        sleep $((attempt * 2))
+    done
+    { echo "install of $name $version failed three times"; tail -n 5 "$log"; } >"$tools/$name.skip"
+    echo "could not install $name $version, see $tools/$name.skip" >&2
+}
+
+install_grpcurl() {
+    command -v go >/dev/null || { echo "go is not installed"; return 1; }
+    GOBIN=$tools/bin go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION"
+}
+
+install_buf() {
+    command -v npm >/dev/null || { echo "npm is not installed"; return 1; }
+    npm install --prefix "$tools/npm" --no-audit --no-fund --loglevel=error "@bufbuild/buf@$BUF_VERSION" &&
+        ln -sf ../npm/node_modules/.bin/buf "$tools/bin/buf" && "$tools/bin/buf" --version
+}
+
+try grpcurl "$GRPCURL_VERSION" install_grpcurl
+try buf "$BUF_VERSION" install_buf
+exit 0
