@@ -159,3 +159,20 @@ async fn subscribe_delivers_until_the_call_ends() {
     drop(responses);
     until("the channel is closed", || world.seen.channels.load(Ordering::Relaxed) == 0).await;
 }
+
+/// Not a test of correctness: `cargo test --release -p leveret-server consume_rate -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn consume_rate() {
+    const COUNT: usize = 1_000_000;
+    let mut world = World::new().await;
+    let (sender, mut responses) = consume(&mut world).await;
+    sender.send(open(&format!("{COUNT}x100"))).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let start = Instant::now();
+    let mut count = 0;
+    while count < COUNT {
+        count += responses.message().await.unwrap().unwrap().deliveries.len();
+    }
+    eprintln!("{:.0} deliveries a second", COUNT as f64 / start.elapsed().as_secs_f64());
+}
