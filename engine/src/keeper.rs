@@ -10,11 +10,11 @@ use crate::controls::Control;
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 use crate::format::{checkpoint_name, segment_name};
-use crate::ids::{FileId, FrameNo, QueueId, SegmentNo, Seq};
+use crate::ids::{FileId, FrameNo, SegmentNo, Seq};
 use crate::ledger::Ledger;
 use crate::manifest::{CheckpointEntry, Edit};
 use crate::ranges::Places;
-use crate::shared::{Counters, Shared, Step, lock};
+use crate::shared::{Counters, Delivered, Shared, Step, lock};
 
 /// Zeros written by one step.
 const FILL_BYTES: u64 = 1 << 20;
@@ -389,7 +389,7 @@ impl Keeper {
 }
 
 /// Says for every queue exactly which places were delivered before (E10).
-fn mark(ledger: &mut Ledger, marks: Vec<(QueueId, Vec<(Seq, Seq)>)>) {
+fn mark(ledger: &mut Ledger, marks: Delivered) {
     for queue in ledger.queues.values_mut() {
         queue.redelivered_below = queue.head;
         queue.redelivered = Places::default();

@@ -46,7 +46,7 @@ pub use keeper::Keeper;
 pub use reader::Reader;
 pub use recovery::{Cut, Report};
 pub use settings::{Fsync, Settings};
-pub use shared::Step;
+pub use shared::{Delivered, Step};
 pub use store::{Gauge, Recovered, RecoveredQueue, Stats, Store, Workers};
 pub use threads::{Threads, start_threads};
 pub use writer::Writer;

@@ -279,7 +279,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         let old = if old_end.last_frame < entry.first_frame {
             state.segments.pop();
             state.next_segment = entry.no;
-            files.remove(&entry.no).map(|old| spares.push((old.file_id, old.file)));
+            spares.extend(files.remove(&entry.no).map(|old| (old.file_id, old.file)));
             None
         } else {
             files.get_mut(&entry.no)

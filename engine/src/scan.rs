@@ -212,7 +212,8 @@ impl Scan {
             return Ok(());
         }
         self.number_max = self.number_max.max(header.number);
-        let read = read_frame(self.file.as_ref(), offset, self.limit).map_err(Error::io("read", &self.name))?;
+        let read =
+            read_frame(self.file.as_ref(), offset, self.limit).map_err(Error::io("read", &self.name))?;
         if let Ok(frame) = read {
             self.later |= frame.header.number > self.last.next();
             self.note(&frame.header);

@@ -69,13 +69,16 @@ impl Settings {
     pub fn check(&self) -> Result<()> {
         let bad = |text: String| Err(Error::Settings(text));
         let block = BLOCK_BYTES as u64;
-        if self.segment_bytes % block != 0 || self.segment_bytes < 4 * block || self.segment_bytes > 1 << 32 {
+        if !self.segment_bytes.is_multiple_of(block)
+            || self.segment_bytes < 4 * block
+            || self.segment_bytes > 1 << 32
+        {
             return bad(format!(
                 "segment size must be a multiple of {block} bytes from 16 KiB to 4 GiB, not {}",
                 self.segment_bytes
             ));
         }
-        if self.frame_bytes_max % block != 0
+        if !self.frame_bytes_max.is_multiple_of(block)
             || self.frame_bytes_max < block
             || self.frame_bytes_max > 64 << 20
         {

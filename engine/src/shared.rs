@@ -55,8 +55,11 @@ pub(crate) struct Inbox {
     /// How many of them somebody waits for.
     pub(crate) urgent: usize,
     /// The store is closing; per queue, the places known to have been delivered (E10).
-    pub(crate) closing: Option<Vec<(QueueId, Vec<(Seq, Seq)>)>>,
+    pub(crate) closing: Option<Delivered>,
 }
+
+/// Per queue, places known to have been delivered: inclusive ranges.
+pub type Delivered = Vec<(QueueId, Vec<(Seq, Seq)>)>;
 
 /// A batch with its ticket.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use crate::ledger::Ledger;
 use crate::reader::Reader;
 use crate::recovery::{self, Report};
 use crate::settings::Settings;
-use crate::shared::{Pending, Shared, lock};
+use crate::shared::{Delivered, Pending, Shared, lock};
 use crate::writer::Writer;
 
 #[cfg(all(test, feature = "sim"))]
@@ -199,7 +199,7 @@ impl Store {
 
     /// Begins the close: what was committed is written and synced, then a checkpoint and the mark of a clean close.
     /// `delivered`: per queue, the places known to have been delivered (E10). The workers end by themselves.
-    pub fn close(&self, delivered: Vec<(QueueId, Vec<(Seq, Seq)>)>) {
+    pub fn close(&self, delivered: Delivered) {
         lock(&self.shared.inbox).closing = Some(delivered);
         self.shared.ring(|bells| {
             bells.ring_writer();

@@ -213,7 +213,10 @@ impl Writer {
         } else if closing {
             self.phase = Phase::Done;
             self.shared.writer_done.store(true, Ordering::Release);
-            self.shared.ring(|bells| bells.ring_keeper());
+            self.shared.ring(|bells| {
+                bells.ring_keeper();
+                bells.ring_reader();
+            });
             return Ok(Step::Done);
         }
         let settings = &self.shared.settings;
