@@ -82,9 +82,6 @@ async fn one_stream(
             Ok(None) => return world.ended("Consume").map(|()| Left::Gone),
             Err(status) => return world.failed("Consume", &status).map(|()| Left::Gone),
         };
-        if let Some(notice) = &response.settled {
-            settler.settled(notice)?;
-        }
         for delivery in &response.deliveries {
             taken += 1;
             let body = client::body(delivery);
@@ -92,6 +89,10 @@ async fn one_stream(
                 settler.took(delivery.delivery_tag, id);
                 act(&mut settler, job.habit, delivery.delivery_tag, rng);
             }
+        }
+        // After the deliveries: within one response they may have left before the settles were done.
+        if let Some(notice) = &response.settled {
+            settler.settled(notice)?;
         }
         if taken >= leave_after && !world.killing() {
             world.recorder.record(Event::ConsumerGone { consumer });
