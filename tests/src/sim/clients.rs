@@ -164,7 +164,7 @@ impl Clients {
         match effect {
             Effect::Reply { req, result } => {
                 if let Some(asked) = self.asked.remove(&req) {
-                    self.answered(asked, result);
+                    self.answered(asked, result, life);
                 }
             }
             Effect::Confirms { chan, upto, others } => {
@@ -207,11 +207,13 @@ impl Clients {
 
     pub(super) fn take_listings(&mut self) -> (Vec<Listed>, Vec<BindingName>) {
         let queues = std::mem::take(&mut self.listed_queues);
+        let bindings = std::mem::take(&mut self.listed_bindings);
         // Queues whose declare was not answered are there or not: what is there can be used from here on.
         for known in &mut self.queues {
             known.ready = known.ready && queues.iter().any(|listed| *listed.name == *known.name);
+            known.fanned = bindings.iter().any(|binding| binding.queue == *known.name && binding.key.is_empty());
         }
-        (queues, std::mem::take(&mut self.listed_bindings))
+        (queues, bindings)
     }
 
     pub(super) fn waits_for_nothing(&self) -> bool {
@@ -238,7 +240,7 @@ impl Clients {
         self.dry
     }
 
-    fn answered(&mut self, asked: Asked, result: Result<Reply, leveret_broker::Refusal>) {
+    fn answered(&mut self, asked: Asked, result: Result<Reply, leveret_broker::Refusal>, life: &mut Life) {
         let ok = result.is_ok();
         match (asked, result) {
             (Asked::Nothing, _) => {}
@@ -249,7 +251,7 @@ impl Clients {
                     known.ready = true;
                 }
             }
-            (Asked::Delete(queue), Ok(_)) => self.recorder.record(Event::Deleted { queue }),
+            (Asked::Delete(queue), Ok(_)) => self.deleted(life, queue),
             (Asked::Purge(queue), Ok(_)) => self.recorder.record(Event::Purged { queue }),
             (Asked::Bind(binding), Ok(_)) => self.recorder.record(Event::Bound { binding }),
             (Asked::Unbind(binding), Ok(_)) => self.recorder.record(Event::Unbound { binding }),
@@ -380,18 +382,26 @@ impl Clients {
         self.ask(life, Op::PurgeQueue { name: known.name }, Asked::Purge(known.queue));
     }
 
-    /// Deletes a queue; the name is declared again at once, as another queue, and used when that is answered.
+    /// Deletes a queue. Nobody uses it from here on.
     fn delete(&mut self, life: &mut Life, rng: &mut Rng) {
         let Some(known) = self.pick(rng, |known| known.ready && !known.fanned) else { return };
         self.recorder.record(Event::DeleteSent { queue: known.queue });
         let op = Op::DeleteQueue { name: Arc::clone(&known.name), if_unused: false, if_empty: false };
         self.ask(life, op, Asked::Delete(known.queue));
-        let queue = self.recorder.new_queue();
-        self.recorder.record(Event::DeclareSent { queue, name: known.name.to_string() });
-        self.ask_declare(life, &known.name, queue);
-        if let Some(old) = self.queues.iter_mut().find(|other| other.queue == known.queue) {
-            *old = Known { queue, ready: false, ..known };
+        if let Some(known) = self.queues.iter_mut().find(|other| other.queue == known.queue) {
+            known.ready = false;
         }
+    }
+
+    /// A queue was deleted: its name is declared again, as another queue.
+    fn deleted(&mut self, life: &mut Life, old: QueueRef) {
+        self.recorder.record(Event::Deleted { queue: old });
+        let queue = self.recorder.new_queue();
+        let Some(known) = self.queues.iter_mut().find(|known| known.queue == old) else { return };
+        known.queue = queue;
+        let name = Arc::clone(&known.name);
+        self.recorder.record(Event::DeclareSent { queue, name: name.to_string() });
+        self.ask_declare(life, &name, queue);
     }
 
     /// A message for one queue, or for all that are bound: none may be bound halfway meanwhile.

@@ -311,6 +311,9 @@ impl World {
 
     fn judge(&mut self) -> Result<(), Violation> {
         let events = self.recorder.take();
+        if std::env::var_os("LEVERET_SIM_TRACE").is_some() {
+            events.iter().for_each(|event| eprintln!("{event:?}"));
+        }
         self.checker.apply_all(&events)
     }
 
