@@ -211,21 +211,24 @@ impl Checker {
         if let Some(state) = self.consumers.get_mut(&consumer) {
             state.out.remove(&id);
             state.maybe_returned.insert(id);
+            *state.returns_under_way.entry(id).or_default() += 1;
         }
     }
 
     fn returned(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId) {
         self.counts.returned += 1;
-        // It may have come again before the confirmation of its return did.
-        let place = self.place(queue, id);
-        let waiting = !place.out;
-        place.maybe_out = false;
-        if let Some(state) = self.consumers.get_mut(&consumer)
-            && waiting
-            && state.maybe_returned.contains(&id)
-        {
+        let Some(state) = self.consumers.get_mut(&consumer) else { return };
+        let under_way = state.returns_under_way.entry(id).or_default();
+        *under_way = under_way.saturating_sub(1);
+        if *under_way > 0 {
+            // It came again and was returned again meanwhile: this says nothing of where it is now.
+            return;
+        }
+        state.returns_under_way.remove(&id);
+        if state.maybe_returned.contains(&id) {
             state.returned.insert(id);
         }
+        self.place(queue, id).maybe_out = false;
     }
 
     fn consumer_gone(&mut self, consumer: ConsumerRef) {

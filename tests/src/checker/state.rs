@@ -117,6 +117,9 @@ pub(super) struct Consumer {
     pub(super) highest_fresh: HashMap<u32, u64>,
     /// May come again.
     pub(super) maybe_returned: BTreeSet<MsgId>,
+    /// Requeues that are not confirmed. There may be several of one message: it can come again before the first
+    /// confirmation does.
+    pub(super) returns_under_way: HashMap<MsgId, u32>,
     /// Stand in their old place for certain, and did not come again yet.
     pub(super) returned: BTreeSet<MsgId>,
 }
@@ -158,6 +161,7 @@ impl Consumer {
             highest: HashMap::new(),
             highest_fresh: HashMap::new(),
             maybe_returned: BTreeSet::new(),
+            returns_under_way: HashMap::new(),
             returned: BTreeSet::new(),
         }
     }

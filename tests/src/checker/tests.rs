@@ -191,6 +191,13 @@ fn i4_returned_message_is_not_in_its_old_place() {
 }
 
 #[test]
+fn i4_a_confirmation_belongs_to_the_oldest_return() {
+    let start = [sent(1), sent(2), reads(A), delivered(1), return_sent(1), again(1), return_sent(1)];
+    assert_eq!(verdict(&[&start, &[returned(1), delivered(2), returned(1), again(1)]]), None);
+    assert_eq!(verdict(&[&start, &[returned(1), returned(1), delivered(2)]]), Some(Invariant::I4));
+}
+
+#[test]
 fn i5_second_delivery_without_the_flag() {
     let start = [sent(1), confirmed(1), reads(A), delivered(1)];
     assert_eq!(verdict(&[&start, &[return_sent(1), delivered(1)]]), Some(Invariant::I5));
