@@ -28,6 +28,8 @@ struct Known {
     fanned: bool,
     /// Taken from by one consumer at a time and nobody else.
     sole: bool,
+    /// Somebody took from it in this life of the server. A purge leaves what is out, also what its taker never saw.
+    taken: bool,
 }
 
 /// What a request was.
@@ -112,6 +114,7 @@ impl Clients {
         self.exchange_ready = false;
         for known in &mut self.queues {
             known.sole = known.sole && known.ready;
+            known.taken = false;
         }
     }
 
@@ -245,6 +248,8 @@ impl Clients {
         match (asked, result) {
             (Asked::Nothing, _) => {}
             (Asked::Exchange, _) => self.exchange_ready = ok,
+            // Declared once more while its delete was on its way: the answer says nothing of what is there now.
+            (Asked::Declare(queue), Ok(_)) if self.is_leaving(queue) => {}
             (Asked::Declare(queue), Ok(Reply::QueueDeclared { messages_ready, .. })) => {
                 self.recorder.record(Event::Declared { queue, ready: messages_ready });
                 if let Some(known) = self.queues.iter_mut().find(|known| known.queue == queue) {
@@ -261,10 +266,11 @@ impl Clients {
             (Asked::Get { consumer, queue }, Ok(Reply::Got(got))) => self.got(consumer, queue, got),
             (Asked::Settle { queue, ids, how, consumer }, Ok(Reply::SettledIds(results))) => {
                 for (id, result) in ids.into_iter().zip(results) {
-                    self.recorder.record(match (result, how) {
-                        (Ok(()), Settle::Requeue) => Event::Returned { consumer, queue, id },
-                        (Ok(()), _) => Event::Acked { queue, id },
-                        (Err(_), _) => Event::AckRefused { queue, id },
+                    self.recorder.record_all(match (result, how) {
+                        (Ok(()), Settle::Requeue) => Some(Event::Returned { consumer, queue, id }),
+                        (Ok(()), _) => Some(Event::Acked { queue, id }),
+                        (Err(_), Settle::Requeue) => None,
+                        (Err(_), _) => Some(Event::AckRefused { queue, id }),
                     });
                 }
             }
@@ -325,7 +331,7 @@ impl Clients {
         let name: Arc<str> = format!("q{}", self.names).into();
         let queue = self.recorder.new_queue();
         let sole = rng.u8(..3) == 0;
-        self.queues.push(Known { queue, name: Arc::clone(&name), ready: false, fanned: false, sole });
+        self.queues.push(Known { queue, name: Arc::clone(&name), ready: false, fanned: false, sole, taken: false });
         self.recorder.record(Event::DeclareSent { queue, name: name.to_string() });
         self.ask_declare(life, &name, queue);
     }
@@ -377,7 +383,7 @@ impl Clients {
     }
 
     fn purge(&mut self, life: &mut Life, rng: &mut Rng) {
-        let Some(known) = self.pick(rng, |known| known.ready) else { return };
+        let Some(known) = self.pick(rng, |known| known.ready && !known.taken) else { return };
         self.recorder.record(Event::PurgeSent { queue: known.queue });
         self.ask(life, Op::PurgeQueue { name: known.name }, Asked::Purge(known.queue));
     }
@@ -492,7 +498,7 @@ impl Clients {
         }
         let Some(known) = self.pick(rng, |known| known.ready) else { return };
         let busy = |lane: &Lane| matches!(lane, Lane::Consumer(lane) if lane.queue == known.queue);
-        if known.sole && self.lanes.values().any(busy) {
+        if (known.sole && self.lanes.values().any(busy)) || !self.take(known.queue) {
             return;
         }
         life.inputs.push_back(opened);
@@ -556,6 +562,9 @@ impl Clients {
 
     fn get(&mut self, life: &mut Life, rng: &mut Rng) {
         let Some(known) = self.pick(rng, |known| known.ready && !known.sole) else { return };
+        if !self.take(known.queue) {
+            return;
+        }
         let consumer = self.recorder.new_consumer();
         let hold = Hold::Lease { lease_ms: rng.u64(1..200) };
         let get = Get { queue: known.name, count: rng.u32(1..6), bytes_max: 5_000, hold };
@@ -573,6 +582,19 @@ impl Clients {
         }
         let op = Op::SettleIds { ids: vec![ack_id], how };
         self.ask(life, op, Asked::Settle { queue, ids: vec![id], how, consumer });
+    }
+
+    /// Marks the queue as taken from; false while a purge is on its way.
+    fn take(&mut self, queue: QueueRef) -> bool {
+        if self.asked.values().any(|asked| matches!(asked, Asked::Purge(other) if *other == queue)) {
+            return false;
+        }
+        self.queues.iter_mut().filter(|known| known.queue == queue).for_each(|known| known.taken = true);
+        true
+    }
+
+    fn is_leaving(&self, queue: QueueRef) -> bool {
+        self.asked.values().any(|asked| matches!(asked, Asked::Delete(other) if *other == queue))
     }
 
     fn ask(&mut self, life: &mut Life, op: Op, asked: Asked) {
