@@ -175,7 +175,9 @@ impl Clients {
                 while unconfirmed.front().is_some_and(|(tag, _)| *tag <= upto) {
                     let Some((tag, id)) = unconfirmed.pop_front() else { break };
                     let other = others.iter().find(|(other, _)| *other == tag);
-                    if other.is_none_or(|(_, outcome)| matches!(outcome, Outcome::Routed { .. } | Outcome::Unrouted)) {
+                    if other.is_none_or(|(_, outcome)| {
+                        matches!(outcome, Outcome::Routed { .. } | Outcome::Unrouted)
+                    }) {
                         self.recorder.record(Event::Confirmed { id });
                     }
                 }
@@ -214,7 +216,8 @@ impl Clients {
         // Queues whose declare was not answered are there or not: what is there can be used from here on.
         for known in &mut self.queues {
             known.ready = known.ready && queues.iter().any(|listed| *listed.name == *known.name);
-            known.fanned = bindings.iter().any(|binding| binding.queue == *known.name && binding.key.is_empty());
+            known.fanned =
+                bindings.iter().any(|binding| binding.queue == *known.name && binding.key.is_empty());
         }
         (queues, bindings)
     }
@@ -230,7 +233,9 @@ impl Clients {
 
     /// Takes some messages of a queue and acks them; false when the queue is not there.
     pub(super) fn drain_some(&mut self, life: &mut Life, queue: &QueueRef) -> bool {
-        let Some(known) = self.queues.iter().find(|known| known.queue == *queue).cloned() else { return false };
+        let Some(known) = self.queues.iter().find(|known| known.queue == *queue).cloned() else {
+            return false;
+        };
         self.dry = true;
         let consumer = self.recorder.new_consumer();
         self.recorder.record(Event::ConsumerStarted { consumer, queue: *queue, share: Share::Sole });
@@ -275,7 +280,8 @@ impl Clients {
                 }
             }
             (Asked::Queues, Ok(Reply::Queues(rows))) => {
-                let messages = |row: &leveret_broker::QueueRow| row.messages_ready + row.messages_unacknowledged;
+                let messages =
+                    |row: &leveret_broker::QueueRow| row.messages_ready + row.messages_unacknowledged;
                 let listed = |row: leveret_broker::QueueRow| Listed {
                     messages: messages(&row),
                     name: row.name.to_string(),
@@ -289,7 +295,8 @@ impl Clients {
             (Asked::Drain { consumer, queue }, Ok(Reply::Got(got))) => {
                 self.dry = got.messages.is_empty();
                 for message in got.messages {
-                    let id = self.recorder.delivered(consumer, queue, &message.message.body, message.redelivered);
+                    let id =
+                        self.recorder.delivered(consumer, queue, &message.message.body, message.redelivered);
                     if let Some(id) = id {
                         self.recorder.record_all([Event::AckSent { queue, id }, Event::Acked { queue, id }]);
                     }
@@ -331,7 +338,14 @@ impl Clients {
         let name: Arc<str> = format!("q{}", self.names).into();
         let queue = self.recorder.new_queue();
         let sole = rng.u8(..3) == 0;
-        self.queues.push(Known { queue, name: Arc::clone(&name), ready: false, fanned: false, sole, taken: false });
+        self.queues.push(Known {
+            queue,
+            name: Arc::clone(&name),
+            ready: false,
+            fanned: false,
+            sole,
+            taken: false,
+        });
         self.recorder.record(Event::DeclareSent { queue, name: name.to_string() });
         self.ask_declare(life, &name, queue);
     }
@@ -457,7 +471,8 @@ impl Clients {
 
     fn publish_on_lane(&mut self, life: &mut Life, rng: &mut Rng) {
         let publishers = self.lanes.iter().filter(|(_, lane)| matches!(lane, Lane::Publisher { .. }));
-        let Some((chan, publisher)) = pick(publishers.map(|(chan, lane)| (*chan, publisher_of(lane))), rng) else {
+        let Some((chan, publisher)) = pick(publishers.map(|(chan, lane)| (*chan, publisher_of(lane))), rng)
+        else {
             return self.open_lane(life, rng);
         };
         let Some((publish, sent, id)) = self.message(publisher, rng) else { return };
@@ -529,7 +544,10 @@ impl Clients {
     }
 
     fn settle_on_lane(&mut self, life: &mut Life, rng: &mut Rng) {
-        let full = self.lanes.iter().filter(|(_, lane)| matches!(lane, Lane::Consumer(lane) if !lane.out.is_empty()));
+        let full = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| matches!(lane, Lane::Consumer(lane) if !lane.out.is_empty()));
         let Some(chan) = pick(full.map(|(chan, _)| *chan), rng) else { return };
         let Some(Lane::Consumer(lane)) = self.lanes.get_mut(&chan) else { return };
         let Some(tag) = pick(lane.out.keys().copied(), rng) else { return };
@@ -539,7 +557,8 @@ impl Clients {
             (false, 1) => Settle::Drop,
             _ => Settle::Requeue,
         };
-        let tags: Vec<u64> = lane.out.keys().copied().filter(|t| *t == tag || (multiple && *t < tag)).collect();
+        let tags: Vec<u64> =
+            lane.out.keys().copied().filter(|t| *t == tag || (multiple && *t < tag)).collect();
         let ids: Vec<MsgId> = tags.iter().filter_map(|tag| lane.out.remove(tag)).collect();
         let (queue, consumer) = (lane.queue, lane.consumer);
         self.recorder.record_all(ids.iter().map(|id| match how {
