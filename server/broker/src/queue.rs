@@ -265,9 +265,7 @@ impl Queue {
         if returned == most || returned < self.returned.len() {
             return returned;
         }
-        if self.loaded.is_empty() {
-            self.promote_residents();
-        }
+        self.promote_residents();
         most.min(returned + self.loaded.len())
     }
 

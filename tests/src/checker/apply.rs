@@ -40,9 +40,12 @@ impl Checker {
                 Ok(id) => self.delivered(*consumer, *queue, *id, *length, *redelivered)?,
                 Err(bad) => return broken(Invariant::I3, format!("from {}: {bad}", self.queue_name(*queue))),
             },
-            Event::AckSent { queue, id } => self.place(*queue, *id).ack_sent = true,
+            Event::AckSent { queue, id } => self.place(*queue, *id).acks_sent += 1,
             Event::Acked { queue, id } => self.acked(*queue, *id),
-            Event::AckRefused { queue, id } => self.place(*queue, *id).ack_sent = false,
+            Event::AckRefused { queue, id } => {
+                let place = self.place(*queue, *id);
+                place.acks_sent = place.acks_sent.saturating_sub(1);
+            }
             Event::ReturnSent { consumer, queue, id } => self.return_sent(*consumer, *queue, *id),
             Event::Returned { consumer, queue, id, under_way } => {
                 self.returned(*consumer, *queue, *id, *under_way);
@@ -99,6 +102,8 @@ impl Checker {
         let (of_earlier_run, confirmed) = (sent.run < run, sent.confirmed);
         let place = self.place(queue, id);
         place.delivered = true;
+        // Out before a purge that is under way: it may not go with it.
+        place.purge_candidate = false;
         place.out = true;
         place.maybe_out = false;
         if of_earlier_run && !place.found_after_crash {
@@ -265,7 +270,7 @@ impl Checker {
     pub(super) fn must_be_there(&self, id: MsgId, place: &Place) -> bool {
         let Some(sent) = self.messages.get(&id) else { return false };
         let kept = sent.keep == Keep::Persistent || sent.run == self.run;
-        sent.confirmed && kept && !place.ack_sent && !place.acked && !place.maybe_purged
+        sent.confirmed && kept && place.acks_sent == 0 && !place.acked && !place.maybe_purged
     }
 
     fn all_drained(&mut self) -> Result<(), Violation> {
@@ -297,7 +302,7 @@ impl Checker {
             let missing = parts.iter().find(|part| {
                 let gone_by_rule = self.queues.get(&part.1).is_none_or(Queue::leaving);
                 let seen = place(part)
-                    .is_some_and(|p| p.found_after_crash || p.ack_sent || p.acked || p.maybe_purged);
+                    .is_some_and(|p| p.found_after_crash || p.acks_sent > 0 || p.acked || p.maybe_purged);
                 !gone_by_rule && !seen
             });
             if let (Some((id, queue)), Some((lost, nowhere))) = (survived, missing) {

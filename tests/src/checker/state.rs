@@ -96,7 +96,8 @@ pub(super) struct Place {
     pub(super) out: bool,
     /// On its way back; it may still be out.
     pub(super) maybe_out: bool,
-    pub(super) ack_sent: bool,
+    /// Acks under way, refused ones taken off again.
+    pub(super) acks_sent: u32,
     pub(super) acked: bool,
     /// Delivered in a later run than it was sent in.
     pub(super) found_after_crash: bool,

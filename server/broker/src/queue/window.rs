@@ -64,6 +64,11 @@ impl Queue {
         })
     }
 
+    /// Whether a read is under way.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.fetching.is_some()
+    }
+
     /// The first run of returned messages whose bodies are not here.
     fn plan_returned(&self) -> Option<Fetching> {
         let mut missing = self.returned.iter().filter(|(_, r)| r.body.is_none()).map(|(seq, _)| *seq);
