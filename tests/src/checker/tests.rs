@@ -195,8 +195,16 @@ fn i4_a_notice_may_overtake_deliveries_that_were_under_way() {
     let notice = Event::Returned { consumer: READER, queue: A, id: id(1), under_way: 1 };
     let start = [sent(1), sent(2), sent(3), reads(A), delivered(1), return_sent(1), notice];
     assert_eq!(verdict(&[&start, &[delivered(2), again(1), delivered(3)]]), None);
-    assert_eq!(verdict(&[&start, &[delivered(2), delivered(3)]]), Some(Invariant::I4), "more than were under way");
-    assert_eq!(verdict(&[&start, &[sent(4), delivered(4)]]), Some(Invariant::I4), "sent later than the notice");
+    assert_eq!(
+        verdict(&[&start, &[delivered(2), delivered(3)]]),
+        Some(Invariant::I4),
+        "more than were under way"
+    );
+    assert_eq!(
+        verdict(&[&start, &[sent(4), delivered(4)]]),
+        Some(Invariant::I4),
+        "sent later than the notice"
+    );
 }
 
 #[test]
