@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{Checker, Consumer, Existence, Place, Queue, Sent};
+use super::state::{Checker, Consumer, Existence, Place, Queue, Return, Sent};
 use super::{Invariant, Violation};
 use crate::history::{BatchRef, ConsumerRef, Event, Keep, QueueRef, Share};
 use crate::payload::MsgId;
@@ -27,18 +27,9 @@ impl Checker {
             Event::UnbindSent { binding } => self.unbind_sent(binding),
             Event::Unbound { binding } => self.unbound(binding),
             Event::Sent { id, length, keep, batch, queues } => {
-                let (run, confirmed) = (self.run, false);
-                self.sent(
-                    *id,
-                    Sent {
-                        length: *length,
-                        keep: *keep,
-                        confirmed,
-                        run,
-                        batch: *batch,
-                        queues: queues.clone(),
-                    },
-                );
+                let (run, confirmed, order) = (self.run, false, self.counts.sent);
+                let (length, keep, batch, queues) = (*length, *keep, *batch, queues.clone());
+                self.sent(*id, Sent { length, keep, confirmed, run, batch, queues, order });
             }
             Event::Confirmed { id } => self.confirmed(*id)?,
             Event::ConsumerStarted { consumer, queue, share } => {
@@ -56,7 +47,9 @@ impl Checker {
                 place.acks_sent = place.acks_sent.saturating_sub(1);
             }
             Event::ReturnSent { consumer, queue, id } => self.return_sent(*consumer, *queue, *id),
-            Event::Returned { consumer, queue, id } => self.returned(*consumer, *queue, *id),
+            Event::Returned { consumer, queue, id, under_way } => {
+                self.returned(*consumer, *queue, *id, *under_way);
+            }
             Event::Crash => self.crash(),
             Event::Listing { queues, bindings } => self.listing(queues, bindings)?,
             Event::Drained { queue } => self.drained(*queue)?,
@@ -171,6 +164,7 @@ impl Checker {
             return Ok(());
         };
         state.out.insert(id);
+        state.deliveries += 1;
         if !redelivered {
             let highest = state.highest_fresh.entry(id.publisher).or_default();
             if id.seq <= *highest {
@@ -185,11 +179,12 @@ impl Checker {
             return Ok(());
         }
         let first_of_publisher = MsgId { publisher: id.publisher, seq: 0 };
-        if let Some(waiting) = state.returned.range(first_of_publisher..id).next() {
-            return broken(
-                Invariant::I4,
-                format!("{id:?} came before {waiting:?}, which had been returned to its place"),
-            );
+        let sent_order = self.messages.get(&id).map_or(0, |sent| sent.order);
+        for (waiting, since) in state.returned.range(first_of_publisher..id) {
+            if sent_order >= since.order || state.deliveries > since.deliveries_upto {
+                let text = format!("{id:?} came before {waiting:?}, which had been returned to its place");
+                return broken(Invariant::I4, text);
+            }
         }
         let highest = state.highest.entry(id.publisher).or_default();
         if id.seq <= *highest && !returned {
@@ -217,7 +212,7 @@ impl Checker {
         }
     }
 
-    fn returned(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId) {
+    fn returned(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId, deliveries_under_way: u32) {
         self.counts.returned += 1;
         let Some(state) = self.consumers.get_mut(&consumer) else { return };
         let under_way = state.returns_under_way.entry(id).or_default();
@@ -228,7 +223,9 @@ impl Checker {
         }
         state.returns_under_way.remove(&id);
         if state.maybe_returned.contains(&id) {
-            state.returned.insert(id);
+            let order = self.counts.sent;
+            let deliveries_upto = state.deliveries + u64::from(deliveries_under_way);
+            state.returned.insert(id, Return { order, deliveries_upto });
         }
         self.place(queue, id).maybe_out = false;
     }

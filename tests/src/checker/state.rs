@@ -59,6 +59,8 @@ pub(super) struct Sent {
     pub(super) run: u32,
     pub(super) batch: BatchRef,
     pub(super) queues: Arc<[QueueRef]>,
+    /// Messages that were sent before it.
+    pub(super) order: u64,
 }
 
 /// How sure it is that a queue or a binding exists.
@@ -121,7 +123,18 @@ pub(super) struct Consumer {
     /// confirmation does.
     pub(super) returns_under_way: HashMap<MsgId, u32>,
     /// Stand in their old place for certain, and did not come again yet.
-    pub(super) returned: BTreeSet<MsgId>,
+    pub(super) returned: BTreeMap<MsgId, Return>,
+    /// Deliveries to it.
+    pub(super) deliveries: u64,
+}
+
+/// A confirmed return.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Return {
+    /// Messages sent before its confirmation: a later one cannot have been under way.
+    pub(super) order: u64,
+    /// The consumer's deliveries up to here may have been under way.
+    pub(super) deliveries_upto: u64,
 }
 
 impl Checker {
@@ -162,7 +175,8 @@ impl Consumer {
             highest_fresh: HashMap::new(),
             maybe_returned: BTreeSet::new(),
             returns_under_way: HashMap::new(),
-            returned: BTreeSet::new(),
+            returned: BTreeMap::new(),
+            deliveries: 0,
         }
     }
 }

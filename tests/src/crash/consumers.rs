@@ -7,7 +7,7 @@ use leveret_proto::v1::{ConsumeOpen, ConsumeRequest, SettleKind, consume_request
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::settler::Settler;
+use super::settler::{PREFETCH, Settler};
 use super::world::{Outcome, World};
 use crate::client::{self, Client};
 use crate::history::{Event, QueueRef, Share};
@@ -66,7 +66,7 @@ async fn one_stream(
         return world.ended("a connection").map(|()| Left::Gone);
     };
     let (requests, receiver) = mpsc::unbounded_channel();
-    let open = ConsumeOpen { queue: job.name.into(), prefetch_messages: 200, ..Default::default() };
+    let open = ConsumeOpen { queue: job.name.into(), prefetch_messages: PREFETCH, ..Default::default() };
     let _ = requests.send(ConsumeRequest { action: Some(consume_request::Action::Open(open)) });
     let consumer = world.recorder.new_consumer();
     world.recorder.record(Event::ConsumerStarted { consumer, queue: job.queue, share: job.share });

@@ -189,7 +189,7 @@ impl Clients {
                     let Some((_, ids, how)) = lane.settling.pop_front() else { break };
                     let (queue, consumer) = (lane.queue, lane.consumer);
                     self.recorder.record_all(ids.into_iter().map(|id| match how {
-                        Settle::Requeue => Event::Returned { consumer, queue, id },
+                        Settle::Requeue => Event::Returned { consumer, queue, id, under_way: 0 },
                         _ => Event::Acked { queue, id },
                     }));
                 }
@@ -272,7 +272,7 @@ impl Clients {
             (Asked::Settle { queue, ids, how, consumer }, Ok(Reply::SettledIds(results))) => {
                 for (id, result) in ids.into_iter().zip(results) {
                     self.recorder.record_all(match (result, how) {
-                        (Ok(()), Settle::Requeue) => Some(Event::Returned { consumer, queue, id }),
+                        (Ok(()), Settle::Requeue) => Some(Event::Returned { consumer, queue, id, under_way: 0 }),
                         (Ok(()), _) => Some(Event::Acked { queue, id }),
                         (Err(_), Settle::Requeue) => None,
                         (Err(_), _) => Some(Event::AckRefused { queue, id }),
