@@ -109,6 +109,8 @@ impl Checker {
         let (of_earlier_run, confirmed) = (sent.run < run, sent.confirmed);
         let place = self.place(queue, id);
         place.delivered = true;
+        // Out before a purge that is under way: it may not go with it.
+        place.purge_candidate = false;
         place.out = true;
         place.maybe_out = false;
         if of_earlier_run && !place.found_after_crash {

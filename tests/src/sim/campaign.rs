@@ -58,7 +58,10 @@ pub fn controls(from: u64, seeds: u64) -> Result<Vec<String>, String> {
             run(seed, None).violation.is_none().then_some((seed, violation))
         });
         match caught {
-            Some((seed, violation)) => lines.push(format!("{control:?}: caught by {:?} at seed {seed}: {}", violation.invariant, violation.text)),
+            Some((seed, violation)) => lines.push(format!(
+                "{control:?}: caught by {:?} at seed {seed}: {}",
+                violation.invariant, violation.text
+            )),
             None => missed.push(format!("{control:?} went unnoticed over {seeds} seeds")),
         }
     }

@@ -28,6 +28,8 @@ struct Known {
     fanned: bool,
     /// Taken from by one consumer at a time and nobody else.
     sole: bool,
+    /// Somebody took from it in this life of the server. A purge leaves what is out, also what its taker never saw.
+    taken: bool,
 }
 
 /// What a request was.
@@ -112,6 +114,7 @@ impl Clients {
         self.exchange_ready = false;
         for known in &mut self.queues {
             known.sole = known.sole && known.ready;
+            known.taken = false;
         }
     }
 
@@ -172,7 +175,9 @@ impl Clients {
                 while unconfirmed.front().is_some_and(|(tag, _)| *tag <= upto) {
                     let Some((tag, id)) = unconfirmed.pop_front() else { break };
                     let other = others.iter().find(|(other, _)| *other == tag);
-                    if other.is_none_or(|(_, outcome)| matches!(outcome, Outcome::Routed { .. } | Outcome::Unrouted)) {
+                    if other.is_none_or(|(_, outcome)| {
+                        matches!(outcome, Outcome::Routed { .. } | Outcome::Unrouted)
+                    }) {
                         self.recorder.record(Event::Confirmed { id });
                     }
                 }
@@ -211,7 +216,8 @@ impl Clients {
         // Queues whose declare was not answered are there or not: what is there can be used from here on.
         for known in &mut self.queues {
             known.ready = known.ready && queues.iter().any(|listed| *listed.name == *known.name);
-            known.fanned = bindings.iter().any(|binding| binding.queue == *known.name && binding.key.is_empty());
+            known.fanned =
+                bindings.iter().any(|binding| binding.queue == *known.name && binding.key.is_empty());
         }
         (queues, bindings)
     }
@@ -227,7 +233,9 @@ impl Clients {
 
     /// Takes some messages of a queue and acks them; false when the queue is not there.
     pub(super) fn drain_some(&mut self, life: &mut Life, queue: &QueueRef) -> bool {
-        let Some(known) = self.queues.iter().find(|known| known.queue == *queue).cloned() else { return false };
+        let Some(known) = self.queues.iter().find(|known| known.queue == *queue).cloned() else {
+            return false;
+        };
         self.dry = true;
         let consumer = self.recorder.new_consumer();
         self.recorder.record(Event::ConsumerStarted { consumer, queue: *queue, share: Share::Sole });
@@ -245,6 +253,8 @@ impl Clients {
         match (asked, result) {
             (Asked::Nothing, _) => {}
             (Asked::Exchange, _) => self.exchange_ready = ok,
+            // Declared once more while its delete was on its way: the answer says nothing of what is there now.
+            (Asked::Declare(queue), Ok(_)) if self.is_leaving(queue) => {}
             (Asked::Declare(queue), Ok(Reply::QueueDeclared { messages_ready, .. })) => {
                 self.recorder.record(Event::Declared { queue, ready: messages_ready });
                 if let Some(known) = self.queues.iter_mut().find(|known| known.queue == queue) {
@@ -261,15 +271,17 @@ impl Clients {
             (Asked::Get { consumer, queue }, Ok(Reply::Got(got))) => self.got(consumer, queue, got),
             (Asked::Settle { queue, ids, how, consumer }, Ok(Reply::SettledIds(results))) => {
                 for (id, result) in ids.into_iter().zip(results) {
-                    self.recorder.record(match (result, how) {
-                        (Ok(()), Settle::Requeue) => Event::Returned { consumer, queue, id },
-                        (Ok(()), _) => Event::Acked { queue, id },
-                        (Err(_), _) => Event::AckRefused { queue, id },
+                    self.recorder.record_all(match (result, how) {
+                        (Ok(()), Settle::Requeue) => Some(Event::Returned { consumer, queue, id }),
+                        (Ok(()), _) => Some(Event::Acked { queue, id }),
+                        (Err(_), Settle::Requeue) => None,
+                        (Err(_), _) => Some(Event::AckRefused { queue, id }),
                     });
                 }
             }
             (Asked::Queues, Ok(Reply::Queues(rows))) => {
-                let messages = |row: &leveret_broker::QueueRow| row.messages_ready + row.messages_unacknowledged;
+                let messages =
+                    |row: &leveret_broker::QueueRow| row.messages_ready + row.messages_unacknowledged;
                 let listed = |row: leveret_broker::QueueRow| Listed {
                     messages: messages(&row),
                     name: row.name.to_string(),
@@ -283,7 +295,8 @@ impl Clients {
             (Asked::Drain { consumer, queue }, Ok(Reply::Got(got))) => {
                 self.dry = got.messages.is_empty();
                 for message in got.messages {
-                    let id = self.recorder.delivered(consumer, queue, &message.message.body, message.redelivered);
+                    let id =
+                        self.recorder.delivered(consumer, queue, &message.message.body, message.redelivered);
                     if let Some(id) = id {
                         self.recorder.record_all([Event::AckSent { queue, id }, Event::Acked { queue, id }]);
                     }
@@ -325,7 +338,14 @@ impl Clients {
         let name: Arc<str> = format!("q{}", self.names).into();
         let queue = self.recorder.new_queue();
         let sole = rng.u8(..3) == 0;
-        self.queues.push(Known { queue, name: Arc::clone(&name), ready: false, fanned: false, sole });
+        self.queues.push(Known {
+            queue,
+            name: Arc::clone(&name),
+            ready: false,
+            fanned: false,
+            sole,
+            taken: false,
+        });
         self.recorder.record(Event::DeclareSent { queue, name: name.to_string() });
         self.ask_declare(life, &name, queue);
     }
@@ -377,7 +397,7 @@ impl Clients {
     }
 
     fn purge(&mut self, life: &mut Life, rng: &mut Rng) {
-        let Some(known) = self.pick(rng, |known| known.ready) else { return };
+        let Some(known) = self.pick(rng, |known| known.ready && !known.taken) else { return };
         self.recorder.record(Event::PurgeSent { queue: known.queue });
         self.ask(life, Op::PurgeQueue { name: known.name }, Asked::Purge(known.queue));
     }
@@ -451,7 +471,8 @@ impl Clients {
 
     fn publish_on_lane(&mut self, life: &mut Life, rng: &mut Rng) {
         let publishers = self.lanes.iter().filter(|(_, lane)| matches!(lane, Lane::Publisher { .. }));
-        let Some((chan, publisher)) = pick(publishers.map(|(chan, lane)| (*chan, publisher_of(lane))), rng) else {
+        let Some((chan, publisher)) = pick(publishers.map(|(chan, lane)| (*chan, publisher_of(lane))), rng)
+        else {
             return self.open_lane(life, rng);
         };
         let Some((publish, sent, id)) = self.message(publisher, rng) else { return };
@@ -492,7 +513,7 @@ impl Clients {
         }
         let Some(known) = self.pick(rng, |known| known.ready) else { return };
         let busy = |lane: &Lane| matches!(lane, Lane::Consumer(lane) if lane.queue == known.queue);
-        if known.sole && self.lanes.values().any(busy) {
+        if (known.sole && self.lanes.values().any(busy)) || !self.take(known.queue) {
             return;
         }
         life.inputs.push_back(opened);
@@ -523,7 +544,10 @@ impl Clients {
     }
 
     fn settle_on_lane(&mut self, life: &mut Life, rng: &mut Rng) {
-        let full = self.lanes.iter().filter(|(_, lane)| matches!(lane, Lane::Consumer(lane) if !lane.out.is_empty()));
+        let full = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| matches!(lane, Lane::Consumer(lane) if !lane.out.is_empty()));
         let Some(chan) = pick(full.map(|(chan, _)| *chan), rng) else { return };
         let Some(Lane::Consumer(lane)) = self.lanes.get_mut(&chan) else { return };
         let Some(tag) = pick(lane.out.keys().copied(), rng) else { return };
@@ -533,7 +557,8 @@ impl Clients {
             (false, 1) => Settle::Drop,
             _ => Settle::Requeue,
         };
-        let tags: Vec<u64> = lane.out.keys().copied().filter(|t| *t == tag || (multiple && *t < tag)).collect();
+        let tags: Vec<u64> =
+            lane.out.keys().copied().filter(|t| *t == tag || (multiple && *t < tag)).collect();
         let ids: Vec<MsgId> = tags.iter().filter_map(|tag| lane.out.remove(tag)).collect();
         let (queue, consumer) = (lane.queue, lane.consumer);
         self.recorder.record_all(ids.iter().map(|id| match how {
@@ -556,6 +581,9 @@ impl Clients {
 
     fn get(&mut self, life: &mut Life, rng: &mut Rng) {
         let Some(known) = self.pick(rng, |known| known.ready && !known.sole) else { return };
+        if !self.take(known.queue) {
+            return;
+        }
         let consumer = self.recorder.new_consumer();
         let hold = Hold::Lease { lease_ms: rng.u64(1..200) };
         let get = Get { queue: known.name, count: rng.u32(1..6), bytes_max: 5_000, hold };
@@ -573,6 +601,19 @@ impl Clients {
         }
         let op = Op::SettleIds { ids: vec![ack_id], how };
         self.ask(life, op, Asked::Settle { queue, ids: vec![id], how, consumer });
+    }
+
+    /// Marks the queue as taken from; false while a purge is on its way.
+    fn take(&mut self, queue: QueueRef) -> bool {
+        if self.asked.values().any(|asked| matches!(asked, Asked::Purge(other) if *other == queue)) {
+            return false;
+        }
+        self.queues.iter_mut().filter(|known| known.queue == queue).for_each(|known| known.taken = true);
+        true
+    }
+
+    fn is_leaving(&self, queue: QueueRef) -> bool {
+        self.asked.values().any(|asked| matches!(asked, Asked::Delete(other) if *other == queue))
     }
 
     fn ask(&mut self, life: &mut Life, op: Op, asked: Asked) {

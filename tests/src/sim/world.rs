@@ -176,7 +176,9 @@ impl World {
                     self.reached.crashes_in_recovery += 1;
                     self.lose();
                 }
-                Err(error @ (Error::Damage { .. } | Error::Io { .. })) => return Err(refused(&error.to_string())),
+                Err(error @ (Error::Damage { .. } | Error::Io { .. })) => {
+                    return Err(refused(&error.to_string()));
+                }
                 Err(error) => return Err(refused(&format!("unexpected: {error}"))),
             }
         }
