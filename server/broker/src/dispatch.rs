@@ -65,8 +65,7 @@ impl Consumer {
     }
 }
 
-/// The ready consumers of a queue: one ring per priority, the highest first. Ids of consumers that ended may still
-/// stand in them, and are passed over.
+/// The ready consumers of a queue: one ring per priority, the highest first.
 #[derive(Debug, Default)]
 pub(crate) struct Rings(BTreeMap<Reverse<i32>, VecDeque<ConsumerId>>);
 
@@ -88,6 +87,15 @@ impl Rings {
         ring.get_mut().pop_front();
         if ring.get().is_empty() {
             ring.remove();
+        }
+    }
+
+    /// A consumer ends.
+    pub(crate) fn remove(&mut self, priority: i32, consumer: ConsumerId) {
+        let Some(ring) = self.0.get_mut(&Reverse(priority)) else { return };
+        ring.retain(|id| *id != consumer);
+        if ring.is_empty() {
+            self.0.remove(&Reverse(priority));
         }
     }
 

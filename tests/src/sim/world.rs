@@ -197,7 +197,8 @@ impl World {
         self.clients.begin(life, &mut self.rng);
         let steps = self.rng.u32(200..1500);
         for _ in 0..steps {
-            if life.host.failure().is_some() {
+            // Also when only a read has met the crash so far: nobody lives on to tell of it.
+            if self.disk.crashed() || life.host.failure().is_some() {
                 return Ok(End::Crashed);
             }
             self.step(life);
@@ -208,7 +209,7 @@ impl World {
         }
         life.host.close();
         for _ in 0..10_000 {
-            if life.host.failure().is_some() {
+            if self.disk.crashed() || life.host.failure().is_some() {
                 return Ok(End::Crashed);
             }
             self.worker_ms += 1;
@@ -249,10 +250,17 @@ impl World {
     fn turn(&mut self, life: &mut Life) {
         let count = self.rng.usize(0..=life.inputs.len());
         let inputs: Vec<Input> = life.inputs.drain(..count).collect();
+        let tracing = std::env::var_os("LEVERET_SIM_TRACE").is_some();
+        if tracing {
+            inputs.iter().for_each(|input| eprintln!("  -> {input:?}"));
+        }
         let mut effects = Vec::new();
         life.host.turn(inputs, self.wall_ms, &mut effects);
         if life.host.failure().is_some() {
             return;
+        }
+        if tracing {
+            effects.iter().for_each(|effect| eprintln!("  <- {effect:?}"));
         }
         for effect in &effects {
             for byte in format!("{effect:?}").bytes() {

@@ -9,6 +9,9 @@ use crate::ids::{Epoch, QueueId, Seq, Ticket};
 use crate::input::Fetched;
 use crate::recovered::{Recovered, RecoveredQueue};
 
+/// What a clean close leaves: what was delivered of each queue.
+pub(crate) type Mark = Vec<(QueueId, Vec<(Seq, Seq)>)>;
+
 #[derive(Debug, Default, Clone)]
 pub(crate) struct StoreQueue {
     pub(crate) next: u64,
@@ -97,7 +100,7 @@ impl Store {
     }
 
     /// Opens the store again, after a clean close with its mark or after a crash.
-    pub(crate) fn reopen(&mut self, mark: Option<Vec<(QueueId, Vec<(Seq, Seq)>)>>) -> Recovered {
+    pub(crate) fn reopen(&mut self, mark: Option<Mark>) -> Recovered {
         self.epoch += 1;
         self.issued = 0;
         match mark {

@@ -98,7 +98,7 @@ impl Oracle {
         let queue = self.queues.get_mut(&queue).expect("the queue exists");
         let ready: Vec<No> =
             queue.messages.iter().filter(|(_, m)| m.state == State::Ready).map(|(no, _)| *no).collect();
-        ready.iter().for_each(|no| drop(queue.messages.remove(no)));
+        queue.messages.retain(|_, m| m.state != State::Ready);
         ready
     }
 }

@@ -2,26 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-
 use super::oracle::{No, Oracle, Queue, State};
+use super::survival::{Promises, survivors};
 use super::{Hold, Step, Target};
+use crate::Settings;
 use crate::broker::Broker;
-use crate::broker::tests::store::Store;
+use crate::broker::tests::store::{Mark, Store};
 use crate::broker::tests::world::{
     SETTINGS, binding, channel_opened, consumer, get, message, queue, settlement, text,
 };
 use crate::effect::{Batch, Effect, Fetch, Outcome, Reply};
-use crate::ids::{AckId, ChanId, ConnId, Epoch, QueueId, ReqId, Seq, Ticket};
+use crate::ids::{AckId, ChanId, ConnId, Epoch, QueueId, ReqId, Ticket};
 use crate::input::{ConnectionInfo, Consume, DeclareQueue, Hold as Held, Input, Op, Publish, Settle};
 use crate::message::Message;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::{Settings, record};
 
 /// The third one is transient.
 const QUEUES: [&str; 3] = ["a", "b", "t"];
 const LEASE_MS: u64 = 50;
-const CREDIT_BYTES: u64 = 700;
+const CREDIT_BYTES: u64 = 1_500;
 
 pub(super) struct Run {
     broker: Broker,
@@ -42,6 +41,20 @@ pub(super) struct Run {
     promises: Promises,
     now_ms: u64,
     last: Last,
+    /// A hash over all effects, in order.
+    pub(super) trace: u64,
+    pub(super) reached: Reached,
+}
+
+/// What histories came by, so that an empty run does not pass for a good one.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    pub(super) deliveries: u64,
+    pub(super) redeliveries: u64,
+    pub(super) fetches: u64,
+    pub(super) late: u64,
+    pub(super) stale: u64,
+    pub(super) opens: u64,
 }
 
 /// Numbers given out.
@@ -85,13 +98,15 @@ enum Asked {
     Got { queue: QueueId, count: usize, hold: Held },
 }
 
-/// What clients were told and what thus must survive.
-#[derive(Default)]
-struct Promises {
-    stored: BTreeSet<(QueueId, No)>,
-    gone: BTreeSet<(QueueId, No)>,
-    declared: BTreeSet<QueueId>,
-    deleted: BTreeSet<QueueId>,
+impl Reached {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.deliveries += other.deliveries;
+        self.redeliveries += other.redeliveries;
+        self.fetches += other.fetches;
+        self.late += other.late;
+        self.stale += other.stale;
+        self.opens += other.opens;
+    }
 }
 
 impl Run {
@@ -115,6 +130,8 @@ impl Run {
             promises: Promises::default(),
             now_ms: 0,
             last: Last::default(),
+            trace: 0,
+            reached: Reached::default(),
         };
         run.begin();
         run
@@ -351,9 +368,16 @@ impl Run {
         }
         for (queue, no) in places {
             self.oracle.settle(queue, no, requeue);
-            self.consumers.values_mut().for_each(|c| drop(c.out.remove(&(queue, no)).then_some(())));
+            self.forget((queue, no));
         }
         self.input(settlement(id, tag, multiple, how));
+    }
+
+    /// No consumer has it out any more.
+    fn forget(&mut self, place: (QueueId, No)) {
+        for consumer in self.consumers.values_mut() {
+            consumer.out.remove(&place);
+        }
     }
 
     fn settle_id(&mut self, delivery: usize, how: Settle) {
@@ -377,7 +401,7 @@ impl Run {
                     self.chans.get_mut(&chan).expect("it holds").out.remove(&tag);
                 }
                 self.oracle.settle(id.queue, no, requeue);
-                self.consumers.values_mut().for_each(|c| drop(c.out.remove(&place).then_some(())));
+                self.forget(place);
                 if !requeue {
                     gone.push(place);
                 }
@@ -395,6 +419,8 @@ impl Run {
         let mut fetch = self.fetches.remove(0);
         fetch.count_max = fetch.count_max.min(limit as u32 + 1);
         let answer = self.store.answer(&fetch);
+        let wanted = self.broker.queues.get(&fetch.queue).is_some_and(|q| q.generation() == fetch.generation);
+        self.reached.late += u64::from(!wanted);
         self.input(Input::Fetched(answer));
         self.finish();
     }
@@ -430,12 +456,18 @@ impl Run {
 
     fn take_in(&mut self, effects: Vec<Effect>) {
         for effect in effects {
+            for byte in format!("{effect:?}").into_bytes() {
+                self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
             match effect {
                 Effect::Append { ticket, batch } => {
                     self.store.apply(ticket, &batch);
                     self.batches.push(batch);
                 }
-                Effect::Fetch(fetch) => self.fetches.push(fetch),
+                Effect::Fetch(fetch) => {
+                    self.reached.fetches += 1;
+                    self.fetches.push(fetch);
+                }
                 Effect::Deliver(d) => {
                     let consumer = self.consumers.get_mut(&*d.consumer_tag).expect("the consumer is there");
                     let no = number(&d.message);
@@ -448,6 +480,8 @@ impl Run {
                     }
                     let over = consumer.prefetch > 0 && consumer.out.len() > consumer.prefetch as usize;
                     assert!(!over, "more out than the prefetch allows");
+                    self.reached.deliveries += 1;
+                    self.reached.redeliveries += u64::from(d.redelivered);
                     self.oracle.take(d.ack_id, no, d.redelivered, d.attempt, holder);
                 }
                 Effect::Reply { req, result } => self.reply(req, result),
@@ -509,6 +543,7 @@ impl Run {
             }
             (Asked::Settled(expected, gone), Ok(Reply::SettledIds(results))) => {
                 let result = results.into_iter().next().expect("one id").map_err(|r| r.kind);
+                self.reached.stale += u64::from(result.is_err());
                 assert_eq!(result, expected);
                 self.promises.gone.extend(gone);
             }
@@ -568,11 +603,12 @@ impl Run {
         self.reopen(store, None);
     }
 
-    fn reopen(&mut self, mut store: Store, mark: Option<Vec<(QueueId, Vec<(Seq, Seq)>)>>) {
+    fn reopen(&mut self, mut store: Store, mark: Option<Mark>) {
         let clean = mark.is_some();
-        self.check_promises(&store);
+        self.reached.opens += 1;
+        self.promises.check(&self.oracle, &store);
         let recovered = store.reopen(mark);
-        self.oracle.queues = self.survivors(&store, clean);
+        self.oracle.queues = survivors(&self.oracle, &store, clean);
         self.broker = Broker::new(self.settings.clone(), recovered, self.now_ms).expect("the store is sound");
         (self.base, self.store) = (store.clone(), store);
         self.batches.clear();
@@ -587,66 +623,9 @@ impl Run {
         // Whatever a crash cut off of the promises is not promised again; what was kept still is.
         self.begin();
     }
-
-    fn check_promises(&self, store: &Store) {
-        for (queue, no) in &self.promises.stored {
-            let removed = self.oracle.queues.get(queue).is_none_or(|q| !q.messages.contains_key(no));
-            let there = store.queues.contains_key(queue) && stored(store, *queue).contains_key(no);
-            assert!(there || removed, "confirmed message {no} is lost");
-        }
-        for (queue, no) in &self.promises.gone {
-            let there = store.queues.contains_key(queue) && stored(store, *queue).contains_key(no);
-            assert!(!there, "message {no} came back after its ack was confirmed");
-        }
-        for id in
-            self.promises.declared.iter().filter(|id| self.oracle.queues.get(id).is_some_and(|q| q.durable))
-        {
-            assert!(store.queues.contains_key(id), "a declared queue is lost");
-        }
-        for id in &self.promises.deleted {
-            assert!(!store.queues.contains_key(id), "a deleted queue is back");
-        }
-    }
-
-    /// The model of what a store holds.
-    fn survivors(&self, store: &Store, clean: bool) -> BTreeMap<QueueId, Queue> {
-        let mut queues = BTreeMap::new();
-        for id in store.queues.keys() {
-            let old = self.oracle.queues.get(id);
-            let mut queue = Queue { durable: true, ..Queue::default() };
-            for no in stored(store, *id).into_keys() {
-                let delivered = match old.and_then(|q| q.messages.get(&no)) {
-                    Some(message) if clean => {
-                        assert!(message.persistent);
-                        message.delivered
-                    }
-                    _ => true,
-                };
-                assert!(old.is_none_or(|q| q.ever.contains(&no)), "message {no} was never published there");
-                let message =
-                    super::oracle::Message { state: State::Ready, attempts: 0, delivered, persistent: true };
-                queue.messages.insert(no, message);
-                queue.ever.insert(no);
-            }
-            queues.insert(*id, queue);
-        }
-        if clean {
-            for (id, old) in self.oracle.queues.iter().filter(|(_, q)| q.durable) {
-                let kept = old.messages.iter().filter(|(_, m)| m.persistent).map(|(no, _)| no);
-                assert!(kept.eq(queues[id].messages.keys()), "a clean restart keeps all");
-            }
-        }
-        queues
-    }
 }
 
-fn stored(store: &Store, queue: QueueId) -> BTreeMap<No, u64> {
-    let live = &store.queues[&queue].live;
-    let no = |record: &Bytes| number(&record::decode_message(record).expect("a message"));
-    live.iter().map(|(seq, record)| (no(record), *seq)).collect()
-}
-
-fn number(message: &Message) -> No {
+pub(super) fn number(message: &Message) -> No {
     text(&message.body).parse().expect("bodies are numbers")
 }
 
