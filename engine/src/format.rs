@@ -18,7 +18,6 @@
 
 use byteorder::{ByteOrder, LittleEndian};
 
-use crate::codec::{Malformed, Parsed};
 use crate::ids::{EditNo, Epoch, FileId, FrameNo, SegmentNo};
 
 /// Alignment of frames.
@@ -99,25 +98,26 @@ impl SegmentHeader {
     }
 
     /// Reads a first block; Ok(None) when it never held a header.
-    pub(crate) fn decode(block: &[u8]) -> Parsed<Option<Self>> {
+    pub(crate) fn decode(block: &[u8]) -> Result<Option<Self>, NoFrame> {
+        let broken = |what: &str| Err(NoFrame::Broken(what.into()));
         if block.len() < SEGMENT_HEADER_BYTES {
-            return Err(Malformed("shorter than a segment header".into()));
+            return broken("shorter than a segment header");
         }
         if block[..SEGMENT_HEADER_BYTES].iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
         if &block[..8] != SEGMENT_MAGIC {
-            return Err(Malformed("no segment header".into()));
+            return broken("no segment header");
         }
         let mut copy = [0; SEGMENT_HEADER_BYTES];
         copy.copy_from_slice(&block[..SEGMENT_HEADER_BYTES]);
         copy[12..16].fill(0);
         if crc32fast::hash(&copy) != LittleEndian::read_u32(&block[12..]) {
-            return Err(Malformed("the segment header's checksum does not match".into()));
+            return broken("the segment header's checksum does not match");
         }
         let version = LittleEndian::read_u16(&block[8..]);
         if version != FORMAT_VERSION {
-            return Err(Malformed(format!("segment format version {version}")));
+            return Err(NoFrame::Newer(version));
         }
         Ok(Some(Self {
             store_id: LittleEndian::read_u64(&block[16..]),

@@ -16,7 +16,9 @@ use crate::group::{Frame, Gather, read_frame};
 use crate::ids::{EditNo, Epoch, FileId, FrameNo, SegmentNo};
 use crate::keeper::CHECKPOINT_TMP_NAME;
 use crate::ledger::Ledger;
-use crate::manifest::{self, MANIFEST_NAME, MANIFEST_TMP_NAME, Manifest, SegmentEnd, SegmentEntry, State};
+use crate::manifest::{
+    self, CheckpointEntry, MANIFEST_NAME, MANIFEST_TMP_NAME, Manifest, SegmentEnd, SegmentEntry, State,
+};
 use crate::record;
 use crate::scan::{self, Scan};
 use crate::settings::Settings;
@@ -62,16 +64,16 @@ pub(crate) struct Opened {
     pub(crate) shared: Arc<Shared>,
     pub(crate) end: LogEnd,
     pub(crate) durable_frame: FrameNo,
-    pub(crate) kept: Vec<manifest::CheckpointEntry>,
+    pub(crate) kept: Vec<CheckpointEntry>,
     pub(crate) report: Report,
 }
 
 /// Everything that was read, before anything is written.
-#[derive(Default)]
-struct Found {
+#[derive(Debug, Default)]
+pub(crate) struct Found {
     state: State,
     last_edit: EditNo,
-    ledger: Ledger,
+    pub(crate) ledger: Ledger,
     scans: Vec<Scan>,
     /// The frames that must be copied.
     copies: Vec<Frame>,
@@ -80,20 +82,26 @@ struct Found {
     end_crc: u32,
     next_frame: FrameNo,
     half_group: Option<FrameNo>,
-    report: Report,
+    pub(crate) report: Report,
 }
 
 /// Opens the store, or makes one in an empty directory.
 pub(crate) fn open(disk: &Arc<dyn Disk>, settings: Settings) -> Result<Opened> {
     settings.check()?;
-    let found = match manifest::load(disk.as_ref())? {
-        None => {
-            refuse_lost_manifest(disk.as_ref())?;
-            new_store(&settings)
-        }
-        Some(loaded) => read_store(disk.as_ref(), &settings, loaded)?,
-    };
+    let found = read(disk.as_ref(), &settings)?;
     write_store(disk, settings, found)
+}
+
+/// Everything that an open reads and judges before it writes. Changes nothing, and so it is also what the offline
+/// tools ask whether a store would open.
+pub(crate) fn read(disk: &dyn Disk, settings: &Settings) -> Result<Found> {
+    match manifest::load(disk)? {
+        None => {
+            refuse_lost_manifest(disk)?;
+            Ok(new_store(settings))
+        }
+        Some(loaded) => read_store(disk, settings, loaded),
+    }
 }
 
 /// Without a manifest there must be no data either.
@@ -390,7 +398,7 @@ fn reindex(ledger: &mut Ledger, no: SegmentNo, moved: Vec<(u64, FrameHeader, byt
 }
 
 /// Newest frame that something besides the log's own frames says was durable.
-fn frontier(state: &State) -> FrameNo {
+pub(crate) fn frontier(state: &State) -> FrameNo {
     let cuts = state.checkpoints.iter().map(|entry| entry.cut);
     let ends = state.segments.iter().filter_map(|entry| entry.end).map(|end| end.last_frame);
     cuts.chain(ends).chain([state.recovered_upto]).max().unwrap_or_default()
@@ -400,27 +408,34 @@ fn frontier(state: &State) -> FrameNo {
 fn read_checkpoints(disk: &dyn Disk, state: &State) -> Result<Ledger> {
     let mut newest = Ledger::new();
     for entry in &state.checkpoints {
-        let name = checkpoint_name(entry.file);
-        let file = disk.open(&name).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::damage(&name, 0, "it is missing, but the manifest lists it")
-            }
-            _ => Error::Io { op: "open", file: name.clone(), source },
-        })?;
-        let length = file.len().map_err(Error::io("read the length of", &name))?;
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        file.read_at(0, &mut bytes).map_err(Error::io("read", &name))?;
-        let checkpoint = checkpoint::decode(&name, bytes.into())?;
-        if checkpoint.store_id != state.store_id || checkpoint.ledger.cut != entry.cut {
-            return Err(Error::damage(&name, 16, "it is not the checkpoint that the manifest lists"));
-        }
-        newest = checkpoint.ledger;
+        newest = read_checkpoint(disk, state.store_id, *entry)?.ledger;
     }
     Ok(newest)
 }
 
+/// Reads a listed checkpoint and verifies that it is the one.
+pub(crate) fn read_checkpoint(
+    disk: &dyn Disk,
+    store_id: u64,
+    entry: CheckpointEntry,
+) -> Result<checkpoint::Checkpoint> {
+    let name = checkpoint_name(entry.file);
+    let file = disk.open(&name).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::damage(&name, 0, "it is missing, but the manifest lists it"),
+        _ => Error::Io { op: "open", file: name.clone(), source },
+    })?;
+    let length = file.len().map_err(Error::io("read the length of", &name))?;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_at(0, &mut bytes).map_err(Error::io("read", &name))?;
+    let checkpoint = checkpoint::decode(&name, bytes.into())?;
+    if checkpoint.store_id != store_id || checkpoint.ledger.cut != entry.cut {
+        return Err(Error::damage(&name, 16, "it is not the checkpoint that the manifest lists"));
+    }
+    Ok(checkpoint)
+}
+
 /// E5: the log may name no edit that the manifest lacks.
-fn check_manifest_tail(
+pub(crate) fn check_manifest_tail(
     disk: &dyn Disk,
     state: &State,
     tail: &Option<manifest::Tail>,

@@ -49,7 +49,13 @@ pub(crate) fn read_header(disk: &dyn Disk, name: &str) -> Result<Result<Option<S
     }
     let mut block = vec![0; BLOCK_BYTES];
     file.read_at(0, &mut block).map_err(Error::io("read", name))?;
-    Ok(SegmentHeader::decode(&block).map_err(|e| e.to_string()))
+    match SegmentHeader::decode(&block) {
+        // Its checksum matches, so it is no torn header: it must not be taken for cut-off work.
+        Err(NoFrame::Newer(found)) => {
+            Err(Error::NewerFormat { file: name.into(), found, known: FORMAT_VERSION })
+        }
+        header => Ok(header.map_err(|no| no.to_string())),
+    }
 }
 
 impl Scan {
