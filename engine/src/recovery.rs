@@ -11,7 +11,9 @@ use crate::checkpoint;
 use crate::controls::Control;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
-use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, parse_name, segment_name};
+use crate::format::{
+    BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, parse_name, segment_blocks, segment_name,
+};
 use crate::group::{Frame, Gather, read_frame};
 use crate::ids::{EditNo, Epoch, FileId, FrameNo, SegmentNo};
 use crate::keeper::CHECKPOINT_TMP_NAME;
@@ -105,7 +107,7 @@ pub(crate) fn read(disk: &dyn Disk, settings: &Settings) -> Result<Found> {
 }
 
 /// Without a manifest there must be no data either.
-fn refuse_lost_manifest(disk: &dyn Disk) -> Result<()> {
+pub(crate) fn refuse_lost_manifest(disk: &dyn Disk) -> Result<()> {
     for (name, _) in disk.list().map_err(Error::io("list", "the data directory"))? {
         let is_checkpoint = parse_name(&name, "checkpoint-", ".ckp").is_some();
         let is_segment = parse_name(&name, "log-", ".seg").is_some();
@@ -260,6 +262,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
     found.state.epoch = found.state.epoch.next();
     found.report.epoch = found.state.epoch;
     let mut files = BTreeMap::new();
+    let same_length = found.scans.last().is_some_and(|scan| scan.file_bytes == settings.segment_bytes);
     for scan in std::mem::take(&mut found.scans) {
         let end = scan.entry.end;
         let file =
@@ -287,14 +290,16 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         let old = if old_end.last_frame < entry.first_frame {
             state.segments.pop();
             state.next_segment = entry.no;
-            spares.extend(files.remove(&entry.no).map(|old| (old.file_id, old.file)));
+            // One of another length is removed by the next open.
+            let old = files.remove(&entry.no).filter(|_| same_length);
+            spares.extend(old.map(|old| (old.file_id, old.file)));
             None
         } else {
             files.get_mut(&entry.no)
         };
         if let (Some(old), Some(entry)) = (old, state.segments.last_mut()) {
             entry.end = Some(old_end);
-            (old.end, old.punched) = (Some(old_end), false);
+            (old.end, old.punched) = (Some(old_end), !same_length);
         }
     }
     let no = state.next_segment;
@@ -308,6 +313,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         file: file_id,
         first_frame,
         prev_crc: end_crc,
+        blocks: segment_blocks(settings.segment_bytes),
         edit: last_edit,
     };
     let name = segment_name(file_id);
@@ -495,7 +501,10 @@ fn tidy(
             {
                 set_aside(disk, &name, report)?;
             } else if bytes == settings.segment_bytes && spares.len() < settings.spares.max(1) {
-                spares.push((id, disk.open(&name).map_err(Error::io("open", &name))?));
+                let file = disk.open(&name).map_err(Error::io("open", &name))?;
+                // Whoever made it may have been cut off before its length was durable, and a rotation relies on that.
+                file.sync().map_err(Error::io("sync", &name))?;
+                spares.push((id, file));
             } else {
                 remove(&name)?;
                 report.notes.push(format!("{name} was a spare segment and is removed"));
