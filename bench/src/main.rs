@@ -1,2 +1,81 @@
-//! Placeholder.
-fn main(){}
+//! Benchmarks: the broker against the bare cost of its parts, side by side on one machine.
+//!
+//! `cargo run --release -p leveret-bench -- grpc`
+
+mod child;
+mod disk;
+mod echo;
+mod grpc;
+mod report;
+mod stream;
+mod unary;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Benchmarks of the Leveret message broker.
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Publishing over gRPC against a bare service on the same transport, and a bare fdatasync.
+    Grpc(GrpcArguments),
+    /// The bare service.
+    #[command(hide = true)]
+    Echo {
+        /// Where it listens.
+        addr: SocketAddr,
+    },
+}
+
+/// How the gRPC benchmark runs.
+#[derive(Debug, Clone, clap::Args)]
+struct GrpcArguments {
+    /// Directory on the disk to be measured; a new one below it is used and removed. Default: the build directory.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Runs of each figure; the median counts.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Seconds for each figure of a run.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// The server's fsync policy.
+    #[arg(long, default_value = "always")]
+    fsync: String,
+    /// Publishes that may be unconfirmed on the stream.
+    #[arg(long, default_value_t = 2000)]
+    window: u64,
+    /// Bytes of a body.
+    #[arg(long, default_value_t = 100)]
+    bytes: usize,
+    /// Fail when a target is missed.
+    #[arg(long)]
+    check: bool,
+}
+
+/// What ends a benchmark early.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let outcome = match Arguments::parse().what {
+        What::Grpc(arguments) => grpc::run(&arguments).await,
+        What::Echo { addr } => echo::serve(addr).await.map(|()| true),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -289,7 +289,7 @@ fn recovered(ledger: &Ledger, settings: &Settings, report: Report) -> Recovered 
         queue: *id,
         next: if again && queue.next > Seq(1) { Seq(queue.next.0 - 1) } else { queue.next },
         head: queue.head.min(queue.next),
-        live: queue.live(),
+        live: if again && queue.is_live(Seq(queue.next.0 - 1)) { queue.live() - 1 } else { queue.live() },
         dead: queue.dead.to_ranges(),
         redelivered_below: queue.redelivered_below,
         redelivered: queue.redelivered.to_ranges(),

@@ -12,4 +12,6 @@ mod grpcurl;
 mod memory;
 mod readme;
 mod real_binary;
+#[cfg(feature = "sim")]
+mod sim;
 mod skip;

@@ -20,6 +20,10 @@ pub(crate) fn tool(name: &str, test: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
+    if std::env::var_os("LEVERET_NO_TOOLS").is_some() {
+        say(&format!("SKIPPED {test}: this run was to go without tools"));
+        return None;
+    }
     let record = tools().join(format!("{name}.skip"));
     match std::fs::read_to_string(&record) {
         Ok(why) => {
@@ -30,12 +34,16 @@ pub(crate) fn tool(name: &str, test: &str) -> Option<PathBuf> {
     }
 }
 
-/// Past libtest's capture, so that a skip always shows, and into the file that the tally reads.
+/// Into the file that the tally reads and prints; or, where there is none, past libtest's capture.
 fn say(line: &str) {
-    let mut stderr = std::io::stderr();
-    let _ = writeln!(stderr, "{line}");
-    if let Some(log) = std::env::var_os("LEVERET_SKIP_LOG") {
-        let file = OpenOptions::new().create(true).append(true).open(log);
-        writeln!(file.expect("the log of skips"), "{line}").expect("the log of skips");
+    match std::env::var_os("LEVERET_SKIP_LOG") {
+        Some(log) => {
+            let file = OpenOptions::new().create(true).append(true).open(log).expect("the log of skips");
+            // One write, so that lines of two tests do not mix.
+            (&file).write_all(format!("{line}\n").as_bytes()).expect("the log of skips");
+        }
+        None => {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
     }
 }

@@ -81,22 +81,23 @@ impl Client {
         self.rpc.get(request).await.expect("get").into_inner().deliveries
     }
 
-    /// Gets and settles at once; the bodies.
+    /// Gets and settles at once; the bodies. Nothing says when that is durable.
     pub async fn take(&mut self, queue: &str, count: u32) -> Vec<Bytes> {
         let request = GetRequest { queue: queue.into(), count, auto_ack: true, ..Default::default() };
         let deliveries = self.rpc.get(request).await.expect("get").into_inner().deliveries;
         deliveries.iter().map(body).collect()
     }
 
-    /// Takes everything from a queue, in order.
+    /// Takes everything from a queue, in order, and acks it: when this is done it is durable.
     pub async fn drain(&mut self, queue: &str) -> Vec<Bytes> {
         let mut all = Vec::new();
         loop {
-            let some = self.take(queue, 1000).await;
+            let some = self.get(queue, 1000).await;
             if some.is_empty() {
                 return all;
             }
-            all.extend(some);
+            self.ack(&some).await;
+            all.extend(some.iter().map(body));
         }
     }
 

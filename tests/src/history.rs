@@ -199,6 +199,9 @@ pub enum Event {
         queue: QueueRef,
         /// The message.
         id: MsgId,
+        /// Deliveries to this consumer that may have been under way when the requeue was done: on a stream, the
+        /// notice of a settle may overtake as many as the prefetch allows.
+        under_way: u32,
     },
     /// The server was killed, and every client noticed.
     Crash,

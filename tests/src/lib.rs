@@ -8,5 +8,7 @@ pub mod crash;
 pub mod history;
 pub mod payload;
 pub mod server;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod streams;
 pub mod tally;

@@ -326,6 +326,10 @@ pub enum NotServing {
 /// The command line of a server.
 pub fn command(data: &Path, grpc_port: u16, http_port: u16, options: &Options) -> Command {
     let mut command = Command::new(binary::leveret());
+    // The tests' own variables, and the user's, are not this server's.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LEVERET_")) {
+        command.env_remove(name);
+    }
     command.arg("serve").arg("--data-dir").arg(data);
     command.args(["--grpc-addr", &format!("127.0.0.1:{grpc_port}")]);
     command.args(["--http-addr", &format!("127.0.0.1:{http_port}")]);

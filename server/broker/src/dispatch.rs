@@ -3,9 +3,6 @@
 //! A queue keeps its ready consumers in rings, one per priority. One that cannot take a message is parked, once, with
 //! what it waits for: its own prefetch, or its channel. It costs nothing until that changes.
 
-#[cfg(test)]
-mod tests;
-
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -68,8 +65,7 @@ impl Consumer {
     }
 }
 
-/// The ready consumers of a queue: one ring per priority, the highest first. Ids of consumers that ended may still
-/// stand in them, and are passed over.
+/// The ready consumers of a queue: one ring per priority, the highest first.
 #[derive(Debug, Default)]
 pub(crate) struct Rings(BTreeMap<Reverse<i32>, VecDeque<ConsumerId>>);
 
@@ -91,6 +87,15 @@ impl Rings {
         ring.get_mut().pop_front();
         if ring.get().is_empty() {
             ring.remove();
+        }
+    }
+
+    /// A consumer ends.
+    pub(crate) fn remove(&mut self, priority: i32, consumer: ConsumerId) {
+        let Some(ring) = self.0.get_mut(&Reverse(priority)) else { return };
+        ring.retain(|id| *id != consumer);
+        if ring.is_empty() {
+            self.0.remove(&Reverse(priority));
         }
     }
 
@@ -217,7 +222,12 @@ impl Broker {
             let here = queue.in_memory(count as usize) as u64;
             let all = queue.messages_ready().min(u64::from(count));
             if here < all && (here == 0 || !waited) {
-                return;
+                let fetch = queue.plan_fetch(true, &self.budget, self.tickets.issued());
+                out.extend(fetch.map(Effect::Fetch));
+                // It waits only for a read that will be answered.
+                if queue.is_fetching() {
+                    return;
+                }
             }
             if let Some(get) = queue.gets.pop_front() {
                 let got = self.take_for(id, &get);

@@ -5,17 +5,23 @@ use std::sync::Arc;
 use crate::refusal::{Refusal, RefusalKind};
 
 /// Longest name, routing key or tag, in bytes: an AMQP short string.
-pub(crate) const NAME_BYTES_MAX: usize = 255;
+const NAME_BYTES_MAX: usize = 255;
 
 /// The name as RabbitMQ reads it: without carriage returns and line feeds; refused when too long.
 pub(crate) fn clean(what: &str, name: &Arc<str>) -> Result<Arc<str>, Refusal> {
     let cleaned =
         if name.contains(['\r', '\n']) { Arc::from(name.replace(['\r', '\n'], "")) } else { name.clone() };
-    if cleaned.len() > NAME_BYTES_MAX {
-        let text = format!("{what} has {} bytes, the most is {NAME_BYTES_MAX}", cleaned.len());
+    check_length(what, &cleaned)?;
+    Ok(cleaned)
+}
+
+/// Refuses what does not fit in an AMQP short string.
+pub(crate) fn check_length(what: &str, name: &str) -> Result<(), Refusal> {
+    if name.len() > NAME_BYTES_MAX {
+        let text = format!("{what} has {} bytes, the most is {NAME_BYTES_MAX}", name.len());
         return Err(Refusal::new(RefusalKind::InvalidArgument, text).with("field", what));
     }
-    Ok(cleaned)
+    Ok(())
 }
 
 /// Refuses a name that only the broker may create.

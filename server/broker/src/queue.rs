@@ -4,7 +4,7 @@
 //!  1 ........ cursor ............ loaded_to .................. next
 //!    gone,    |  loaded: ready,   |  tail: ready, only counted; |  free places
 //!    out or   |  in memory        |  stored ones are fetched,   |
-//!    returned |                   |  the others are `resident`  |
+//!    returned |                   |  some are `resident`        |
 //! ```
 //!
 //! `returned` are messages below the cursor that were given back; they are served first, in order, which is their old
@@ -12,6 +12,7 @@
 //! for good which places are dead; the core knows those of its own epoch, since what was never out is not dead, and is
 //! told the older ones at the start.
 
+mod ending;
 mod ids;
 mod ranges;
 #[cfg(test)]
@@ -67,9 +68,14 @@ pub(crate) struct Queue {
     loaded_to: u64,
     /// Ready places in `[loaded_to, next)`.
     tail: u64,
-    /// Those of the tail that the store does not have: transient messages.
+    /// Those of the tail that are in memory: all transient messages, which the store does not have, and stored ones
+    /// that came while a read that nearly catches up was under way.
     resident: BTreeMap<u64, Body>,
+    /// Behind the last place of the tail that is not resident.
+    absent_to: u64,
     returned: BTreeMap<u64, Returned>,
+    /// Places of `returned` without a body.
+    bodiless: BTreeSet<u64>,
     out: BTreeMap<u64, Out>,
     generation: u64,
     fetching: Option<Fetching>,
@@ -173,7 +179,9 @@ impl Queue {
             loaded_to: head,
             tail: next - head - dead_at_open.count(head, next),
             resident: BTreeMap::new(),
+            absent_to: next,
             returned: BTreeMap::new(),
+            bodiless: BTreeSet::new(),
             out: BTreeMap::new(),
             generation: 0,
             fetching: None,
@@ -190,6 +198,11 @@ impl Queue {
 
     pub(crate) fn messages_unacknowledged(&self) -> u64 {
         self.out.len() as u64
+    }
+
+    #[cfg(test)]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// What its messages in memory cost, each counted in full.
@@ -214,21 +227,24 @@ impl Queue {
         if stored {
             self.last_stored = seq;
         }
-        // A ready consumer may always have one message, or a full budget would stop all queues.
-        let stays = !stored
-            || budget.has_room_to_stay()
-            || (self.loaded.is_empty() && self.returned.is_empty() && self.rings.any());
-        if self.loaded_to == seq && stays {
-            let body = self.hold(fresh, budget);
-            self.loaded.push_back((seq, body));
-            self.loaded_to = self.next;
-            return Seq(seq);
-        }
-        if !stored {
-            let body = self.hold(fresh, budget);
-            self.resident.insert(seq, body);
+        let has_room = budget.has_room_to_stay();
+        if self.loaded_to == seq {
+            // A ready consumer may always have one message, or a full budget would stop all queues.
+            let first = self.loaded.is_empty() && self.returned.is_empty() && self.rings.any();
+            if !stored || has_room || first {
+                let body = self.hold(fresh, budget);
+                self.loaded.push_back((seq, body));
+                self.loaded_to = self.next;
+                return Seq(seq);
+            }
         }
         self.tail += 1;
+        if !stored || (has_room && self.nearly_caught_up()) {
+            let body = self.hold(fresh, budget);
+            self.resident.insert(seq, body);
+        } else {
+            self.absent_to = self.next;
+        }
         Seq(seq)
     }
 
@@ -265,9 +281,7 @@ impl Queue {
         if returned == most || returned < self.returned.len() {
             return returned;
         }
-        if self.loaded.is_empty() {
-            self.promote_residents();
-        }
+        self.promote_residents();
         most.min(returned + self.loaded.len())
     }
 
@@ -317,82 +331,15 @@ impl Queue {
     pub(crate) fn requeue(&mut self, seq: Seq, budget: &mut Budget) -> Option<Out> {
         let mut out = self.out.remove(&seq.0)?;
         let body = out.body.take().and_then(|body| self.keep_body(body, out.stored, budget));
+        if body.is_none() {
+            self.bodiless.insert(seq.0);
+        }
         self.returned.insert(seq.0, Returned { attempt: out.attempt, body, stored: out.stored });
         Some(out)
     }
 
-    /// Removes all ready messages. Returns how many, and the places to be acked in the log.
-    pub(crate) fn purge(&mut self, budget: &mut Budget) -> (u64, Vec<(Seq, Seq)>) {
-        let ready = self.messages_ready();
-        let mut places = Vec::new();
-        for (seq, returned) in std::mem::take(&mut self.returned) {
-            if returned.stored {
-                ranges::join(&mut places, seq, seq);
-            }
-            if let Some(body) = returned.body {
-                self.drop_body(body, budget);
-            }
-        }
-        for (seq, body) in std::mem::take(&mut self.loaded) {
-            if self.stores(body.message()) {
-                ranges::join(&mut places, seq, seq);
-            }
-            self.drop_body(body, budget);
-        }
-        let stored_tail = self.tail - self.resident.len() as u64;
-        if stored_tail > 0 {
-            // Transient and dead places in between are dead already, which an ack may repeat.
-            ranges::join(&mut places, self.loaded_to, self.last_stored);
-        }
-        for (_, body) in std::mem::take(&mut self.resident) {
-            self.drop_body(body, budget);
-        }
-        self.tail = 0;
-        self.loaded_to = self.next;
-        self.dead_at_open.drop_below(self.next);
-        self.generation += 1;
-        self.fetching = None;
-        (ready, places.into_iter().map(|(a, b)| (Seq(a), Seq(b))).collect())
-    }
-
-    /// Gives all memory back. The queue is not used any more.
-    pub(crate) fn clear(&mut self, budget: &mut Budget) {
-        self.purge(budget);
-        for (_, mut out) in std::mem::take(&mut self.out) {
-            if let Some(body) = out.body.take() {
-                self.drop_body(body, budget);
-            }
-        }
-    }
-
-    /// The leases on its messages: when they end, and on which place.
-    pub(crate) fn leases(&self) -> impl Iterator<Item = (u64, Seq)> {
-        self.out.iter().filter_map(|(seq, out)| match out.holder {
-            Holder::Lease(deadline) => Some((deadline, Seq(*seq))),
-            Holder::Channel(..) => None,
-        })
-    }
-
-    /// Stored messages that are known to have been delivered and are still live, as inclusive ranges (E10).
-    pub(crate) fn delivered_before(&self) -> Vec<(Seq, Seq)> {
-        let out = self.out.iter().filter(|(_, o)| o.stored).map(|(seq, _)| *seq);
-        let returned = self.returned.iter().filter(|(_, r)| r.stored).map(|(seq, _)| *seq);
-        let loaded =
-            self.loaded.iter().filter(|(seq, _)| self.was_delivered_before(*seq)).map(|(seq, _)| *seq);
-        let singles: BTreeSet<u64> = out.chain(returned).chain(loaded).collect();
-        let mut places = Vec::new();
-        singles.into_iter().for_each(|seq| ranges::join(&mut places, seq, seq));
-        if self.loaded_to < self.redelivered_below {
-            ranges::join(&mut places, self.loaded_to, self.redelivered_below - 1);
-        }
-        for &(from, last) in self.redelivered.iter().filter(|(_, last)| *last >= self.loaded_to) {
-            ranges::join(&mut places, from.max(self.loaded_to), last);
-        }
-        places.into_iter().map(|(a, b)| (Seq(a), Seq(b))).collect()
-    }
-
     fn was_delivered_before(&self, seq: u64) -> bool {
-        seq < self.redelivered_below || self.redelivered.contains(seq)
+        seq < self.next_at_open && (seq < self.redelivered_below || self.redelivered.contains(seq))
     }
 
     fn hold(&mut self, fresh: &Fresh, budget: &mut Budget) -> Body {

@@ -91,3 +91,6 @@ fn code_and_reason(refusal: &Refusal) -> (Code, &'static str) {
         RefusalKind::DataLoss => (Code::DataLoss, "DATA_LOSS"),
     }
 }
+
+#[cfg(test)]
+mod tests;

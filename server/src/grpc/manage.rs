@@ -6,7 +6,7 @@ use tonic::Status;
 
 use super::convert::arguments_from;
 use super::errors::{self, invalid};
-use super::names::{name, some_name, vhost};
+use super::names;
 use crate::hub::Hub;
 
 const TYPE_DEFAULT: &str = "direct";
@@ -16,7 +16,7 @@ pub(super) type Request = (String, Result<Op, Refusal>);
 
 /// Asks the core.
 pub(super) async fn ask(hub: &Hub, conn: Option<ConnId>, (host, op): Request) -> Result<Reply, Status> {
-    let vhost = vhost(&host).map_err(errors::status)?;
+    let vhost = names::vhost(&host).map_err(errors::status)?;
     hub.request(conn, vhost, op.map_err(errors::status)?).await.map_err(errors::status)
 }
 
@@ -49,8 +49,8 @@ pub(super) fn declare_exchange(request: v1::DeclareExchangeRequest) -> Request {
     } = request;
     let op = || {
         Ok(Op::DeclareExchange(DeclareExchange {
-            name: super::names::name("name", &name)?,
-            kind: if r#type.is_empty() { TYPE_DEFAULT.into() } else { super::names::name("type", &r#type)? },
+            name: names::name("name", &name)?,
+            kind: if r#type.is_empty() { TYPE_DEFAULT.into() } else { names::name("type", &r#type)? },
             durable: durable.unwrap_or(true),
             auto_delete,
             internal,
@@ -62,7 +62,7 @@ pub(super) fn declare_exchange(request: v1::DeclareExchangeRequest) -> Request {
 }
 
 pub(super) fn delete_exchange(request: v1::DeleteExchangeRequest) -> Request {
-    let op = name("name", &request.name);
+    let op = names::name("name", &request.name);
     (request.vhost, op.map(|name| Op::DeleteExchange { name, if_unused: request.if_unused }))
 }
 
@@ -71,7 +71,7 @@ pub(super) fn declare_queue(request: v1::DeclareQueueRequest) -> Request {
         request;
     let op = || {
         Ok(Op::DeclareQueue(DeclareQueue {
-            name: super::names::name("name", &name)?,
+            name: names::name("name", &name)?,
             durable: durable.unwrap_or(!exclusive),
             exclusive,
             auto_delete,
@@ -84,11 +84,11 @@ pub(super) fn declare_queue(request: v1::DeclareQueueRequest) -> Request {
 
 pub(super) fn delete_queue(request: v1::DeleteQueueRequest) -> Request {
     let v1::DeleteQueueRequest { vhost, name, if_unused, if_empty } = request;
-    (vhost, some_name("name", &name).map(|name| Op::DeleteQueue { name, if_unused, if_empty }))
+    (vhost, names::some_name("name", &name).map(|name| Op::DeleteQueue { name, if_unused, if_empty }))
 }
 
 pub(super) fn purge_queue(request: v1::PurgeQueueRequest) -> Request {
-    (request.vhost, some_name("name", &request.name).map(|name| Op::PurgeQueue { name }))
+    (request.vhost, names::some_name("name", &request.name).map(|name| Op::PurgeQueue { name }))
 }
 
 pub(super) fn bind(request: v1::BindRequest) -> Request {
@@ -100,7 +100,7 @@ pub(super) fn unbind(request: v1::UnbindRequest) -> Request {
 }
 
 pub(super) fn list_queues(request: v1::ListQueuesRequest) -> Request {
-    let only = if request.name.is_empty() { Ok(None) } else { name("name", &request.name).map(Some) };
+    let only = if request.name.is_empty() { Ok(None) } else { names::name("name", &request.name).map(Some) };
     (request.vhost, only.map(|name| Op::ListQueues { name }))
 }
 
@@ -116,10 +116,10 @@ fn binding_from(binding: Option<v1::Binding>) -> Result<Binding, Refusal> {
         }
     };
     Ok(Binding {
-        source: name("source", &binding.source)?,
+        source: names::name("source", &binding.source)?,
         destination_kind,
-        destination: name("destination", &binding.destination)?,
-        routing_key: name("routing_key", &binding.routing_key)?,
+        destination: names::name("destination", &binding.destination)?,
+        routing_key: names::name("routing_key", &binding.routing_key)?,
         arguments: arguments_from(binding.arguments)?,
     })
 }

@@ -4,11 +4,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use leveret_broker::ConnectionInfo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Sleep;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
@@ -20,6 +22,9 @@ pub(super) const PROTOCOL: &str = "grpc";
 
 /// The user of a call without credentials.
 pub(super) const GUEST: &str = "guest";
+
+/// Wait after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Who is at the other end; goes along with every request.
 #[derive(Debug, Clone)]
@@ -48,12 +53,15 @@ impl Connected for PeerStream {
 pub(super) struct Incoming {
     listener: Option<TcpListener>,
     stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// After an error: with no descriptor left, the next one comes at once.
+    pause: Option<Pin<Box<Sleep>>>,
     hub: Hub,
 }
 
 impl Incoming {
     pub(super) fn new(listener: TcpListener, hub: Hub, stage: stage::Receiver) -> Self {
-        Self { listener: Some(listener), stopping: Box::pin(stage::reached(stage, Stage::Draining)), hub }
+        let stopping = Box::pin(stage::reached(stage, Stage::Draining));
+        Self { listener: Some(listener), stopping, pause: None, hub }
     }
 }
 
@@ -64,19 +72,35 @@ impl Stream for Incoming {
         if self.listener.is_some() && self.stopping.as_mut().poll(cx).is_ready() {
             self.listener = None;
         }
-        let Some(listener) = &self.listener else { return Poll::Pending };
-        let Poll::Ready(accepted) = listener.poll_accept(cx) else { return Poll::Pending };
-        Poll::Ready(Some(accepted.and_then(|(stream, addr)| {
-            stream.set_nodelay(true)?;
-            let connection = Arc::new(self.hub.open_connection(ConnectionInfo {
-                peer: addr.to_string(),
-                protocol: PROTOCOL,
-                user: GUEST.to_owned(),
-                ..ConnectionInfo::default()
-            }));
-            Ok(PeerStream { stream, peer: Peer { addr, connection } })
-        })))
+        let this = &mut *self;
+        let Some(listener) = &this.listener else { return Poll::Pending };
+        loop {
+            if let Some(pause) = &mut this.pause {
+                ready!(pause.as_mut().poll(cx));
+                this.pause = None;
+            }
+            match ready!(listener.poll_accept(cx)) {
+                Ok((stream, addr)) => return Poll::Ready(Some(Ok(accepted(&this.hub, stream, addr)))),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    this.pause = Some(Box::pin(tokio::time::sleep(ACCEPT_PAUSE)));
+                }
+            }
+        }
     }
+}
+
+fn accepted(hub: &Hub, stream: TcpStream, addr: SocketAddr) -> PeerStream {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %addr, "TCP_NODELAY");
+    }
+    let connection = hub.open_connection(ConnectionInfo {
+        peer: addr.to_string(),
+        protocol: PROTOCOL,
+        user: GUEST.to_owned(),
+        ..ConnectionInfo::default()
+    });
+    PeerStream { stream, peer: Peer { addr, connection: Arc::new(connection) } }
 }
 
 impl AsyncRead for PeerStream {

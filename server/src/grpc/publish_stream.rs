@@ -46,6 +46,7 @@ pub(super) fn open(
         publishes: PublishReader::new(message_bytes_max),
         vhost: None,
         sent: 0,
+        pause_at: MESSAGES_PER_PAUSE,
     };
     lane.start(stage.clone(), reader.run(requests, stage))
 }
@@ -57,6 +58,7 @@ struct Reader {
     publishes: PublishReader,
     vhost: Option<Arc<str>>,
     sent: u64,
+    pause_at: u64,
 }
 
 impl Reader {
@@ -90,7 +92,8 @@ impl Reader {
                 Some(request) => self.publish(request).await?,
                 None => return Ok(()),
             }
-            if self.sent.is_multiple_of(MESSAGES_PER_PAUSE) {
+            if self.sent >= self.pause_at {
+                self.pause_at = self.sent + MESSAGES_PER_PAUSE;
                 if *stage.borrow() >= Stage::Draining {
                     return Err(errors::status(errors::shutting_down()));
                 }

@@ -171,7 +171,9 @@ async fn a_body_of_16_mib_survives_a_restart() {
     for seq in 1..=2 {
         client.publish("large", payload::encode(id(seq), 16 << 20)).await;
     }
-    assert_eq!(payload::decode(&client.take("large", 1).await[0]), Ok(id(1)));
+    let first = client.get("large", 1).await;
+    assert_eq!(payload::decode(&body(&first[0])), Ok(id(1)));
+    client.ack(&first).await;
     let server = server.kill_and_restart().await;
     let mut client = server.client().await;
     let taken = client.take("large", 1).await;
@@ -190,7 +192,9 @@ async fn a_long_run_over_small_segments_recovers_in_order() {
         lane.send(vec![to_queue("jobs", payload::encode(MsgId { publisher: 1, seq }, 1000))]);
     }
     lane.confirmed(count).await;
-    let taken = client.take("jobs", 1000).await.len() as u64;
+    let first = client.get("jobs", 1000).await;
+    client.ack(&first).await;
+    let taken = first.len() as u64;
     assert_eq!(taken, 1000);
     let status = client.rpc.status(StatusRequest {}).await.expect("status").into_inner();
     assert!(status.log_segments > 1, "rotation happened: {status:?}");

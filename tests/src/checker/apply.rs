@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{Checker, Consumer, Existence, Place, Queue, Sent};
+use super::state::{Checker, Consumer, Existence, Place, Queue, Return, Sent};
 use super::{Invariant, Violation};
 use crate::history::{BatchRef, ConsumerRef, Event, Keep, QueueRef, Share};
 use crate::payload::MsgId;
@@ -27,18 +27,9 @@ impl Checker {
             Event::UnbindSent { binding } => self.unbind_sent(binding),
             Event::Unbound { binding } => self.unbound(binding),
             Event::Sent { id, length, keep, batch, queues } => {
-                let (run, confirmed) = (self.run, false);
-                self.sent(
-                    *id,
-                    Sent {
-                        length: *length,
-                        keep: *keep,
-                        confirmed,
-                        run,
-                        batch: *batch,
-                        queues: queues.clone(),
-                    },
-                );
+                let (run, confirmed, order) = (self.run, false, self.counts.sent);
+                let (length, keep, batch, queues) = (*length, *keep, *batch, queues.clone());
+                self.sent(*id, Sent { length, keep, confirmed, run, batch, queues, order });
             }
             Event::Confirmed { id } => self.confirmed(*id)?,
             Event::ConsumerStarted { consumer, queue, share } => {
@@ -49,11 +40,16 @@ impl Checker {
                 Ok(id) => self.delivered(*consumer, *queue, *id, *length, *redelivered)?,
                 Err(bad) => return broken(Invariant::I3, format!("from {}: {bad}", self.queue_name(*queue))),
             },
-            Event::AckSent { queue, id } => self.place(*queue, *id).ack_sent = true,
+            Event::AckSent { queue, id } => self.place(*queue, *id).acks_sent += 1,
             Event::Acked { queue, id } => self.acked(*queue, *id),
-            Event::AckRefused { queue, id } => self.place(*queue, *id).ack_sent = false,
+            Event::AckRefused { queue, id } => {
+                let place = self.place(*queue, *id);
+                place.acks_sent = place.acks_sent.saturating_sub(1);
+            }
             Event::ReturnSent { consumer, queue, id } => self.return_sent(*consumer, *queue, *id),
-            Event::Returned { consumer, queue, id } => self.returned(*consumer, *queue, *id),
+            Event::Returned { consumer, queue, id, under_way } => {
+                self.returned(*consumer, *queue, *id, *under_way);
+            }
             Event::Crash => self.crash(),
             Event::Listing { queues, bindings } => self.listing(queues, bindings)?,
             Event::Drained { queue } => self.drained(*queue)?,
@@ -106,6 +102,8 @@ impl Checker {
         let (of_earlier_run, confirmed) = (sent.run < run, sent.confirmed);
         let place = self.place(queue, id);
         place.delivered = true;
+        // Out before a purge that is under way: it may not go with it.
+        place.purge_candidate = false;
         place.out = true;
         place.maybe_out = false;
         if of_earlier_run && !place.found_after_crash {
@@ -166,6 +164,7 @@ impl Checker {
             return Ok(());
         };
         state.out.insert(id);
+        state.deliveries += 1;
         if !redelivered {
             let highest = state.highest_fresh.entry(id.publisher).or_default();
             if id.seq <= *highest {
@@ -180,11 +179,12 @@ impl Checker {
             return Ok(());
         }
         let first_of_publisher = MsgId { publisher: id.publisher, seq: 0 };
-        if let Some(waiting) = state.returned.range(first_of_publisher..id).next() {
-            return broken(
-                Invariant::I4,
-                format!("{id:?} came before {waiting:?}, which had been returned to its place"),
-            );
+        let sent_order = self.messages.get(&id).map_or(0, |sent| sent.order);
+        for (waiting, since) in state.returned.range(first_of_publisher..id) {
+            if sent_order >= since.order || state.deliveries > since.deliveries_upto {
+                let text = format!("{id:?} came before {waiting:?}, which had been returned to its place");
+                return broken(Invariant::I4, text);
+            }
         }
         let highest = state.highest.entry(id.publisher).or_default();
         if id.seq <= *highest && !returned {
@@ -208,21 +208,26 @@ impl Checker {
         if let Some(state) = self.consumers.get_mut(&consumer) {
             state.out.remove(&id);
             state.maybe_returned.insert(id);
+            *state.returns_under_way.entry(id).or_default() += 1;
         }
     }
 
-    fn returned(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId) {
+    fn returned(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId, deliveries_under_way: u32) {
         self.counts.returned += 1;
-        // It may have come again before the confirmation of its return did.
-        let place = self.place(queue, id);
-        let waiting = !place.out;
-        place.maybe_out = false;
-        if let Some(state) = self.consumers.get_mut(&consumer)
-            && waiting
-            && state.maybe_returned.contains(&id)
-        {
-            state.returned.insert(id);
+        let Some(state) = self.consumers.get_mut(&consumer) else { return };
+        let under_way = state.returns_under_way.entry(id).or_default();
+        *under_way = under_way.saturating_sub(1);
+        if *under_way > 0 {
+            // It came again and was returned again meanwhile: this says nothing of where it is now.
+            return;
         }
+        state.returns_under_way.remove(&id);
+        if state.maybe_returned.contains(&id) {
+            let order = self.counts.sent;
+            let deliveries_upto = state.deliveries + u64::from(deliveries_under_way);
+            state.returned.insert(id, Return { order, deliveries_upto });
+        }
+        self.place(queue, id).maybe_out = false;
     }
 
     fn consumer_gone(&mut self, consumer: ConsumerRef) {
@@ -265,7 +270,7 @@ impl Checker {
     pub(super) fn must_be_there(&self, id: MsgId, place: &Place) -> bool {
         let Some(sent) = self.messages.get(&id) else { return false };
         let kept = sent.keep == Keep::Persistent || sent.run == self.run;
-        sent.confirmed && kept && !place.ack_sent && !place.acked && !place.maybe_purged
+        sent.confirmed && kept && place.acks_sent == 0 && !place.acked && !place.maybe_purged
     }
 
     fn all_drained(&mut self) -> Result<(), Violation> {
@@ -297,7 +302,7 @@ impl Checker {
             let missing = parts.iter().find(|part| {
                 let gone_by_rule = self.queues.get(&part.1).is_none_or(Queue::leaving);
                 let seen = place(part)
-                    .is_some_and(|p| p.found_after_crash || p.ack_sent || p.acked || p.maybe_purged);
+                    .is_some_and(|p| p.found_after_crash || p.acks_sent > 0 || p.acked || p.maybe_purged);
                 !gone_by_rule && !seen
             });
             if let (Some((id, queue)), Some((lost, nowhere))) = (survived, missing) {

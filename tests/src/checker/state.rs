@@ -59,6 +59,8 @@ pub(super) struct Sent {
     pub(super) run: u32,
     pub(super) batch: BatchRef,
     pub(super) queues: Arc<[QueueRef]>,
+    /// Messages that were sent before it.
+    pub(super) order: u64,
 }
 
 /// How sure it is that a queue or a binding exists.
@@ -94,7 +96,8 @@ pub(super) struct Place {
     pub(super) out: bool,
     /// On its way back; it may still be out.
     pub(super) maybe_out: bool,
-    pub(super) ack_sent: bool,
+    /// Acks under way, refused ones taken off again.
+    pub(super) acks_sent: u32,
     pub(super) acked: bool,
     /// Delivered in a later run than it was sent in.
     pub(super) found_after_crash: bool,
@@ -116,8 +119,22 @@ pub(super) struct Consumer {
     pub(super) highest_fresh: HashMap<u32, u64>,
     /// May come again.
     pub(super) maybe_returned: BTreeSet<MsgId>,
+    /// Requeues that are not confirmed. There may be several of one message: it can come again before the first
+    /// confirmation does.
+    pub(super) returns_under_way: HashMap<MsgId, u32>,
     /// Stand in their old place for certain, and did not come again yet.
-    pub(super) returned: BTreeSet<MsgId>,
+    pub(super) returned: BTreeMap<MsgId, Return>,
+    /// Deliveries to it.
+    pub(super) deliveries: u64,
+}
+
+/// A confirmed return.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Return {
+    /// Messages sent before its confirmation: a later one cannot have been under way.
+    pub(super) order: u64,
+    /// The consumer's deliveries up to here may have been under way.
+    pub(super) deliveries_upto: u64,
 }
 
 impl Checker {
@@ -157,7 +174,9 @@ impl Consumer {
             highest: HashMap::new(),
             highest_fresh: HashMap::new(),
             maybe_returned: BTreeSet::new(),
-            returned: BTreeSet::new(),
+            returns_under_way: HashMap::new(),
+            returned: BTreeMap::new(),
+            deliveries: 0,
         }
     }
 }

@@ -51,7 +51,7 @@ fn return_sent(seq: u64) -> Event {
 }
 
 fn returned(seq: u64) -> Event {
-    Event::Returned { consumer: READER, queue: A, id: id(seq) }
+    Event::Returned { consumer: READER, queue: A, id: id(seq), under_way: 0 }
 }
 
 fn listing(queues: &[(&str, u64)], bindings: &[BindingName]) -> Event {
@@ -188,6 +188,30 @@ fn i4_returned_message_is_not_in_its_old_place() {
     assert_eq!(verdict(&[&start, &[returned(1), delivered(2)]]), Some(Invariant::I4));
     // Until its return is confirmed, later ones may be on their way.
     assert_eq!(verdict(&[&start, &[delivered(2), returned(1), again(1)]]), None);
+}
+
+#[test]
+fn i4_a_notice_may_overtake_deliveries_that_were_under_way() {
+    let notice = Event::Returned { consumer: READER, queue: A, id: id(1), under_way: 1 };
+    let start = [sent(1), sent(2), sent(3), reads(A), delivered(1), return_sent(1), notice];
+    assert_eq!(verdict(&[&start, &[delivered(2), again(1), delivered(3)]]), None);
+    assert_eq!(
+        verdict(&[&start, &[delivered(2), delivered(3)]]),
+        Some(Invariant::I4),
+        "more than were under way"
+    );
+    assert_eq!(
+        verdict(&[&start, &[sent(4), delivered(4)]]),
+        Some(Invariant::I4),
+        "sent later than the notice"
+    );
+}
+
+#[test]
+fn i4_a_confirmation_belongs_to_the_oldest_return() {
+    let start = [sent(1), sent(2), reads(A), delivered(1), return_sent(1), again(1), return_sent(1)];
+    assert_eq!(verdict(&[&start, &[returned(1), delivered(2), returned(1), again(1)]]), None);
+    assert_eq!(verdict(&[&start, &[returned(1), returned(1), delivered(2)]]), Some(Invariant::I4));
 }
 
 #[test]

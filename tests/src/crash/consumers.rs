@@ -7,7 +7,7 @@ use leveret_proto::v1::{ConsumeOpen, ConsumeRequest, SettleKind, consume_request
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::settler::Settler;
+use super::settler::{PREFETCH, Settler};
 use super::world::{Outcome, World};
 use crate::client::{self, Client};
 use crate::history::{Event, QueueRef, Share};
@@ -66,7 +66,7 @@ async fn one_stream(
         return world.ended("a connection").map(|()| Left::Gone);
     };
     let (requests, receiver) = mpsc::unbounded_channel();
-    let open = ConsumeOpen { queue: job.name.into(), prefetch_messages: 200, ..Default::default() };
+    let open = ConsumeOpen { queue: job.name.into(), prefetch_messages: PREFETCH, ..Default::default() };
     let _ = requests.send(ConsumeRequest { action: Some(consume_request::Action::Open(open)) });
     let consumer = world.recorder.new_consumer();
     world.recorder.record(Event::ConsumerStarted { consumer, queue: job.queue, share: job.share });
@@ -82,9 +82,6 @@ async fn one_stream(
             Ok(None) => return world.ended("Consume").map(|()| Left::Gone),
             Err(status) => return world.failed("Consume", &status).map(|()| Left::Gone),
         };
-        if let Some(notice) = &response.settled {
-            settler.settled(notice)?;
-        }
         for delivery in &response.deliveries {
             taken += 1;
             let body = client::body(delivery);
@@ -92,6 +89,10 @@ async fn one_stream(
                 settler.took(delivery.delivery_tag, id);
                 act(&mut settler, job.habit, delivery.delivery_tag, rng);
             }
+        }
+        // After the deliveries: within one response they may have left before the settles were done.
+        if let Some(notice) = &response.settled {
+            settler.settled(notice)?;
         }
         if taken >= leave_after && !world.killing() {
             world.recorder.record(Event::ConsumerGone { consumer });

@@ -1,5 +1,6 @@
 //! The run: cycles of load and kills, drains, and the verdict.
 
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -213,7 +214,23 @@ impl Run {
         let events = self.world.recorder.take();
         let verdict = self.checker.apply_all(&events);
         self.report.checked = self.checker.counts();
+        if verdict.is_err() {
+            self.dump(&events);
+        }
         Ok(verdict?)
+    }
+
+    /// Writes the events since the last verdict where a person can read them.
+    fn dump(&self, events: &[Event]) {
+        let path = std::env::temp_dir().join(format!("leveret-crash-{}.events", self.settings.seed));
+        let mut text = String::new();
+        for event in events {
+            text.push_str(&format!("{event:?}\n"));
+        }
+        match fs::write(&path, text) {
+            Ok(()) => eprintln!("the events since the last verdict are in {}", path.display()),
+            Err(error) => eprintln!("{}: {error}", path.display()),
+        }
     }
 
     /// Kills none to three of the next starts before they serve.

@@ -111,7 +111,8 @@ impl Getter<'_> {
         if let Some(error) = response.results.iter().find_map(|result| result.error.as_ref()) {
             return Err(Why::Wrong(format!("a nack was answered by {error:?}")));
         }
-        let returned = |id: &MsgId| Event::Returned { consumer: self.consumer, queue: self.queue, id: *id };
+        let (consumer, queue) = (self.consumer, self.queue);
+        let returned = |id: &MsgId| Event::Returned { consumer, queue, id: *id, under_way: 0 };
         self.world.recorder.record_all(ids.iter().map(returned));
         Ok(())
     }

@@ -8,6 +8,9 @@ use tokio::sync::mpsc;
 use crate::history::{ConsumerRef, Event, QueueRef, Recorder};
 use crate::payload::MsgId;
 
+/// Messages that may be out on a stream.
+pub(super) const PREFETCH: u32 = 200;
+
 /// Deliveries out on one stream and settles under way.
 #[derive(Debug)]
 pub(super) struct Settler {
@@ -59,7 +62,10 @@ impl Settler {
             };
             self.done += 1;
             self.recorder.record_all(ids.into_iter().map(|id| match kind {
-                SettleKind::Requeue => Event::Returned { consumer: self.consumer, queue: self.queue, id },
+                SettleKind::Requeue => {
+                    let (consumer, queue) = (self.consumer, self.queue);
+                    Event::Returned { consumer, queue, id, under_way: PREFETCH }
+                }
                 _ => Event::Acked { queue: self.queue, id },
             }));
         }

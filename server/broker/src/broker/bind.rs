@@ -57,7 +57,7 @@ impl Broker {
 
     fn checked(&self, conn: Option<ConnId>, mut binding: Binding) -> Result<Binding, Refusal> {
         binding.source = names::clean("exchange", &binding.source)?;
-        binding.routing_key = names::clean("routing key", &binding.routing_key)?;
+        names::check_length("routing key", &binding.routing_key)?;
         binding.destination = match binding.destination_kind {
             DestinationKind::Queue => names::clean("queue", &binding.destination)?,
             DestinationKind::Exchange => names::clean("exchange", &binding.destination)?,

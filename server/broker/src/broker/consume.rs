@@ -65,10 +65,15 @@ impl Broker {
     /// Takes a consumer out of its queue, which is the answer. What it has out stays out.
     pub(super) fn remove_consumer(&mut self, id: ConsumerId) -> Option<QueueId> {
         let consumer = self.consumers.remove(&id)?;
+        if consumer.seat == Seat::Channel
+            && let Some(channel) = self.channels.get_mut(&consumer.chan)
+        {
+            channel.parked.retain(|parked| *parked != id);
+        }
         let queue = self.queues.get_mut(&consumer.queue)?;
         queue.consumers.remove(&id);
-        if queue.consumers.is_empty() {
-            queue.rings = Default::default();
+        if consumer.seat == Seat::Ring {
+            queue.rings.remove(consumer.priority, id);
         }
         Some(consumer.queue)
     }

@@ -189,6 +189,7 @@ impl Broker {
             let Some(consumer) = self.consumers.remove(consumer_id) else { continue };
             if let Some(channel) = self.channels.get_mut(&consumer.chan) {
                 channel.consumers.remove(&consumer.tag);
+                channel.parked.retain(|parked| parked != consumer_id);
             }
             out.push(Effect::ConsumerCancelled { chan: consumer.chan, consumer_tag: consumer.tag });
         }

@@ -8,7 +8,7 @@ use crate::effect::{Batch, Effect, Outcome, Put, Reply};
 use crate::ids::{ChanId, QueueId, ReqId};
 use crate::input::Publish;
 use crate::message::Message;
-use crate::names::NAME_BYTES_MAX;
+use crate::names;
 use crate::record;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::tickets::Waiter;
@@ -84,11 +84,7 @@ impl Broker {
             let text = format!("message size {size} is larger than configured max size {most}");
             return Err(Refusal::new(RefusalKind::TooLarge, text));
         }
-        if publish.routing_key.len() > NAME_BYTES_MAX {
-            let text =
-                format!("routing key has {} bytes, the most is {NAME_BYTES_MAX}", publish.routing_key.len());
-            return Err(Refusal::new(RefusalKind::InvalidArgument, text));
-        }
+        names::check_length("routing key", &publish.routing_key)?;
         let exchange = &publish.exchange;
         self.topology.route(exchange, &publish.routing_key).map_err(|e| match e {
             RouteError::NoExchange => super::declare::no_exchange(exchange),
@@ -120,7 +116,9 @@ impl Broker {
             if queue.stores(&message) {
                 targets.push((*id, seq));
             }
-            self.mark_dirty(*id);
+            if !std::mem::replace(&mut queue.dirty, true) {
+                self.dirty.push(*id);
+            }
         }
         if targets.is_empty() {
             return None;

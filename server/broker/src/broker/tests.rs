@@ -1,1 +1,14 @@
-//! Tests to come.
+//! The core as a whole, against a store that a test holds in its hand.
+
+mod confirm;
+mod connection;
+mod consume;
+mod declare;
+mod get;
+mod model;
+mod publish;
+mod recovery;
+mod settle;
+pub(crate) mod store;
+mod window;
+pub(crate) mod world;

@@ -64,12 +64,23 @@ impl Queue {
         })
     }
 
+    /// Whether a read is under way.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.fetching.is_some()
+    }
+
+    /// A read is under way that leaves little behind: what comes now is better kept than read back, or a queue whose
+    /// consumers keep up would read every message of its publishers for ever.
+    pub(super) fn nearly_caught_up(&self) -> bool {
+        self.is_fetching() && self.tail - self.resident.len() as u64 <= u64::from(FETCH_COUNT_MAX)
+    }
+
     /// The first run of returned messages whose bodies are not here.
     fn plan_returned(&self) -> Option<Fetching> {
-        let mut missing = self.returned.iter().filter(|(_, r)| r.body.is_none()).map(|(seq, _)| *seq);
-        let from = missing.next()?;
+        let mut bodiless = self.bodiless.iter().copied();
+        let from = bodiless.next()?;
         let mut last = from;
-        for seq in missing.take(FETCH_COUNT_MAX as usize) {
+        for seq in bodiless.take(FETCH_COUNT_MAX as usize) {
             if seq - last > RETURNED_GAP_MAX {
                 break;
             }
@@ -80,12 +91,8 @@ impl Queue {
 
     fn plan_tail(&mut self) -> Option<Fetching> {
         self.promote_residents();
-        let stored = self.tail - self.resident.len() as u64;
-        (stored > 0).then_some(Fetching {
-            from: self.loaded_to,
-            upto: self.last_stored + 1,
-            what: What::Tail,
-        })
+        let absent = self.tail - self.resident.len() as u64;
+        (absent > 0).then_some(Fetching { from: self.loaded_to, upto: self.absent_to, what: What::Tail })
     }
 
     /// Takes an answer in. Says what it lacked. An answer that is not wanted any more changes nothing (E8).
@@ -108,13 +115,14 @@ impl Queue {
         let mut losses = Vec::new();
         let wanted = |seq: u64, dead: &Ranges| (from..upto).contains(&seq) && !dead.contains(seq);
         for (seq, reason) in answer.lost {
-            if wanted(seq.0, &self.dead_at_open) {
+            if wanted(seq.0, &self.dead_at_open) && !self.resident.contains_key(&seq.0) {
                 found += 1;
                 losses.push(Loss::Place(seq, reason));
             }
         }
         for (seq, bytes) in answer.records {
-            if !wanted(seq.0, &self.dead_at_open) || seq.0 < self.loaded_to {
+            let here = seq.0 < self.loaded_to || self.resident.contains_key(&seq.0);
+            if here || !wanted(seq.0, &self.dead_at_open) {
                 continue;
             }
             found += 1 + self.load_residents(seq.0);
@@ -134,19 +142,21 @@ impl Queue {
         self.loaded_to = upto;
         self.tail -= expected;
         self.dead_at_open.drop_below(upto);
+        // So that the next message finds the window at the end, if it is.
+        self.promote_residents();
         losses
     }
 
     fn take_returned(&mut self, from: u64, upto: u64, answer: Fetched, budget: &mut Budget) -> Vec<Loss> {
         let mut losses = Vec::new();
         for (seq, reason) in answer.lost {
-            let wanted = self.returned.get(&seq.0).is_some_and(|r| r.body.is_none());
-            if wanted && self.returned.remove(&seq.0).is_some() {
+            if self.bodiless.remove(&seq.0) {
+                self.returned.remove(&seq.0);
                 losses.push(Loss::Place(seq, reason));
             }
         }
         for (seq, bytes) in answer.records {
-            if self.returned.get(&seq.0).is_none_or(|r| r.body.is_some()) {
+            if !self.bodiless.remove(&seq.0) {
                 continue;
             }
             match decode(&bytes) {
@@ -163,10 +173,12 @@ impl Queue {
             }
         }
         // Whatever of the range is still without a body was live for us and not for the store.
-        let missing: Vec<u64> =
-            self.returned.range(from..upto).filter(|(_, r)| r.body.is_none()).map(|(seq, _)| *seq).collect();
+        let missing: Vec<u64> = self.bodiless.range(from..upto).copied().collect();
         if !missing.is_empty() {
-            missing.iter().for_each(|seq| drop(self.returned.remove(seq)));
+            for seq in &missing {
+                self.bodiless.remove(seq);
+                self.returned.remove(seq);
+            }
             losses.push(Loss::Missing(missing.len() as u64, Seq(from), Seq(upto)));
         }
         losses

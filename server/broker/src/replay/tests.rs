@@ -1,1 +1,113 @@
-//! Tests to come.
+use bytes::Bytes;
+
+use super::{RecoverError, replay};
+use crate::ids::{Epoch, QueueId, Seq};
+use crate::record::fact::{BindingFact, ExchangeFact, Fact, FactError, QueueFact};
+use crate::recovered::{Recovered, RecoveredQueue};
+
+fn exchange(name: &str, kind: &str) -> Fact {
+    Fact::Exchange(ExchangeFact {
+        vhost: "/".into(),
+        name: name.into(),
+        kind: kind.into(),
+        ..Default::default()
+    })
+}
+
+fn queue(name: &str, id: u64) -> Fact {
+    Fact::Queue(QueueFact { vhost: "/".into(), name: name.into(), queue: id, ..Default::default() })
+}
+
+fn binding(source: &str, destination: &str) -> Fact {
+    Fact::Binding(BindingFact {
+        vhost: "/".into(),
+        source: source.into(),
+        destination: destination.into(),
+        ..Default::default()
+    })
+}
+
+fn store_queue(id: u64) -> RecoveredQueue {
+    RecoveredQueue { queue: QueueId(id), next: Seq(1), head: Seq(1), ..RecoveredQueue::default() }
+}
+
+fn recovered(facts: &[Fact], queues: Vec<RecoveredQueue>) -> Recovered {
+    let facts = facts.iter().map(|f| (f.key(), f.value())).collect();
+    Recovered { epoch: Epoch(2), next_queue_id: QueueId(5), facts, queues }
+}
+
+fn error(facts: &[Fact], queues: Vec<RecoveredQueue>) -> RecoverError {
+    replay(recovered(facts, queues)).map(drop).expect_err("it is refused")
+}
+
+#[test]
+fn what_was_declared_is_there() {
+    let facts =
+        [exchange("x", "topic"), queue("a", 3), queue("b", 4), binding("x", "a"), binding("amq.direct", "b")];
+    let state = replay(recovered(&facts, vec![store_queue(3), store_queue(4)])).unwrap();
+    assert_eq!(state.topology.queue("a"), Some(QueueId(3)));
+    assert_eq!((state.topology.binding_count(), state.queues.len(), state.next_queue_id), (2, 2, QueueId(5)));
+    assert!(state.topology.exchange("x").is_some());
+}
+
+#[test]
+fn ids_are_never_given_twice() {
+    let state = replay(recovered(&[queue("a", 9)], vec![store_queue(9)])).unwrap();
+    assert_eq!(state.next_queue_id, QueueId(10));
+    let state = replay(Recovered::default()).unwrap();
+    assert_eq!(state.next_queue_id, QueueId(1));
+}
+
+#[test]
+fn facts_and_queues_must_fit() {
+    assert!(matches!(error(&[queue("a", 3)], vec![]), RecoverError::Dangling { .. }));
+    assert_eq!(error(&[], vec![store_queue(3)]), RecoverError::Nameless(QueueId(3)));
+    let pair = [queue("a", 3), queue("b", 3)];
+    assert!(
+        matches!(error(&pair, vec![store_queue(3)]), RecoverError::Dangling { .. }),
+        "two names for one queue"
+    );
+    assert!(matches!(error(&[binding("x", "a")], vec![]), RecoverError::Dangling { .. }));
+    assert!(matches!(error(&[exchange("x", "magic")], vec![]), RecoverError::Dangling { .. }));
+    let elsewhere =
+        Fact::Exchange(ExchangeFact { vhost: "v".into(), kind: "topic".into(), ..Default::default() });
+    let text = error(&[elsewhere], vec![]).to_string();
+    assert!(text.contains("there is no vhost 'v'"), "{text}");
+}
+
+#[test]
+fn an_error_names_the_fact() {
+    let mut recovered = recovered(&[exchange("ex", "topic")], vec![]);
+    recovered.facts[0].1 = Bytes::from_static(&[9, 1, 2]);
+    let error = replay(recovered).map(drop).unwrap_err();
+    let RecoverError::Fact { key, source } = &error else { panic!("{error:?}") };
+    assert!(key.ends_with("ex"));
+    assert_eq!(*source, FactError::Version(9));
+    assert!(error.to_string().contains("version 9, this broker reads version 1"), "{error}");
+}
+
+#[test]
+fn numbers_that_contradict_each_other() {
+    let sound = RecoveredQueue {
+        next: Seq(10),
+        head: Seq(2),
+        live: 5,
+        dead: vec![(Seq(3), Seq(4)), (Seq(8), Seq(8))],
+        ..store_queue(3)
+    };
+    let facts = [queue("a", 3)];
+    assert!(replay(recovered(&facts, vec![sound.clone()])).is_ok());
+    let wrong = [
+        RecoveredQueue { live: 6, ..sound.clone() },
+        RecoveredQueue { head: Seq(0), ..sound.clone() },
+        RecoveredQueue { head: Seq(11), ..sound.clone() },
+        RecoveredQueue { dead: vec![(Seq(3), Seq(4)), (Seq(4), Seq(4))], ..sound.clone() },
+        RecoveredQueue { dead: vec![(Seq(1), Seq(3))], ..sound.clone() },
+        RecoveredQueue { dead: vec![(Seq(8), Seq(10))], ..sound.clone() },
+        RecoveredQueue { dead: vec![(Seq(4), Seq(3))], ..sound.clone() },
+    ];
+    for queue in wrong {
+        let said = format!("{queue:?}");
+        assert!(matches!(error(&facts, vec![queue]), RecoverError::Numbers { .. }), "{said}");
+    }
+}

@@ -30,6 +30,11 @@ impl RouteCache {
             self.0.clear();
         }
     }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
 }
 
 impl Topology {

@@ -1,1 +1,127 @@
+//! Guards against a budget that counts wrongly, and so lets too much in or stands still.
 
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A body of given pieces.
+struct Pieces(VecDeque<Bytes>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Poll::Ready(self.0.pop_front().map(|data| Ok(Frame::data(data))))
+    }
+}
+
+fn framed(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0];
+    bytes.extend_from_slice(&u32::try_from(length).unwrap().to_be_bytes());
+    bytes.resize(HEADER_BYTES + length, 7);
+    bytes
+}
+
+fn request(budget: &Budget, path: &str, pieces: &[&[u8]]) -> http::Request<Body> {
+    let pieces = pieces.iter().map(|piece| Bytes::copy_from_slice(piece)).collect();
+    let request = http::Request::builder().uri(path).body(Body::new(Pieces(pieces))).unwrap();
+    budget.wrap(request)
+}
+
+fn poll(body: &mut Body) -> Poll<Option<usize>> {
+    let frame = Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()));
+    frame.map(|frame| frame.map(|frame| frame.unwrap().into_data().unwrap().len()))
+}
+
+const LARGE: usize = 100_000;
+const UNARY: &str = "/leveret.v1.Broker/Publish";
+
+#[test]
+fn a_large_unary_message_holds_its_size_until_it_is_let_go() {
+    let budget = Budget::new(300_000);
+    let message = framed(LARGE);
+    let mut request = request(&budget, UNARY, &[&message[..10], &message[10..]]);
+    assert_eq!(poll(request.body_mut()), Poll::Ready(Some(10)));
+    assert_eq!(poll(request.body_mut()), Poll::Ready(Some(message.len() - 10)));
+    assert_eq!(poll(request.body_mut()), Poll::Ready(None));
+    let held = request.extensions().get::<Held>().cloned().unwrap();
+    drop(request);
+    assert_eq!(budget.permits.available_permits(), 300_000 - LARGE);
+    drop(held);
+    assert_eq!(budget.permits.available_permits(), 300_000);
+}
+
+#[test]
+fn a_stream_lets_go_of_a_message_when_it_asks_for_more() {
+    let budget = Budget::new(300_000);
+    let both = [framed(LARGE), framed(LARGE + 1)].concat();
+    let first_and_some = LARGE + 50;
+    let pieces = [&both[..10], &both[10..first_and_some], &both[first_and_some..]];
+    let mut request = request(&budget, STREAMING[0], &pieces);
+    assert!(poll(request.body_mut()).is_ready());
+    assert_eq!(budget.permits.available_permits(), 300_000);
+    assert!(poll(request.body_mut()).is_ready());
+    assert_eq!(budget.permits.available_permits(), 300_000 - LARGE);
+    assert!(poll(request.body_mut()).is_ready());
+    assert_eq!(budget.permits.available_permits(), 300_000 - LARGE - 1);
+    assert_eq!(poll(request.body_mut()), Poll::Ready(None));
+    assert_eq!(budget.permits.available_permits(), 300_000);
+}
+
+#[test]
+fn without_permits_no_more_is_let_in() {
+    let budget = Budget::new(150_000);
+    let message = framed(LARGE);
+    let pieces: [&[u8]; 2] = [&message[..10], &message[10..]];
+    let mut first = request(&budget, UNARY, &pieces);
+    let mut second = request(&budget, UNARY, &pieces);
+    assert!(poll(first.body_mut()).is_ready() && poll(first.body_mut()).is_ready());
+    assert!(poll(second.body_mut()).is_ready());
+    assert_eq!(poll(second.body_mut()), Poll::Pending);
+    drop(first);
+    assert!(poll(second.body_mut()).is_ready());
+}
+
+#[test]
+fn small_messages_and_one_larger_than_all_pass() {
+    let budget = Budget::new(150_000);
+    let small = framed(FREE_BYTES_MAX);
+    let mut request_small = request(&budget, UNARY, &[&small[..10], &small[10..]]);
+    assert!(poll(request_small.body_mut()).is_ready() && poll(request_small.body_mut()).is_ready());
+    assert_eq!(budget.permits.available_permits(), 150_000);
+    let larger = framed(2 * 150_000);
+    let mut request_larger = request(&budget, UNARY, &[&larger[..10], &larger[10..]]);
+    assert!(poll(request_larger.body_mut()).is_ready() && poll(request_larger.body_mut()).is_ready());
+    assert_eq!(budget.permits.available_permits(), 0);
+}
+
+proptest! {
+    #[test]
+    fn framing_is_the_same_however_it_is_cut(
+        lengths in proptest::collection::vec(0usize..50, 1..10),
+        cuts in proptest::collection::vec(1usize..40, 1..40),
+    ) {
+        let bytes = lengths.iter().flat_map(|length| framed(*length)).collect::<Vec<_>>();
+        let ends: Vec<usize> = lengths.iter().scan(0, |at, length| { *at += HEADER_BYTES + length; Some(*at) }).collect();
+        let mut framing = Framing::default();
+        let mut at = 0;
+        for cut in cuts.iter().cycle() {
+            let next = (at + cut).min(bytes.len());
+            let ended = framing.pass(&bytes[at..next]);
+            prop_assert_eq!(ended, ends.iter().any(|end| at < *end && *end <= next));
+            let begun = ends.iter().zip(&lengths).find(|(end, _)| next < **end).filter(|(end, length)| {
+                next >= *end - *length
+            });
+            prop_assert_eq!(framing.unfinished(), begun.map_or(0, |(_, length)| *length));
+            at = next;
+            if at == bytes.len() { break }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The bare service: tonic and nothing behind it. What a broker on this transport could reach at most.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio_stream::Stream;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::Error;
+use pb::echo_service_server::{EchoService, EchoServiceServer};
+use pb::{StreamRequest, StreamResponse, UnaryRequest, UnaryResponse};
+
+/// Generated.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+pub(crate) mod pb {
+    tonic::include_proto!("leveret.bench.v1");
+}
+
+/// Messages after which an answer goes out though more wait.
+const ANSWER_EVERY: u64 = 256;
+
+/// Serves until killed.
+pub(crate) async fn serve(addr: SocketAddr) -> Result<(), Error> {
+    Ok(Server::builder().tcp_nodelay(true).add_service(EchoServiceServer::new(Echo)).serve(addr).await?)
+}
+
+struct Echo;
+
+#[tonic::async_trait]
+impl EchoService for Echo {
+    type StreamStream = Counts;
+
+    async fn unary(&self, _: Request<UnaryRequest>) -> Result<Response<UnaryResponse>, Status> {
+        Ok(Response::new(UnaryResponse { count: 1 }))
+    }
+
+    async fn stream(&self, request: Request<Streaming<StreamRequest>>) -> Result<Response<Counts>, Status> {
+        Ok(Response::new(Counts { requests: request.into_inner(), taken: 0, answered: 0 }))
+    }
+}
+
+/// Takes what is there, then says how much that was.
+struct Counts {
+    requests: Streaming<StreamRequest>,
+    taken: u64,
+    answered: u64,
+}
+
+impl Stream for Counts {
+    type Item = Result<StreamResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        while self.taken - self.answered < ANSWER_EVERY {
+            match Pin::new(&mut self.requests).poll_next(cx) {
+                Poll::Ready(Some(Ok(_))) => self.taken += 1,
+                Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(Err(status))),
+                Poll::Ready(None) if self.taken == self.answered => return Poll::Ready(None),
+                Poll::Pending if self.taken == self.answered => return Poll::Pending,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        self.answered = self.taken;
+        Poll::Ready(Some(Ok(StreamResponse { count: self.taken })))
+    }
+}

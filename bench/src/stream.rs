@@ -1,0 +1,155 @@
+//! One stream, one message per request, a window of unconfirmed ones: messages per second.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use leveret_proto::v1::broker_client::BrokerClient;
+use leveret_proto::v1::{Message, PublishMessage, PublishStreamRequest, message};
+use tokio_stream::Stream;
+use tonic::transport::Channel;
+
+use crate::Error;
+use crate::echo::pb::StreamRequest;
+use crate::echo::pb::echo_service_client::EchoServiceClient;
+
+/// Time before the count begins.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Confirmed messages per second through the broker.
+pub(crate) async fn broker(channel: Channel, queue: &str, load: Load) -> Result<f64, Error> {
+    let window = Arc::new(Window::default());
+    let publish = publish(queue, load.bytes);
+    let request = PublishStreamRequest { vhost: String::new(), messages: vec![publish] };
+    let requests = Requests { request, window: Arc::clone(&window), load, sent: 0, end: load.end() };
+    let mut responses = BrokerClient::new(channel).publish_stream(requests).await?.into_inner();
+    let mut meter = Meter::start();
+    while let Some(response) = responses.message().await? {
+        if !response.exceptions.is_empty() {
+            return Err(format!("publishes were not routed: {:?}", response.exceptions).into());
+        }
+        window.confirm(response.confirmed_upto);
+        meter.count(response.confirmed_upto);
+    }
+    meter.rate()
+}
+
+/// Messages per second through the bare service.
+pub(crate) async fn bare(channel: Channel, load: Load) -> Result<f64, Error> {
+    let window = Arc::new(Window::default());
+    let request = StreamRequest { body: vec![7; load.bytes].into() };
+    let requests = Requests { request, window: Arc::clone(&window), load, sent: 0, end: load.end() };
+    let mut responses = EchoServiceClient::new(channel).stream(requests).await?.into_inner();
+    let mut meter = Meter::start();
+    while let Some(response) = responses.message().await? {
+        window.confirm(response.count);
+        meter.count(response.count);
+    }
+    meter.rate()
+}
+
+/// A persistent message to a queue.
+pub(crate) fn publish(queue: &str, bytes: usize) -> PublishMessage {
+    let body = Some(message::Body::Bytes(vec![7; bytes].into()));
+    PublishMessage {
+        routing_key: queue.into(),
+        message: Some(Message { body, persistent: None, properties: None }),
+        ..Default::default()
+    }
+}
+
+/// What is sent for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) bytes: usize,
+    pub(crate) window: u64,
+    pub(crate) duration: Duration,
+}
+
+impl Load {
+    fn end(self) -> Instant {
+        Instant::now() + WARM_UP + self.duration
+    }
+}
+
+/// What is confirmed, and who waits for more.
+#[derive(Debug, Default)]
+struct Window {
+    confirmed: AtomicU64,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Window {
+    fn confirm(&self, upto: u64) {
+        self.confirmed.store(upto, Ordering::Release);
+        let waiting = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+
+    fn open(&self, sent: u64, size: u64, cx: &Context<'_>) -> bool {
+        let has_room = || sent - self.confirmed.load(Ordering::Acquire) < size;
+        if has_room() {
+            return true;
+        }
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        // A confirm may have come between the two.
+        has_room()
+    }
+}
+
+/// The same request again and again, as fast as the window allows.
+struct Requests<T> {
+    request: T,
+    window: Arc<Window>,
+    load: Load,
+    sent: u64,
+    end: Instant,
+}
+
+impl<T: Clone + Unpin> Stream for Requests<T> {
+    type Item = T;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if !self.window.open(self.sent, self.load.window, cx) {
+            return Poll::Pending;
+        }
+        // The clock is dear; a look now and then is enough.
+        if self.sent.is_multiple_of(256) && Instant::now() >= self.end {
+            return Poll::Ready(None);
+        }
+        self.sent += 1;
+        Poll::Ready(Some(self.request.clone()))
+    }
+}
+
+/// Counts from the end of the warm-up on.
+struct Meter {
+    begin: Instant,
+    first: Option<(Instant, u64)>,
+    last: (Instant, u64),
+}
+
+impl Meter {
+    fn start() -> Self {
+        let now = Instant::now();
+        Self { begin: now + WARM_UP, first: None, last: (now, 0) }
+    }
+
+    fn count(&mut self, total: u64) {
+        let now = Instant::now();
+        if self.first.is_none() && now >= self.begin {
+            self.first = Some((now, total));
+        }
+        self.last = (now, total);
+    }
+
+    fn rate(&self) -> Result<f64, Error> {
+        let (begin, before) = self.first.ok_or("the run ended during its warm-up")?;
+        let seconds = (self.last.0 - begin).as_secs_f64();
+        Ok((self.last.1 - before) as f64 / seconds)
+    }
+}

@@ -1,0 +1,635 @@
+//! One history: the broker, its store and the oracle side by side.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::oracle::{No, Oracle, Queue, State};
+use super::survival::{Promises, survivors};
+use super::{Hold, Step, Target};
+use crate::Settings;
+use crate::broker::Broker;
+use crate::broker::tests::store::{Mark, Store};
+use crate::broker::tests::world::{
+    SETTINGS, binding, channel_opened, consumer, get, message, queue, settlement, text,
+};
+use crate::effect::{Batch, Effect, Fetch, Outcome, Reply};
+use crate::ids::{AckId, ChanId, ConnId, Epoch, QueueId, ReqId, Ticket};
+use crate::input::{ConnectionInfo, Consume, DeclareQueue, Hold as Held, Input, Op, Publish, Settle};
+use crate::message::Message;
+use crate::refusal::{Refusal, RefusalKind};
+
+/// The third one is transient.
+const QUEUES: [&str; 3] = ["a", "b", "t"];
+const LEASE_MS: u64 = 50;
+const CREDIT_BYTES: u64 = 1_500;
+
+pub(super) struct Run {
+    broker: Broker,
+    settings: Settings,
+    /// As the epoch began, with what was appended since.
+    base: Store,
+    batches: Vec<Batch>,
+    /// All of it.
+    store: Store,
+    confirmable: u64,
+    fetches: Vec<Fetch>,
+    oracle: Oracle,
+    /// The channels that steps speak of, by what they are called now.
+    slots: [u64; 2],
+    chans: BTreeMap<u64, Chan>,
+    consumers: BTreeMap<String, Consumer>,
+    asked: BTreeMap<u64, Asked>,
+    promises: Promises,
+    now_ms: u64,
+    last: Last,
+    /// A hash over all effects, in order.
+    pub(super) trace: u64,
+    pub(super) reached: Reached,
+}
+
+/// What histories came by, so that an empty run does not pass for a good one.
+#[derive(Debug, Default)]
+pub(super) struct Reached {
+    pub(super) deliveries: u64,
+    pub(super) redeliveries: u64,
+    pub(super) fetches: u64,
+    pub(super) late: u64,
+    pub(super) stale: u64,
+    pub(super) opens: u64,
+}
+
+/// Numbers given out.
+#[derive(Default)]
+struct Last {
+    no: No,
+    req: u64,
+    chan: u64,
+    consumer: u64,
+}
+
+#[derive(Default)]
+struct Chan {
+    /// Delivery tags that are out, also of queues that are gone.
+    out: BTreeMap<u64, (QueueId, No)>,
+    /// Per publish: outcome and, per durable target, what its confirm promises.
+    publishes: Vec<(Outcome, Vec<(QueueId, No)>)>,
+    confirmed: u64,
+    /// Per settlement: what is gone when it is done.
+    settlements: Vec<Vec<(QueueId, No)>>,
+    unknown: Vec<(u64, u64)>,
+    settled: u64,
+}
+
+struct Consumer {
+    chan: u64,
+    queue: QueueId,
+    auto_ack: bool,
+    prefetch: u32,
+    out: BTreeSet<(QueueId, No)>,
+}
+
+/// What an answer must say, and what it promises.
+enum Asked {
+    Nothing,
+    Published(Vec<(QueueId, No)>),
+    Removed(u64, Vec<(QueueId, No)>),
+    Deleted(QueueId, bool),
+    Declared(QueueId),
+    Settled(Result<(), RefusalKind>, Vec<(QueueId, No)>),
+    Got { queue: QueueId, count: usize, hold: Held },
+}
+
+impl Reached {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.deliveries += other.deliveries;
+        self.redeliveries += other.redeliveries;
+        self.fetches += other.fetches;
+        self.late += other.late;
+        self.stale += other.stale;
+        self.opens += other.opens;
+    }
+}
+
+impl Run {
+    pub(super) fn new(memory_budget_bytes: u64) -> Self {
+        let settings = Settings { memory_budget_bytes, ..SETTINGS };
+        let mut store = Store::default();
+        let recovered = store.reopen(None);
+        let mut run = Self {
+            broker: Broker::new(settings.clone(), recovered, 0).expect("an empty store is sound"),
+            settings,
+            base: store.clone(),
+            batches: Vec::new(),
+            store,
+            confirmable: 0,
+            fetches: Vec::new(),
+            oracle: Oracle::default(),
+            slots: [0; 2],
+            chans: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            promises: Promises::default(),
+            now_ms: 0,
+            last: Last::default(),
+            trace: 0,
+            reached: Reached::default(),
+        };
+        run.begin();
+        run
+    }
+
+    pub(super) fn step(&mut self, step: Step) {
+        match step {
+            Step::Publish { chan, target, persistent } => self.publish(chan, target, persistent),
+            Step::Batch { count, queue } => self.batch(count, queue),
+            Step::Consume { chan, queue, prefetch, auto_ack } => {
+                self.consume(chan, queue, prefetch, auto_ack)
+            }
+            Step::Cancel { consumer } => self.cancel(consumer),
+            Step::Get { queue, count, hold } => self.get(queue, count, hold),
+            Step::Settle { chan, delivery, multiple, how } => self.settle(chan, delivery, multiple, how),
+            Step::SettleId { delivery, how } => self.settle_id(delivery, how),
+            Step::Purge { queue } => self.purge(queue),
+            Step::DeleteAndDeclare { queue } => {
+                self.delete(queue);
+                self.declare(queue);
+            }
+            Step::CloseChannel { chan } => self.close_channel(chan),
+            Step::Credit { chan } => {
+                let chan = ChanId(self.slots[chan]);
+                self.input(Input::Writable { chan, bytes: CREDIT_BYTES });
+            }
+            Step::Tick => self.tick(LEASE_MS / 3),
+            Step::EndTurn => self.finish(),
+            Step::Confirm { part } => {
+                let open = self.store.issued - self.confirmable;
+                self.confirmable += part as u64 % (open + 1);
+                self.input(Input::Confirmable { ticket: Ticket(self.confirmable) });
+                self.finish();
+            }
+            Step::Answer { limit } => self.answer(limit),
+            Step::Restart => self.restart(),
+            Step::Crash { part } => self.crash(part),
+        }
+    }
+
+    /// Lets everything finish, and compares all that is left.
+    pub(super) fn drain(&mut self) {
+        for slot in 0..2 {
+            self.close_channel(slot);
+        }
+        // Gets that still wait take their leases first.
+        self.quiesce();
+        self.tick(10 * LEASE_MS);
+        self.quiesce();
+        for slot in 0..QUEUES.len() {
+            for _ in 0..1_000 {
+                if self.oracle.queues[&self.queue(slot)].messages.is_empty() {
+                    break;
+                }
+                self.get(slot, 3, Hold::AutoAck);
+                self.quiesce();
+            }
+            assert_eq!(self.oracle.queues[&self.queue(slot)].messages.len(), 0, "the queue drains");
+        }
+        assert!(self.asked.is_empty(), "every request is answered");
+        assert_eq!(self.broker.stats().body_bytes, 0);
+        assert!(self.store.queues.values().all(|q| q.live.is_empty()));
+    }
+
+    fn begin(&mut self) {
+        self.input(Input::ConnectionOpened { conn: ConnId(1), info: ConnectionInfo::default() });
+        for slot in 0..2 {
+            self.open_channel(slot);
+        }
+        for (slot, name) in QUEUES.into_iter().enumerate() {
+            match self.broker.topology.queue(name) {
+                None => self.declare(slot),
+                // A crash may have cut off its binding.
+                Some(_) => self.request(Op::Bind(binding("amq.fanout", name, "")), Asked::Nothing),
+            }
+        }
+        self.finish();
+    }
+
+    fn queue(&self, slot: usize) -> QueueId {
+        self.broker.topology.queue(QUEUES[slot]).expect("declared at once when deleted")
+    }
+
+    fn open_channel(&mut self, slot: usize) {
+        self.last.chan += 1;
+        self.slots[slot] = self.last.chan;
+        self.chans.insert(self.last.chan, Chan::default());
+        self.input(channel_opened(1, self.last.chan, CREDIT_BYTES));
+    }
+
+    fn close_channel(&mut self, slot: usize) {
+        let closed = self.slots[slot];
+        self.chans.remove(&closed);
+        self.consumers.retain(|_, c| c.chan != closed);
+        for (queue, no) in self.oracle.out_where(|s| matches!(s, State::OnChannel(c, _) if c == closed)) {
+            self.oracle.settle(queue, no, true);
+        }
+        self.input(Input::ChannelClosed { chan: ChanId(closed) });
+        self.open_channel(slot);
+    }
+
+    fn tick(&mut self, ms: u64) {
+        self.now_ms += ms;
+        for (queue, no) in self.oracle.out_where(|s| matches!(s, State::Leased(end) if end <= self.now_ms)) {
+            self.oracle.settle(queue, no, true);
+        }
+        self.input(Input::Tick { now_ms: self.now_ms });
+    }
+
+    fn request(&mut self, op: Op, asked: Asked) {
+        self.last.req += 1;
+        self.asked.insert(self.last.req, asked);
+        let (req, conn) = (ReqId(self.last.req), Some(ConnId(1)));
+        self.input(Input::Request { req, conn, vhost: "/".into(), op });
+    }
+
+    fn declare(&mut self, slot: usize) {
+        let name = QUEUES[slot];
+        let durable = name != "t";
+        // The answer comes after the input at the earliest, and the id is the next one.
+        let id = self.broker.next_queue_id;
+        self.oracle.queues.insert(id, Queue { durable, ..Queue::default() });
+        self.request(Op::DeclareQueue(DeclareQueue { durable, ..queue(name) }), Asked::Declared(id));
+        self.request(Op::Bind(binding("amq.fanout", name, "")), Asked::Nothing);
+    }
+
+    fn delete(&mut self, slot: usize) {
+        let id = self.queue(slot);
+        // What a consumer can take at this moment it may still get, so the turn ends before.
+        self.finish();
+        self.consumers.retain(|_, c| c.queue != id);
+        self.oracle.queues.remove(&id);
+        let op = Op::DeleteQueue { name: QUEUES[slot].into(), if_unused: false, if_empty: false };
+        self.request(op, Asked::Deleted(id, QUEUES[slot] != "t"));
+    }
+
+    fn purge(&mut self, slot: usize) {
+        self.finish();
+        let id = self.queue(slot);
+        let gone: Vec<_> = self.oracle.purge(id).into_iter().map(|no| (id, no)).collect();
+        self.request(Op::PurgeQueue { name: QUEUES[slot].into() }, Asked::Removed(gone.len() as u64, gone));
+    }
+
+    fn message(&mut self, target: Target, persistent: bool) -> (Publish, Outcome, Vec<(QueueId, No)>) {
+        self.last.no += 1;
+        let no = self.last.no;
+        let (exchange, key, targets) = match target {
+            Target::Queue(slot) => ("", QUEUES[slot], vec![self.queue(slot)]),
+            Target::All => ("amq.fanout", "", (0..QUEUES.len()).map(|slot| self.queue(slot)).collect()),
+            Target::Nowhere => ("", "nowhere", Vec::new()),
+        };
+        for queue in &targets {
+            self.oracle.publish(*queue, no, persistent);
+        }
+        let outcome = match targets.len() {
+            0 => Outcome::Unrouted,
+            queues => Outcome::Routed { queues: queues as u32 },
+        };
+        let promised = targets.into_iter().filter(|id| persistent && self.oracle.queues[id].durable);
+        let promised = promised.map(|id| (id, no)).collect();
+        (Publish { persistent, ..message(exchange, key, &no.to_string()) }, outcome, promised)
+    }
+
+    fn publish(&mut self, slot: usize, target: Target, persistent: bool) {
+        let (publish, outcome, promised) = self.message(target, persistent);
+        let id = self.slots[slot];
+        let chan = self.chans.get_mut(&id).expect("slots are open");
+        chan.publishes.push((outcome, promised));
+        let tag = chan.publishes.len() as u64;
+        self.input(Input::Publish { chan: ChanId(id), tag, vhost: "/".into(), publish });
+    }
+
+    fn batch(&mut self, count: usize, slot: usize) {
+        let (mut publishes, mut promises) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let (publish, _, promised) = self.message(Target::Queue(slot), true);
+            publishes.push(publish);
+            promises.extend(promised);
+        }
+        self.request(Op::Publish(publishes), Asked::Published(promises));
+    }
+
+    fn consume(&mut self, slot: usize, queue: usize, prefetch: u32, auto_ack: bool) {
+        if self.consumers.len() >= 5 {
+            return;
+        }
+        self.last.consumer += 1;
+        let (chan, tag) = (self.slots[slot], format!("c{}", self.last.consumer));
+        let known = Consumer { chan, queue: self.queue(queue), auto_ack, prefetch, out: BTreeSet::new() };
+        self.consumers.insert(tag.clone(), known);
+        let consume =
+            Consume { prefetch_messages: prefetch, auto_ack, ..consumer(chan, QUEUES[queue], &tag) };
+        self.request(Op::Consume(consume), Asked::Nothing);
+    }
+
+    fn cancel(&mut self, which: usize) {
+        let Some(tag) = pick(self.consumers.keys(), which).cloned() else { return };
+        // As with a delete: a request lets out what was on its way.
+        self.finish();
+        let chan = ChanId(self.consumers.remove(&tag).expect("picked").chan);
+        self.request(Op::Cancel { chan, consumer_tag: tag.into() }, Asked::Nothing);
+    }
+
+    fn get(&mut self, slot: usize, count: u32, hold: Hold) {
+        let hold = match hold {
+            Hold::AutoAck => Held::AutoAck,
+            Hold::Lease => Held::Lease { lease_ms: LEASE_MS },
+            Hold::Channel(slot) => Held::Channel(ChanId(self.slots[slot])),
+        };
+        let asked = Asked::Got { queue: self.queue(slot), count: count as usize, hold };
+        self.request(Op::Get(get(QUEUES[slot], count, hold)), asked);
+    }
+
+    fn settle(&mut self, slot: usize, delivery: usize, multiple: bool, how: Settle) {
+        let id = self.slots[slot];
+        let chan = self.chans.get_mut(&id).expect("slots are open");
+        let tag = match delivery % 10 {
+            0 => 0,
+            1 => 1,
+            _ => pick(chan.out.keys(), delivery).copied().unwrap_or(7),
+        };
+        let known = chan.out.contains_key(&tag) || (tag == 0 && multiple);
+        let tags: Vec<u64> = match (known, multiple, tag) {
+            (false, _, _) => Vec::new(),
+            (true, true, 0) => chan.out.keys().copied().collect(),
+            (true, true, _) => chan.out.range(..=tag).map(|(tag, _)| *tag).collect(),
+            (true, false, _) => vec![tag],
+        };
+        let places: Vec<_> = tags.iter().filter_map(|tag| chan.out.remove(tag)).collect();
+        let requeue = how == Settle::Requeue;
+        chan.settlements.push(if requeue { Vec::new() } else { places.clone() });
+        if !known {
+            chan.unknown.push((chan.settlements.len() as u64, tag));
+        }
+        for (queue, no) in places {
+            self.oracle.settle(queue, no, requeue);
+            self.forget((queue, no));
+        }
+        self.input(settlement(id, tag, multiple, how));
+    }
+
+    /// No consumer has it out any more.
+    fn forget(&mut self, place: (QueueId, No)) {
+        for consumer in self.consumers.values_mut() {
+            consumer.out.remove(&place);
+        }
+    }
+
+    fn settle_id(&mut self, delivery: usize, how: Settle) {
+        let Some(&(id, no)) = pick(self.oracle.ids.iter(), delivery) else { return };
+        let place = (id.queue, no);
+        let state = self.oracle.queues.get(&id.queue).and_then(|q| q.messages.get(&no)).cloned();
+        let requeue = how == Settle::Requeue;
+        let mut gone = Vec::new();
+        let expected = match state {
+            // Whether the place was given anew after a crash that is not the last one cannot be known; then the
+            // answer may be that the id is stale. It never settles the new message.
+            None if id.epoch.0 + 1 < self.broker.epoch.0 => {
+                let op = Op::SettleIds { ids: vec![id], how };
+                return self.request(op, Asked::Nothing);
+            }
+            None => Ok(()),
+            Some(m)
+                if m.state != State::Ready && m.attempts == id.attempt && id.epoch == self.broker.epoch =>
+            {
+                if let State::OnChannel(chan, tag) = m.state {
+                    self.chans.get_mut(&chan).expect("it holds").out.remove(&tag);
+                }
+                self.oracle.settle(id.queue, no, requeue);
+                self.forget(place);
+                if !requeue {
+                    gone.push(place);
+                }
+                Ok(())
+            }
+            Some(_) => Err(RefusalKind::AckIdStale),
+        };
+        self.request(Op::SettleIds { ids: vec![id], how }, Asked::Settled(expected, gone));
+    }
+
+    fn answer(&mut self, limit: usize) {
+        if self.fetches.is_empty() {
+            return;
+        }
+        let mut fetch = self.fetches.remove(0);
+        fetch.count_max = fetch.count_max.min(limit as u32 + 1);
+        let answer = self.store.answer(&fetch);
+        let wanted = self.broker.queues.get(&fetch.queue).is_some_and(|q| q.generation() == fetch.generation);
+        self.reached.late += u64::from(!wanted);
+        self.input(Input::Fetched(answer));
+        self.finish();
+    }
+
+    fn quiesce(&mut self) {
+        self.finish();
+        for _ in 0..10_000 {
+            if self.fetches.is_empty() && self.confirmable == self.store.issued {
+                return;
+            }
+            self.confirmable = self.store.issued;
+            self.input(Input::Confirmable { ticket: Ticket(self.confirmable) });
+            match self.fetches.is_empty() {
+                true => self.finish(),
+                false => self.answer(100),
+            }
+        }
+        panic!("core and store turn in a circle");
+    }
+
+    fn finish(&mut self) {
+        let mut out = Vec::new();
+        self.broker.finish(&mut out);
+        self.take_in(out);
+        self.compare();
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.broker.step(input, &mut out);
+        self.take_in(out);
+    }
+
+    fn take_in(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            for byte in format!("{effect:?}").into_bytes() {
+                self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+            match effect {
+                Effect::Append { ticket, batch } => {
+                    self.store.apply(ticket, &batch);
+                    self.batches.push(batch);
+                }
+                Effect::Fetch(fetch) => {
+                    self.reached.fetches += 1;
+                    self.fetches.push(fetch);
+                }
+                Effect::Deliver(d) => {
+                    let consumer = self.consumers.get_mut(&*d.consumer_tag).expect("the consumer is there");
+                    let no = number(&d.message);
+                    let holder = (!consumer.auto_ack).then_some(State::OnChannel(d.chan.0, d.delivery_tag));
+                    assert_eq!((consumer.chan, consumer.queue), (d.chan.0, d.ack_id.queue));
+                    if holder.is_some() {
+                        consumer.out.insert((d.ack_id.queue, no));
+                        let chan = self.chans.get_mut(&d.chan.0).expect("the channel is open");
+                        chan.out.insert(d.delivery_tag, (d.ack_id.queue, no));
+                    }
+                    let over = consumer.prefetch > 0 && consumer.out.len() > consumer.prefetch as usize;
+                    assert!(!over, "more out than the prefetch allows");
+                    self.reached.deliveries += 1;
+                    self.reached.redeliveries += u64::from(d.redelivered);
+                    self.oracle.take(d.ack_id, no, d.redelivered, d.attempt, holder);
+                }
+                Effect::Reply { req, result } => self.reply(req, result),
+                Effect::Confirms { chan, upto, others } => self.confirms(chan.0, upto, &others),
+                Effect::Settled { chan, upto, unknown } => {
+                    let chan = self.chans.get_mut(&chan.0).expect("the channel is open");
+                    let done = chan.settlements[chan.settled as usize..upto as usize].iter().flatten();
+                    self.promises.gone.extend(done.copied());
+                    let expected: Vec<_> = chan
+                        .unknown
+                        .iter()
+                        .filter(|(n, _)| *n > chan.settled && *n <= upto)
+                        .copied()
+                        .collect();
+                    assert_eq!(unknown, expected);
+                    chan.settled = upto;
+                }
+                Effect::ConsumerCancelled { .. } => {}
+                Effect::Return { .. } => panic!("nothing is mandatory"),
+                Effect::Warn { text } => panic!("{text}"),
+            }
+        }
+    }
+
+    fn confirms(&mut self, chan: u64, upto: u64, others: &[(u64, Outcome)]) {
+        let chan = self.chans.get_mut(&chan).expect("the channel is open");
+        assert!(upto > chan.confirmed);
+        let new = &chan.publishes[chan.confirmed as usize..upto as usize];
+        let tags = chan.confirmed + 1..;
+        let expected: Vec<_> = tags
+            .zip(new)
+            .filter(|(_, (outcome, _))| !matches!(outcome, Outcome::Routed { .. }))
+            .map(|(tag, (outcome, _))| (tag, *outcome))
+            .collect();
+        assert_eq!(others, expected);
+        self.promises.stored.extend(new.iter().flat_map(|(_, promised)| promised).copied());
+        chan.confirmed = upto;
+    }
+
+    fn reply(&mut self, req: ReqId, result: Result<Reply, Refusal>) {
+        let asked = self.asked.remove(&req.0).expect("one answer to each request");
+        match (asked, result) {
+            (Asked::Nothing, Ok(_)) => {}
+            // Ids of transient queues are not in the store, which may give them out again after a start.
+            (Asked::Declared(id), Ok(Reply::QueueDeclared { .. })) => {
+                if self.oracle.queues.get(&id).is_some_and(|q| q.durable) {
+                    self.promises.declared.insert(id);
+                }
+            }
+            (Asked::Deleted(id, durable), Ok(Reply::Removed { .. })) => {
+                if durable {
+                    self.promises.deleted.insert(id);
+                }
+            }
+            (Asked::Published(promised), Ok(Reply::Published(_))) => self.promises.stored.extend(promised),
+            (Asked::Removed(count, gone), Ok(Reply::Removed { messages })) => {
+                assert_eq!(messages, count);
+                self.promises.gone.extend(gone);
+            }
+            (Asked::Settled(expected, gone), Ok(Reply::SettledIds(results))) => {
+                let result = results.into_iter().next().expect("one id").map_err(|r| r.kind);
+                self.reached.stale += u64::from(result.is_err());
+                assert_eq!(result, expected);
+                self.promises.gone.extend(gone);
+            }
+            (Asked::Got { queue, .. }, Err(refusal)) => {
+                assert!(!self.oracle.queues.contains_key(&queue), "{refusal}");
+            }
+            (Asked::Got { queue, count, hold }, Ok(Reply::Got(got))) => {
+                assert!(got.messages.len() <= count);
+                for m in &got.messages {
+                    let no = number(&m.message);
+                    let state = match hold {
+                        Held::AutoAck => None,
+                        Held::Lease { .. } => Some(State::Leased(self.now_ms + LEASE_MS)),
+                        Held::Channel(chan) => {
+                            let known = self.chans.get_mut(&chan.0).expect("the channel is open");
+                            known.out.insert(m.delivery_tag, (queue, no));
+                            Some(State::OnChannel(chan.0, m.delivery_tag))
+                        }
+                    };
+                    self.oracle.take(m.ack_id, no, m.redelivered, m.attempt, state);
+                }
+                let open = match hold {
+                    Held::Channel(chan) => self.chans.contains_key(&chan.0),
+                    _ => true,
+                };
+                assert_eq!(got.messages_ready, self.oracle.queues[&queue].ready());
+                assert!(!got.messages.is_empty() || got.messages_ready == 0 || !open, "an empty answer lies");
+            }
+            (_, result) => panic!("unexpected answer {result:?}"),
+        }
+    }
+
+    fn compare(&self) {
+        for (id, expected) in &self.oracle.queues {
+            let queue = &self.broker.queues[id];
+            let counts = (queue.messages_ready(), queue.messages_unacknowledged());
+            assert_eq!(counts, (expected.ready(), expected.out()), "counts of {}", queue.props.name);
+        }
+        assert_eq!(self.broker.queues.len(), self.oracle.queues.len());
+    }
+
+    fn restart(&mut self) {
+        self.finish();
+        let mark = self.broker.at_close();
+        let store = self.store.clone();
+        self.reopen(store, Some(mark));
+    }
+
+    fn crash(&mut self, part: usize) {
+        self.finish();
+        let survived =
+            self.confirmable as usize + part % (self.batches.len() + 1 - self.confirmable as usize);
+        let mut store = self.base.clone();
+        for (n, batch) in self.batches.iter().take(survived).enumerate() {
+            store.apply(Ticket(n as u64 + 1), batch);
+        }
+        self.reopen(store, None);
+    }
+
+    fn reopen(&mut self, mut store: Store, mark: Option<Mark>) {
+        let clean = mark.is_some();
+        self.reached.opens += 1;
+        self.promises.check(&self.oracle, &store);
+        let recovered = store.reopen(mark);
+        self.oracle.queues = survivors(&self.oracle, &store, clean);
+        self.broker = Broker::new(self.settings.clone(), recovered, self.now_ms).expect("the store is sound");
+        (self.base, self.store) = (store.clone(), store);
+        self.batches.clear();
+        self.confirmable = 0;
+        self.fetches.clear();
+        self.chans.clear();
+        self.consumers.clear();
+        self.asked.clear();
+        self.compare();
+        let known: Vec<AckId> = self.oracle.ids.iter().map(|(id, _)| *id).collect();
+        assert!(known.iter().all(|id| id.epoch < self.broker.epoch && id.epoch > Epoch(0)));
+        // Whatever a crash cut off of the promises is not promised again; what was kept still is.
+        self.begin();
+    }
+}
+
+pub(super) fn number(message: &Message) -> No {
+    text(&message.body).parse().expect("bodies are numbers")
+}
+
+fn pick<T>(mut from: impl ExactSizeIterator<Item = T>, which: usize) -> Option<T> {
+    let count = from.len();
+    if count == 0 { None } else { from.nth(which % count) }
+}

@@ -1,0 +1,80 @@
+//! What ends: purged messages, a deleted queue, and the process.
+
+use std::collections::BTreeSet;
+
+use super::{Holder, Queue, ranges};
+use crate::budget::Budget;
+use crate::ids::Seq;
+
+impl Queue {
+    /// Removes all ready messages. Returns how many, and the places to be acked in the log.
+    pub(crate) fn purge(&mut self, budget: &mut Budget) -> (u64, Vec<(Seq, Seq)>) {
+        let ready = self.messages_ready();
+        let mut places = Vec::new();
+        for (seq, returned) in std::mem::take(&mut self.returned) {
+            if returned.stored {
+                ranges::join(&mut places, seq, seq);
+            }
+            if let Some(body) = returned.body {
+                self.drop_body(body, budget);
+            }
+        }
+        for (seq, body) in std::mem::take(&mut self.loaded) {
+            if self.stores(body.message()) {
+                ranges::join(&mut places, seq, seq);
+            }
+            self.drop_body(body, budget);
+        }
+        if self.last_stored >= self.loaded_to {
+            // Transient and dead places in between are dead already, which an ack may repeat.
+            ranges::join(&mut places, self.loaded_to, self.last_stored);
+        }
+        for (_, body) in std::mem::take(&mut self.resident) {
+            self.drop_body(body, budget);
+        }
+        self.bodiless.clear();
+        self.tail = 0;
+        self.loaded_to = self.next;
+        self.dead_at_open.drop_below(self.next);
+        self.generation += 1;
+        self.fetching = None;
+        (ready, places.into_iter().map(|(a, b)| (Seq(a), Seq(b))).collect())
+    }
+
+    /// Gives all memory back. The queue is not used any more.
+    pub(crate) fn clear(&mut self, budget: &mut Budget) {
+        self.purge(budget);
+        for (_, mut out) in std::mem::take(&mut self.out) {
+            if let Some(body) = out.body.take() {
+                self.drop_body(body, budget);
+            }
+        }
+    }
+
+    /// The leases on its messages: when they end, and on which place.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = (u64, Seq)> {
+        self.out.iter().filter_map(|(seq, out)| match out.holder {
+            Holder::Lease(deadline) => Some((deadline, Seq(*seq))),
+            Holder::Channel(..) => None,
+        })
+    }
+
+    /// Stored messages that are known to have been delivered and are still live, as inclusive ranges (E10).
+    pub(crate) fn delivered_before(&self) -> Vec<(Seq, Seq)> {
+        let out = self.out.iter().filter(|(_, o)| o.stored).map(|(seq, _)| *seq);
+        let returned = self.returned.iter().filter(|(_, r)| r.stored).map(|(seq, _)| *seq);
+        let loaded =
+            self.loaded.iter().filter(|(seq, _)| self.was_delivered_before(*seq)).map(|(seq, _)| *seq);
+        let singles: BTreeSet<u64> = out.chain(returned).chain(loaded).collect();
+        let mut places = Vec::new();
+        singles.into_iter().for_each(|seq| ranges::join(&mut places, seq, seq));
+        let below = self.redelivered_below.min(self.next_at_open);
+        if self.loaded_to < below {
+            ranges::join(&mut places, self.loaded_to, below - 1);
+        }
+        for &(from, last) in self.redelivered.iter().filter(|(_, last)| *last >= self.loaded_to) {
+            ranges::join(&mut places, from.max(self.loaded_to), last);
+        }
+        places.into_iter().map(|(a, b)| (Seq(a), Seq(b))).collect()
+    }
+}

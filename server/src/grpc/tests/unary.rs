@@ -1,0 +1,133 @@
+//! Unary calls, sessions, health and reflection.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use leveret_proto::v1;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
+
+use super::fake_core::World;
+use super::{reason, until};
+
+#[tokio::test]
+async fn ids_are_settled_one_by_one() {
+    let mut world = World::new().await;
+    let request = v1::GetRequest { queue: "q".into(), count: 3, text: true, ..Default::default() };
+    let got = world.client.get(request).await.unwrap().into_inner();
+    assert_eq!((got.deliveries.len(), got.messages_ready), (3, 5));
+    let mut ack_ids: Vec<_> = got.deliveries.into_iter().map(|delivery| delivery.ack_id).collect();
+    ack_ids.insert(1, "garbage".into());
+    let results = world.client.ack(v1::AckRequest { ack_ids }).await.unwrap().into_inner().results;
+    let errors: Vec<_> =
+        results.iter().map(|r| r.error.as_ref().map(|e| (e.code, e.reason.as_str()))).collect();
+    let malformed = Some((Code::InvalidArgument as i32, "ACK_ID_MALFORMED"));
+    let stale = Some((Code::FailedPrecondition as i32, "ACK_ID_STALE"));
+    assert_eq!(errors, [None, malformed, stale, None]);
+    let request = v1::GetRequest { queue: "q".into(), auto_ack: true, ..Default::default() };
+    let got = world.client.get(request).await.unwrap().into_inner();
+    assert_eq!((got.deliveries.len(), got.deliveries[0].ack_id.as_str()), (1, ""));
+}
+
+#[tokio::test]
+async fn what_a_call_took_that_is_gone_goes_back() {
+    let mut world = World::new().await;
+    let request = v1::GetRequest { queue: "slow".into(), count: 4, ..Default::default() };
+    let call = tokio::time::timeout(Duration::from_millis(30), world.client.get(request));
+    assert!(call.await.is_err());
+    until("the messages are back", || world.seen.requeued.load(Ordering::Relaxed) == 4).await;
+}
+
+#[tokio::test]
+async fn wrong_requests_name_the_field() {
+    let mut world = World::new().await;
+    let field = |status: tonic::Status| {
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        status.get_details_error_info().unwrap().metadata["field"].clone()
+    };
+    let get = |count, lease_ms| v1::GetRequest { queue: "q".into(), count, lease_ms, ..Default::default() };
+    assert_eq!(field(world.client.get(v1::GetRequest::default()).await.unwrap_err()), "queue");
+    assert_eq!(field(world.client.get(get(10_001, 0)).await.unwrap_err()), "count");
+    assert_eq!(field(world.client.get(get(1, 3_600_001)).await.unwrap_err()), "lease_ms");
+    assert_eq!(field(world.client.bind(v1::BindRequest::default()).await.unwrap_err()), "binding");
+    let binding = Some(v1::Binding { destination_kind: 7, ..Default::default() });
+    let bind = v1::BindRequest { binding, ..Default::default() };
+    assert_eq!(field(world.client.bind(bind).await.unwrap_err()), "destination_kind");
+    let declare = v1::DeclareQueueRequest { name: "q".repeat(256), ..Default::default() };
+    let status = world.client.declare_queue(declare).await.unwrap_err();
+    assert_eq!(status.message(), "name has 256 bytes, at most 255 are allowed");
+    assert_eq!(field(status), "name");
+}
+
+#[tokio::test]
+async fn a_session_lives_as_long_as_its_stream() {
+    let mut world = World::new().await;
+    until("one connection", || world.seen.connections.load(Ordering::Relaxed) == 1).await;
+    let request = v1::SessionRequest { client: "test".into() };
+    let mut session = world.client.session(request).await.unwrap().into_inner();
+    let token = session.message().await.unwrap().unwrap().token;
+    assert_eq!(token.len(), 32);
+    until("two connections", || world.seen.connections.load(Ordering::Relaxed) == 2).await;
+    let with_token = |token: &str| {
+        let mut request = Request::new(v1::DeclareQueueRequest { name: "q".into(), ..Default::default() });
+        request.metadata_mut().insert("leveret-session", MetadataValue::try_from(token).unwrap());
+        request
+    };
+    world.client.declare_queue(with_token(&token)).await.unwrap();
+    let status = world.client.declare_queue(with_token("no token")).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::NotFound, "SESSION_NOT_FOUND"));
+    drop(session);
+    until("one connection", || world.seen.connections.load(Ordering::Relaxed) == 1).await;
+    let status = world.client.declare_queue(with_token(&token)).await.unwrap_err();
+    assert_eq!(reason(&status), "SESSION_NOT_FOUND");
+    let exclusive = v1::DeclareQueueRequest { name: "q".into(), exclusive: true, ..Default::default() };
+    assert_eq!(reason(&world.client.declare_queue(exclusive).await.unwrap_err()), "SESSION_REQUIRED");
+}
+
+#[tokio::test]
+async fn status_joins_the_core_and_the_process() {
+    let mut world = World::new().await;
+    let status = world.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!((status.queues, status.epoch, status.version.as_str()), (3, 7, "1.2.3"));
+}
+
+#[tokio::test]
+async fn health_says_serving_when_told() {
+    let world = World::new().await;
+    let mut client = HealthClient::new(world.channel.clone());
+    for (told, expected) in [(false, ServingStatus::NotServing), (true, ServingStatus::Serving)] {
+        if told {
+            world.health.serving().await;
+        }
+        for service in ["", "leveret.v1.Broker"] {
+            let request = HealthCheckRequest { service: service.into() };
+            assert_eq!(client.check(request).await.unwrap().into_inner().status(), expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn reflection_lists_the_services() {
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+    use tonic_reflection::pb::v1::{ServerReflectionRequest, ServiceResponse};
+
+    let world = World::new().await;
+    let list = MessageRequest::ListServices(String::new());
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
+    let mut client = ServerReflectionClient::new(world.channel.clone());
+    let answer = client.server_reflection_info(tokio_stream::once(request)).await.unwrap();
+    let answer = answer.into_inner().message().await.unwrap().unwrap();
+    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+        panic!("no list")
+    };
+    let names: Vec<_> = list.service.into_iter().map(|ServiceResponse { name }| name).collect();
+    for service in ["leveret.v1.Broker", "grpc.health.v1.Health"] {
+        assert!(names.iter().any(|name| name == service), "{names:?}");
+    }
+}

@@ -1,0 +1,147 @@
+//! Many seeds, their floors, and the controls: a simulator that cannot fail proves nothing.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use leveret_engine::Control;
+
+use super::{Reached, run};
+
+/// Runs seeds until they, or the time, are used up. Err: the failing seed and what broke, or a floor that was missed.
+pub fn campaign(from: u64, seeds: u64, until: Instant, threads: usize) -> Result<Reached, String> {
+    let next = AtomicU64::new(from);
+    let sum = Mutex::new(Reached::default());
+    let failure: Mutex<Option<(u64, String)>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    let failed = failure.lock().expect("no panic holds it").is_some();
+                    if seed >= from + seeds || failed || Instant::now() > until {
+                        return;
+                    }
+                    let outcome = std::panic::catch_unwind(|| run(seed, None));
+                    let broken = match outcome {
+                        Ok(outcome) => {
+                            sum.lock().expect("no panic holds it").add(&outcome.reached);
+                            outcome.violation.map(|violation| violation.to_string())
+                        }
+                        Err(_) => Some("a panic, see above".to_owned()),
+                    };
+                    if let Some(text) = broken {
+                        failure.lock().expect("no panic holds it").get_or_insert((seed, text));
+                    }
+                }
+            });
+        }
+    });
+    let reached = sum.into_inner().expect("threads have ended");
+    match failure.into_inner().expect("threads have ended") {
+        Some((seed, text)) => Err(format!("seed {seed}: {text}")),
+        None => reached.floors().map(|()| reached),
+    }
+}
+
+/// Switches every deliberate bug on, one after the other, and runs seeds until an invariant catches it; the same seed
+/// without the bug must pass. Err: those that went unnoticed.
+pub fn controls(from: u64, seeds: u64) -> Result<Vec<String>, String> {
+    let mut lines = Vec::new();
+    let mut missed = Vec::new();
+    for control in Control::ALL {
+        let caught = (from..from + seeds).find_map(|seed| {
+            // A panic is no catch: only a named invariant counts.
+            let outcome = std::panic::catch_unwind(|| run(seed, Some(control))).ok()?;
+            let violation = outcome.violation?;
+            run(seed, None).violation.is_none().then_some((seed, violation))
+        });
+        match caught {
+            Some((seed, violation)) => lines.push(format!(
+                "{control:?}: caught by {:?} at seed {seed}: {}",
+                violation.invariant, violation.text
+            )),
+            None => missed.push(format!("{control:?} went unnoticed over {seeds} seeds")),
+        }
+    }
+    if missed.is_empty() { Ok(lines) } else { Err(missed.join("\n")) }
+}
+
+impl Reached {
+    /// Adds another seed's.
+    pub fn add(&mut self, other: &Self) {
+        self.seeds += other.seeds;
+        self.operations += other.operations;
+        self.rotations += other.rotations;
+        self.checkpoints += other.checkpoints;
+        self.recycled += other.recycled;
+        self.crashes += other.crashes;
+        self.crashes_in_recovery += other.crashes_in_recovery;
+        self.cuts += other.cuts;
+        self.frames_copied += other.frames_copied;
+        self.consumers_lost += other.consumers_lost;
+        self.clean_stops += other.clean_stops;
+        self.seen.sent += other.seen.sent;
+        self.seen.confirmed += other.seen.confirmed;
+        self.seen.delivered += other.seen.delivered;
+        self.seen.redelivered += other.seen.redelivered;
+        self.seen.recovered += other.seen.recovered;
+        self.seen.acked += other.seen.acked;
+        self.seen.returned += other.seen.returned;
+    }
+
+    /// The floors against empty runs, per 1,000 seeds. Runs of fewer than 100 seeds are not judged.
+    pub fn floors(&self) -> Result<(), String> {
+        if self.seeds < 100 {
+            return Ok(());
+        }
+        let floors = [
+            ("operations", self.operations, 100_000),
+            ("rotations", self.rotations, 1_000),
+            ("checkpoints", self.checkpoints, 300),
+            ("recycled segments", self.recycled, 200),
+            ("crashes in recovery", self.crashes_in_recovery, 200),
+            ("torn tails", self.cuts, 200),
+            ("consumers lost with messages out", self.consumers_lost, 100),
+            ("confirms", self.seen.confirmed, 20_000),
+            ("messages found after a crash", self.seen.recovered, 5_000),
+        ];
+        for (what, reached, per_thousand) in floors {
+            let floor = per_thousand * self.seeds / 1_000;
+            if reached < floor {
+                return Err(format!("an empty run: {reached} {what}, at least {floor} wanted; {self}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Reached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} seeds: {} operations, {} rotations, {} checkpoints, {} recycled, {} crashes, {} in recovery, {} torn tails, \
+             {} frames copied, {} consumers lost, {} clean stops; {} sent, {} confirmed, {} delivered ({} redelivered), \
+             {} found after a crash, {} acked, {} returned",
+            self.seeds,
+            self.operations,
+            self.rotations,
+            self.checkpoints,
+            self.recycled,
+            self.crashes,
+            self.crashes_in_recovery,
+            self.cuts,
+            self.frames_copied,
+            self.consumers_lost,
+            self.clean_stops,
+            self.seen.sent,
+            self.seen.confirmed,
+            self.seen.delivered,
+            self.seen.redelivered,
+            self.seen.recovered,
+            self.seen.acked,
+            self.seen.returned,
+        )
+    }
+}

@@ -1,0 +1,290 @@
+//! What the simulated clients do.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fastrand::Rng;
+use leveret_broker::{
+    Binding, ChanId, Consume, DeclareQueue, DestinationKind, Get, Hold, Input, Op, Publish, Settle, Table,
+};
+
+use super::{Asked, CREDIT_BYTES, Clients, Consuming, FANOUT, Known, Lane, name_of, pick, publisher_of};
+use crate::history::{Event, Keep, QueueRef, Share};
+use crate::payload::{self, MsgId};
+use crate::sim::world::{Life, Reached};
+
+impl Clients {
+    pub(super) fn declare_new(&mut self, life: &mut Life, rng: &mut Rng) {
+        if self.queues.iter().filter(|known| !known.ready).count() > 3 && self.queues.len() > 8 {
+            return;
+        }
+        self.names += 1;
+        let name: Arc<str> = format!("q{}", self.names).into();
+        let queue = self.recorder.new_queue();
+        let sole = rng.u8(..3) == 0;
+        self.queues.push(Known {
+            queue,
+            name: Arc::clone(&name),
+            ready: false,
+            fanned: false,
+            sole,
+            taken: false,
+        });
+        self.recorder.record(Event::DeclareSent { queue, name: name.to_string() });
+        self.ask_declare(life, &name, queue);
+    }
+
+    pub(super) fn ask_declare(&mut self, life: &mut Life, name: &Arc<str>, queue: QueueRef) {
+        let op = Op::DeclareQueue(DeclareQueue {
+            name: Arc::clone(name),
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            passive: false,
+            arguments: Table::default(),
+        });
+        self.ask(life, op, Asked::Declare(queue));
+    }
+
+    pub(super) fn redeclare(&mut self, life: &mut Life, rng: &mut Rng) {
+        if let Some(known) = self.pick(rng, |known| known.ready) {
+            self.ask_declare(life, &known.name, known.queue);
+        }
+    }
+
+    pub(super) fn bind(&mut self, life: &mut Life, rng: &mut Rng) {
+        let Some(known) = self.pick(rng, |known| known.ready && !known.sole) else { return };
+        if !self.exchange_ready {
+            return;
+        }
+        let binding = Binding {
+            source: FANOUT.into(),
+            destination_kind: DestinationKind::Queue,
+            destination: Arc::clone(&known.name),
+            routing_key: "".into(),
+            arguments: Table::default(),
+        };
+        let name = name_of(&binding);
+        // Only once per queue, and never off again: the record must know where a message goes.
+        if let Some(known) = self.queues.iter_mut().find(|other| other.queue == known.queue)
+            && !std::mem::replace(&mut known.fanned, true)
+        {
+            self.recorder.record(Event::BindSent { binding: name.clone() });
+            self.ask(life, Op::Bind(binding), Asked::Bind(name));
+        } else {
+            // A binding that never was is removed without ado.
+            let binding = Binding { routing_key: "none".into(), ..binding };
+            let name = name_of(&binding);
+            self.recorder.record(Event::UnbindSent { binding: name.clone() });
+            self.ask(life, Op::Unbind(binding), Asked::Unbind(name));
+        }
+    }
+
+    pub(super) fn purge(&mut self, life: &mut Life, rng: &mut Rng) {
+        let Some(known) = self.pick(rng, |known| known.ready && !known.taken) else { return };
+        self.recorder.record(Event::PurgeSent { queue: known.queue });
+        self.ask(life, Op::PurgeQueue { name: known.name }, Asked::Purge(known.queue));
+    }
+
+    /// Deletes a queue. Nobody uses it from here on.
+    pub(super) fn delete(&mut self, life: &mut Life, rng: &mut Rng) {
+        let Some(known) = self.pick(rng, |known| known.ready && !known.fanned) else { return };
+        self.recorder.record(Event::DeleteSent { queue: known.queue });
+        let op = Op::DeleteQueue { name: Arc::clone(&known.name), if_unused: false, if_empty: false };
+        self.ask(life, op, Asked::Delete(known.queue));
+        if let Some(known) = self.queues.iter_mut().find(|other| other.queue == known.queue) {
+            known.ready = false;
+        }
+    }
+
+    /// A queue was deleted: its name is declared again, as another queue.
+    pub(super) fn deleted(&mut self, life: &mut Life, old: QueueRef) {
+        self.recorder.record(Event::Deleted { queue: old });
+        let queue = self.recorder.new_queue();
+        let Some(known) = self.queues.iter_mut().find(|known| known.queue == old) else { return };
+        known.queue = queue;
+        let name = Arc::clone(&known.name);
+        self.recorder.record(Event::DeclareSent { queue, name: name.to_string() });
+        self.ask_declare(life, &name, queue);
+    }
+
+    /// A message for one queue, or for all that are bound: none may be bound halfway meanwhile.
+    pub(super) fn message(&mut self, publisher: u32, rng: &mut Rng) -> Option<(Publish, Event, MsgId)> {
+        let fanout = self.exchange_ready && rng.u8(..4) == 0;
+        let bound: Vec<QueueRef> = self.queues.iter().filter(|k| k.fanned).map(|k| k.queue).collect();
+        let asking = self.asked.values().any(|asked| matches!(asked, Asked::Bind(_)));
+        let unsure = self.queues.iter().any(|k| k.fanned && !k.ready);
+        let (exchange, key, queues): (Arc<str>, Arc<str>, Arc<[QueueRef]>) =
+            if fanout && !bound.is_empty() && !asking && !unsure && self.binds_are_sure() {
+                (FANOUT.into(), "".into(), bound.into())
+            } else {
+                let known = self.pick(rng, |known| known.ready)?;
+                ("".into(), known.name, [known.queue].into())
+            };
+        let number = self.next_number.entry(publisher).or_insert(0);
+        *number += 1;
+        let id = MsgId { publisher, seq: *number };
+        let length = match rng.u8(..16) {
+            0 => rng.usize(3_000..9_000),
+            1..4 => rng.usize(300..2_000),
+            _ => rng.usize(24..100),
+        };
+        let body = payload::encode(id, length);
+        let keep = if rng.u8(..5) == 0 { Keep::Transient } else { Keep::Persistent };
+        let mode: u8 = if keep == Keep::Persistent { 2 } else { 1 };
+        let publish = Publish {
+            exchange,
+            routing_key: key,
+            mandatory: rng.bool(),
+            persistent: keep == Keep::Persistent,
+            // Only the delivery mode: flag bit 12 and its byte.
+            properties: Bytes::from(vec![0x10, 0x00, mode]),
+            body,
+        };
+        let batch = self.recorder.new_batch();
+        let length = publish.body.len() as u32;
+        Some((publish, Event::Sent { id, length, keep, batch, queues }, id))
+    }
+
+    /// Every binding that was asked for in an earlier life was answered or found in a listing: else where a message
+    /// to the exchange goes is not known.
+    pub(super) fn binds_are_sure(&self) -> bool {
+        !self.asked.values().any(|asked| matches!(asked, Asked::Bind(_)))
+            && self.queues.iter().filter(|known| known.fanned).all(|known| known.ready)
+    }
+
+    pub(super) fn publish_on_lane(&mut self, life: &mut Life, rng: &mut Rng) {
+        let publishers = self.lanes.iter().filter(|(_, lane)| matches!(lane, Lane::Publisher { .. }));
+        let Some((chan, publisher)) = pick(publishers.map(|(chan, lane)| (*chan, publisher_of(lane))), rng)
+        else {
+            return self.open_lane(life, rng);
+        };
+        let Some((publish, sent, id)) = self.message(publisher, rng) else { return };
+        self.recorder.record(sent);
+        let Some(Lane::Publisher { tag, unconfirmed, .. }) = self.lanes.get_mut(&chan) else { return };
+        *tag += 1;
+        unconfirmed.push_back((*tag, id));
+        life.inputs.push_back(Input::Publish { chan, tag: *tag, vhost: "/".into(), publish });
+    }
+
+    pub(super) fn publish_batch(&mut self, life: &mut Life, rng: &mut Rng) {
+        let (mut batch, mut ids) = (Vec::new(), Vec::new());
+        let mut shared = None;
+        for _ in 0..rng.u8(1..6) {
+            let Some((publish, sent, id)) = self.message(100, rng) else { return };
+            let Event::Sent { id: _, length, keep, batch: fate, queues } = sent else { return };
+            let fate = *shared.get_or_insert(fate);
+            self.recorder.record(Event::Sent { id, length, keep, batch: fate, queues });
+            batch.push(publish);
+            ids.push(id);
+        }
+        self.ask(life, Op::Publish(batch), Asked::Publish(ids));
+    }
+
+    pub(super) fn open_lane(&mut self, life: &mut Life, rng: &mut Rng) {
+        if self.lanes.len() > 6 {
+            return;
+        }
+        let chan = ChanId(self.id());
+        let opened = Input::ChannelOpened { conn: self.conn, chan, credit_bytes: CREDIT_BYTES };
+        if rng.bool() {
+            // One lane per publisher at a time, so that its numbers keep their order.
+            let taken: Vec<u32> = self.lanes.values().map(publisher_of).collect();
+            let Some(publisher) = (1..4).find(|number| !taken.contains(number)) else { return };
+            life.inputs.push_back(opened);
+            self.lanes.insert(chan, Lane::Publisher { publisher, tag: 0, unconfirmed: VecDeque::new() });
+            return;
+        }
+        let Some(known) = self.pick(rng, |known| known.ready) else { return };
+        let busy = |lane: &Lane| matches!(lane, Lane::Consumer(lane) if lane.queue == known.queue);
+        if (known.sole && self.lanes.values().any(busy)) || !self.take(known.queue) {
+            return;
+        }
+        life.inputs.push_back(opened);
+        let consumer = self.recorder.new_consumer();
+        let share = if known.sole { Share::Sole } else { Share::Shared };
+        self.recorder.record(Event::ConsumerStarted { consumer, queue: known.queue, share });
+        let lane = Consuming {
+            consumer,
+            queue: known.queue,
+            acks: rng.bool(),
+            out: BTreeMap::new(),
+            settles: 0,
+            settling: VecDeque::new(),
+        };
+        self.lanes.insert(chan, Lane::Consumer(lane));
+        let consume = Consume {
+            chan,
+            queue: known.name,
+            consumer_tag: "c".into(),
+            prefetch_messages: rng.u32(0..8),
+            prefetch_bytes: if rng.bool() { 0 } else { 1_000 },
+            auto_ack: false,
+            exclusive: false,
+            priority: rng.i32(0..2),
+            arguments: Table::default(),
+        };
+        self.ask(life, Op::Consume(consume), Asked::Nothing);
+    }
+
+    pub(super) fn settle_on_lane(&mut self, life: &mut Life, rng: &mut Rng) {
+        let full = self
+            .lanes
+            .iter()
+            .filter(|(_, lane)| matches!(lane, Lane::Consumer(lane) if !lane.out.is_empty()));
+        let Some(chan) = pick(full.map(|(chan, _)| *chan), rng) else { return };
+        let Some(Lane::Consumer(lane)) = self.lanes.get_mut(&chan) else { return };
+        let Some(tag) = pick(lane.out.keys().copied(), rng) else { return };
+        let multiple = rng.u8(..3) == 0;
+        let how = match (lane.acks, rng.u8(..4)) {
+            (true, _) | (false, 0) => Settle::Ack,
+            (false, 1) => Settle::Drop,
+            _ => Settle::Requeue,
+        };
+        let tags: Vec<u64> =
+            lane.out.keys().copied().filter(|t| *t == tag || (multiple && *t < tag)).collect();
+        let ids: Vec<MsgId> = tags.iter().filter_map(|tag| lane.out.remove(tag)).collect();
+        let (queue, consumer) = (lane.queue, lane.consumer);
+        self.recorder.record_all(ids.iter().map(|id| match how {
+            Settle::Requeue => Event::ReturnSent { consumer, queue, id: *id },
+            _ => Event::AckSent { queue, id: *id },
+        }));
+        lane.settles += 1;
+        lane.settling.push_back((lane.settles, ids, how));
+        life.inputs.push_back(Input::Settle { chan, tag, multiple, how });
+    }
+
+    pub(super) fn close_lane(&mut self, life: &mut Life, rng: &mut Rng, reached: &mut Reached) {
+        let Some(chan) = pick(self.lanes.keys().copied(), rng) else { return };
+        if let Some(Lane::Consumer(lane)) = self.lanes.remove(&chan) {
+            reached.consumers_lost += u64::from(!lane.out.is_empty());
+            self.recorder.record(Event::ConsumerGone { consumer: lane.consumer });
+        }
+        life.inputs.push_back(Input::ChannelClosed { chan });
+    }
+
+    pub(super) fn get(&mut self, life: &mut Life, rng: &mut Rng) {
+        let Some(known) = self.pick(rng, |known| known.ready && !known.sole) else { return };
+        if !self.take(known.queue) {
+            return;
+        }
+        let consumer = self.recorder.new_consumer();
+        let hold = Hold::Lease { lease_ms: rng.u64(1..200) };
+        let get = Get { queue: known.name, count: rng.u32(1..6), bytes_max: 5_000, hold };
+        self.ask(life, Op::Get(get), Asked::Get { consumer, queue: known.queue });
+    }
+
+    pub(super) fn settle_lease(&mut self, life: &mut Life, rng: &mut Rng) {
+        if self.leases.is_empty() {
+            return;
+        }
+        let (ack_id, id, queue, consumer) = self.leases.swap_remove(rng.usize(..self.leases.len()));
+        let how = if rng.u8(..4) == 0 { Settle::Requeue } else { Settle::Ack };
+        if how == Settle::Ack {
+            self.recorder.record(Event::AckSent { queue, id });
+        }
+        let op = Op::SettleIds { ids: vec![ack_id], how };
+        self.ask(life, op, Asked::Settle { queue, ids: vec![id], how, consumer });
+    }
+}

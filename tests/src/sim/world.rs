@@ -1,0 +1,366 @@
+//! One seed's world: lives of the server, one after another, on one disk.
+
+use std::sync::Arc;
+
+use fastrand::Rng;
+use leveret_broker::{Effect, Input};
+use leveret_engine::{Control, CrashPlan, Disk, Error, Fsync, Settings, SimDisk, Step, Store, Workers};
+use leveret_server::host::Host;
+
+use super::clients::Clients;
+use crate::checker::{Checker, Counts, Invariant, Violation};
+use crate::history::{Event, Recorder};
+
+/// What a seed came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The broken invariant, if one was.
+    pub violation: Option<Violation>,
+    /// What it reached.
+    pub reached: Reached,
+    /// Hash over every call to the disk and every effect.
+    pub trace: u64,
+}
+
+/// What runs reached; those that reach nothing prove nothing.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Reached {
+    /// Seeds.
+    pub seeds: u64,
+    /// Things that clients did.
+    pub operations: u64,
+    /// Changes of segment.
+    pub rotations: u64,
+    /// Checkpoints.
+    pub checkpoints: u64,
+    /// Segments recycled.
+    pub recycled: u64,
+    /// Crashes while serving.
+    pub crashes: u64,
+    /// Crashes in a recovery.
+    pub crashes_in_recovery: u64,
+    /// Torn tails that were cut.
+    pub cuts: u64,
+    /// Frames copied because nothing proved them.
+    pub frames_copied: u64,
+    /// Consumers lost with messages out.
+    pub consumers_lost: u64,
+    /// Clean stops.
+    pub clean_stops: u64,
+    /// Messages that the checker saw sent, confirmed, delivered, flagged, found after a crash, acked.
+    pub seen: Counts,
+}
+
+/// A seed's world.
+pub(super) struct World {
+    pub(super) rng: Rng,
+    disk: SimDisk,
+    settings: Settings,
+    memory_bytes: u64,
+    /// Only with fsync=always does a power loss keep what was confirmed.
+    power_may_fail: bool,
+    pub(super) recorder: Recorder,
+    checker: Checker,
+    pub(super) clients: Clients,
+    pub(super) reached: Reached,
+    wall_ms: u64,
+    worker_ms: u64,
+    trace: u64,
+}
+
+/// A running server.
+pub(super) struct Life {
+    pub(super) host: Host,
+    workers: Workers,
+    /// On their way to the core.
+    pub(super) inputs: std::collections::VecDeque<Input>,
+    /// On their way to the clients.
+    effects: std::collections::VecDeque<Effect>,
+}
+
+enum End {
+    Crashed,
+    Stopped,
+}
+
+/// Runs one seed, with a deliberate bug if asked for.
+pub fn run(seed: u64, control: Option<Control>) -> Outcome {
+    let mut world = World::new(seed, control);
+    let violation = world.play().err();
+    world.reached.seen = world.checker.counts();
+    Outcome { violation, reached: world.reached, trace: world.trace ^ world.disk.stats().trace }
+}
+
+impl World {
+    fn new(seed: u64, control: Option<Control>) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let fsync = match rng.u8(..12) {
+            0 => Fsync::Interval { ms: 30 },
+            1 => Fsync::Never,
+            _ => Fsync::Always,
+        };
+        let mut settings = Settings::default();
+        settings.fsync = fsync;
+        settings.segment_bytes = 16384 * rng.u64(2..6);
+        settings.frame_bytes_max = 4096 * rng.u64(1..4);
+        settings.checkpoint_bytes = 16384 * rng.u64(1..4);
+        settings.spares = rng.usize(0..3);
+        settings.idle_checkpoint_ms = 300;
+        settings.new_store_id = seed | 1;
+        settings.control = control;
+        let recorder = Recorder::default();
+        Self {
+            disk: SimDisk::default(),
+            settings,
+            memory_bytes: *rng.choice(&[2_000, 20_000, 10_000_000]).unwrap_or(&2_000),
+            power_may_fail: fsync == Fsync::Always,
+            clients: Clients::new(recorder.clone()),
+            recorder,
+            checker: Checker::new(),
+            reached: Reached { seeds: 1, ..Reached::default() },
+            wall_ms: 1_700_000_000_000,
+            worker_ms: 0,
+            trace: 0xcbf2_9ce4_8422_2325,
+            rng,
+        }
+    }
+
+    fn play(&mut self) -> Result<(), Violation> {
+        let lives = self.rng.u32(2..5);
+        for _ in 0..lives {
+            let mut life = self.start(true)?;
+            self.inspect(&mut life)?;
+            let planned = self.rng.u8(..5) > 0;
+            if planned {
+                let calls = if self.rng.bool() { 60 } else { 500 };
+                self.disk.plan(CrashPlan::AtCall(self.disk.stats().calls + self.rng.u64(1..calls)));
+            }
+            match self.serve(&mut life)? {
+                End::Crashed => self.crash(life),
+                End::Stopped => self.stop(life),
+            }
+            self.recorder.record(Event::Crash);
+            self.clients.forget();
+            self.judge()?;
+        }
+        let mut life = self.start(false)?;
+        self.inspect(&mut life)?;
+        self.drain(&mut life)
+    }
+
+    /// Opens the store, with crashes inside the recovery up to a few times in a row.
+    fn start(&mut self, may_crash: bool) -> Result<Life, Violation> {
+        let mut crashes = 0;
+        loop {
+            if may_crash && crashes < 3 && self.rng.u8(..3) == 0 {
+                self.disk.plan(CrashPlan::AtCall(self.disk.stats().calls + self.rng.u64(1..30)));
+            }
+            let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+            match Store::open(&disk, self.settings.clone()) {
+                Ok((store, workers, recovered)) => {
+                    self.disk.plan(CrashPlan::Never);
+                    self.reached.cuts += u64::from(recovered.report.cut.is_some());
+                    self.reached.frames_copied += recovered.report.frames_copied;
+                    let settings = leveret_broker::Settings {
+                        memory_budget_bytes: self.memory_bytes,
+                        message_bytes_max: 1 << 20,
+                        seed: self.rng.u64(..),
+                    };
+                    let host = Host::new(settings, store, recovered, self.wall_ms);
+                    let host = host.map_err(|e| refused(&e.to_string()))?;
+                    return Ok(Life { host, workers, inputs: [].into(), effects: [].into() });
+                }
+                Err(error) if self.disk.crashed() => {
+                    drop(error);
+                    crashes += 1;
+                    self.reached.crashes_in_recovery += 1;
+                    self.lose();
+                }
+                Err(error @ (Error::Damage { .. } | Error::Io { .. })) => {
+                    return Err(refused(&error.to_string()));
+                }
+                Err(error) => return Err(refused(&format!("unexpected: {error}"))),
+            }
+        }
+    }
+
+    /// Everything that exists, listed before any client is at work.
+    fn inspect(&mut self, life: &mut Life) -> Result<(), Violation> {
+        self.clients.ask_listings(life);
+        self.settle_down(life);
+        let (queues, bindings) = self.clients.take_listings();
+        self.recorder.record(Event::Listing { queues, bindings });
+        self.judge()
+    }
+
+    fn serve(&mut self, life: &mut Life) -> Result<End, Violation> {
+        self.clients.begin(life, &mut self.rng);
+        let steps = self.rng.u32(200..1500);
+        for _ in 0..steps {
+            // Also when only a read has met the crash so far: nobody lives on to tell of it.
+            if self.disk.crashed() || life.host.failure().is_some() {
+                return Ok(End::Crashed);
+            }
+            self.step(life);
+            self.judge()?;
+        }
+        if self.rng.u8(..3) > 0 {
+            return Ok(End::Crashed);
+        }
+        life.host.close();
+        for _ in 0..10_000 {
+            if self.disk.crashed() || life.host.failure().is_some() {
+                return Ok(End::Crashed);
+            }
+            self.worker_ms += 1;
+            life.workers.writer.step(self.worker_ms);
+            life.workers.reader.step();
+            if life.workers.keeper.step(self.worker_ms) == Step::Done && life.host.failure().is_none() {
+                return Ok(End::Stopped);
+            }
+        }
+        panic!("a clean close came to no end");
+    }
+
+    fn step(&mut self, life: &mut Life) {
+        match self.rng.u8(..16) {
+            0..5 => {
+                self.reached.operations += 1;
+                self.clients.act(life, &mut self.rng, &mut self.reached);
+            }
+            5..8 => self.turn(life),
+            8..12 => drop(life.workers.writer.step(self.worker_ms)),
+            12 => drop(life.workers.reader.step()),
+            13 => drop(life.workers.keeper.step(self.worker_ms)),
+            14 => {
+                let ms = self.rng.u64(..40);
+                self.worker_ms += ms;
+                // The wall clock may jump either way.
+                self.wall_ms = match self.rng.u8(..50) {
+                    0 => self.wall_ms - 5_000,
+                    1 => self.wall_ms + 3_600_000,
+                    _ => self.wall_ms + ms,
+                };
+            }
+            _ => self.pass_effects(life),
+        }
+    }
+
+    /// One turn of the host, with some of what waits.
+    fn turn(&mut self, life: &mut Life) {
+        let count = self.rng.usize(0..=life.inputs.len());
+        let inputs: Vec<Input> = life.inputs.drain(..count).collect();
+        let tracing = std::env::var_os("LEVERET_SIM_TRACE").is_some();
+        if tracing {
+            inputs.iter().for_each(|input| eprintln!("  -> {input:?}"));
+        }
+        let mut effects = Vec::new();
+        life.host.turn(inputs, self.wall_ms, &mut effects);
+        if life.host.failure().is_some() {
+            return;
+        }
+        if tracing {
+            effects.iter().for_each(|effect| eprintln!("  <- {effect:?}"));
+        }
+        for effect in &effects {
+            for byte in format!("{effect:?}").bytes() {
+                self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+            }
+        }
+        life.effects.extend(effects);
+    }
+
+    /// Some of what is on its way to the clients arrives.
+    fn pass_effects(&mut self, life: &mut Life) {
+        let count = self.rng.usize(0..=life.effects.len());
+        let effects: Vec<Effect> = life.effects.drain(..count).collect();
+        for effect in effects {
+            self.clients.receive(effect, life);
+        }
+    }
+
+    /// Runs until nothing is under way, without a crash.
+    fn settle_down(&mut self, life: &mut Life) {
+        for _ in 0..20_000 {
+            let before = (life.inputs.len(), life.effects.len());
+            let inputs: Vec<Input> = life.inputs.drain(..).collect();
+            let mut effects = Vec::new();
+            life.host.turn(inputs, self.wall_ms, &mut effects);
+            life.effects.extend(effects);
+            self.worker_ms += 1;
+            let busy = life.workers.writer.step(self.worker_ms) == Step::Worked
+                || life.workers.reader.step() == Step::Worked
+                || life.workers.keeper.step(self.worker_ms) == Step::Worked;
+            let effects: Vec<Effect> = life.effects.drain(..).collect();
+            for effect in effects {
+                self.clients.receive(effect, life);
+            }
+            if before == (0, 0) && !busy && life.inputs.is_empty() && self.clients.waits_for_nothing() {
+                return;
+            }
+        }
+    }
+
+    /// Takes everything out of every queue, and judges what was there.
+    fn drain(&mut self, life: &mut Life) -> Result<(), Violation> {
+        for queue in self.clients.queues_to_drain() {
+            for _ in 0..5_000 {
+                let more = self.clients.drain_some(life, &queue);
+                self.settle_down(life);
+                self.judge()?;
+                if !more || self.clients.drained_dry() {
+                    break;
+                }
+            }
+            self.recorder.record(Event::Drained { queue });
+            self.judge()?;
+        }
+        self.recorder.record(Event::AllDrained);
+        self.judge()
+    }
+
+    fn judge(&mut self) -> Result<(), Violation> {
+        let events = self.recorder.take();
+        if std::env::var_os("LEVERET_SIM_TRACE").is_some() {
+            events.iter().for_each(|event| eprintln!("{event:?}"));
+        }
+        self.checker.apply_all(&events)
+    }
+
+    fn count(&mut self, life: &Life) {
+        let stats = life.host.store().stats();
+        self.reached.rotations += stats.rotations_total;
+        self.reached.checkpoints += stats.checkpoints_total;
+        self.reached.recycled += stats.recycled_total;
+    }
+
+    fn crash(&mut self, life: Life) {
+        self.count(&life);
+        drop(life);
+        self.reached.crashes += 1;
+        self.lose();
+    }
+
+    fn stop(&mut self, life: Life) {
+        self.count(&life);
+        drop(life);
+        self.reached.clean_stops += 1;
+        self.disk.kill();
+    }
+
+    /// The process is gone, or the machine.
+    fn lose(&mut self) {
+        if !self.power_may_fail || self.rng.u8(..3) == 0 {
+            self.disk.kill();
+            return;
+        }
+        let mut rng = self.rng.fork();
+        let odds = rng.u8(0..=10);
+        self.disk.lose_power(|| rng.u8(0..10) < odds);
+    }
+}
+
+/// A store that does not open, though nobody damaged it, serves none of what it confirmed.
+fn refused(why: &str) -> Violation {
+    Violation { invariant: Invariant::I1, text: format!("the store does not open: {why}") }
+}
