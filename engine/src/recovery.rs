@@ -11,12 +11,16 @@ use crate::checkpoint;
 use crate::controls::Control;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
-use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, parse_name, segment_name};
+use crate::format::{
+    BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, parse_name, segment_blocks, segment_name,
+};
 use crate::group::{Frame, Gather, read_frame};
 use crate::ids::{EditNo, Epoch, FileId, FrameNo, SegmentNo};
 use crate::keeper::CHECKPOINT_TMP_NAME;
 use crate::ledger::Ledger;
-use crate::manifest::{self, MANIFEST_NAME, MANIFEST_TMP_NAME, Manifest, SegmentEnd, SegmentEntry, State};
+use crate::manifest::{
+    self, CheckpointEntry, MANIFEST_NAME, MANIFEST_TMP_NAME, Manifest, SegmentEnd, SegmentEntry, State,
+};
 use crate::record;
 use crate::scan::{self, Scan};
 use crate::settings::Settings;
@@ -62,16 +66,16 @@ pub(crate) struct Opened {
     pub(crate) shared: Arc<Shared>,
     pub(crate) end: LogEnd,
     pub(crate) durable_frame: FrameNo,
-    pub(crate) kept: Vec<manifest::CheckpointEntry>,
+    pub(crate) kept: Vec<CheckpointEntry>,
     pub(crate) report: Report,
 }
 
 /// Everything that was read, before anything is written.
-#[derive(Default)]
-struct Found {
+#[derive(Debug, Default)]
+pub(crate) struct Found {
     state: State,
     last_edit: EditNo,
-    ledger: Ledger,
+    pub(crate) ledger: Ledger,
     scans: Vec<Scan>,
     /// The frames that must be copied.
     copies: Vec<Frame>,
@@ -80,24 +84,30 @@ struct Found {
     end_crc: u32,
     next_frame: FrameNo,
     half_group: Option<FrameNo>,
-    report: Report,
+    pub(crate) report: Report,
 }
 
 /// Opens the store, or makes one in an empty directory.
 pub(crate) fn open(disk: &Arc<dyn Disk>, settings: Settings) -> Result<Opened> {
     settings.check()?;
-    let found = match manifest::load(disk.as_ref())? {
-        None => {
-            refuse_lost_manifest(disk.as_ref())?;
-            new_store(&settings)
-        }
-        Some(loaded) => read_store(disk.as_ref(), &settings, loaded)?,
-    };
+    let found = read(disk.as_ref(), &settings)?;
     write_store(disk, settings, found)
 }
 
+/// Everything that an open reads and judges before it writes. Changes nothing, and so it is also what the offline
+/// tools ask whether a store would open.
+pub(crate) fn read(disk: &dyn Disk, settings: &Settings) -> Result<Found> {
+    match manifest::load(disk)? {
+        None => {
+            refuse_lost_manifest(disk)?;
+            Ok(new_store(settings))
+        }
+        Some(loaded) => read_store(disk, settings, loaded),
+    }
+}
+
 /// Without a manifest there must be no data either.
-fn refuse_lost_manifest(disk: &dyn Disk) -> Result<()> {
+pub(crate) fn refuse_lost_manifest(disk: &dyn Disk) -> Result<()> {
     for (name, _) in disk.list().map_err(Error::io("list", "the data directory"))? {
         let is_checkpoint = parse_name(&name, "checkpoint-", ".ckp").is_some();
         let is_segment = parse_name(&name, "log-", ".seg").is_some();
@@ -252,6 +262,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
     found.state.epoch = found.state.epoch.next();
     found.report.epoch = found.state.epoch;
     let mut files = BTreeMap::new();
+    let same_length = found.scans.last().is_some_and(|scan| scan.file_bytes == settings.segment_bytes);
     for scan in std::mem::take(&mut found.scans) {
         let end = scan.entry.end;
         let file =
@@ -279,14 +290,16 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         let old = if old_end.last_frame < entry.first_frame {
             state.segments.pop();
             state.next_segment = entry.no;
-            spares.extend(files.remove(&entry.no).map(|old| (old.file_id, old.file)));
+            // One of another length is removed by the next open.
+            let old = files.remove(&entry.no).filter(|_| same_length);
+            spares.extend(old.map(|old| (old.file_id, old.file)));
             None
         } else {
             files.get_mut(&entry.no)
         };
         if let (Some(old), Some(entry)) = (old, state.segments.last_mut()) {
             entry.end = Some(old_end);
-            (old.end, old.punched) = (Some(old_end), false);
+            (old.end, old.punched) = (Some(old_end), !same_length);
         }
     }
     let no = state.next_segment;
@@ -300,6 +313,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         file: file_id,
         first_frame,
         prev_crc: end_crc,
+        blocks: segment_blocks(settings.segment_bytes),
         edit: last_edit,
     };
     let name = segment_name(file_id);
@@ -390,7 +404,7 @@ fn reindex(ledger: &mut Ledger, no: SegmentNo, moved: Vec<(u64, FrameHeader, byt
 }
 
 /// Newest frame that something besides the log's own frames says was durable.
-fn frontier(state: &State) -> FrameNo {
+pub(crate) fn frontier(state: &State) -> FrameNo {
     let cuts = state.checkpoints.iter().map(|entry| entry.cut);
     let ends = state.segments.iter().filter_map(|entry| entry.end).map(|end| end.last_frame);
     cuts.chain(ends).chain([state.recovered_upto]).max().unwrap_or_default()
@@ -400,27 +414,34 @@ fn frontier(state: &State) -> FrameNo {
 fn read_checkpoints(disk: &dyn Disk, state: &State) -> Result<Ledger> {
     let mut newest = Ledger::new();
     for entry in &state.checkpoints {
-        let name = checkpoint_name(entry.file);
-        let file = disk.open(&name).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::damage(&name, 0, "it is missing, but the manifest lists it")
-            }
-            _ => Error::Io { op: "open", file: name.clone(), source },
-        })?;
-        let length = file.len().map_err(Error::io("read the length of", &name))?;
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        file.read_at(0, &mut bytes).map_err(Error::io("read", &name))?;
-        let checkpoint = checkpoint::decode(&name, bytes.into())?;
-        if checkpoint.store_id != state.store_id || checkpoint.ledger.cut != entry.cut {
-            return Err(Error::damage(&name, 16, "it is not the checkpoint that the manifest lists"));
-        }
-        newest = checkpoint.ledger;
+        newest = read_checkpoint(disk, state.store_id, *entry)?.ledger;
     }
     Ok(newest)
 }
 
+/// Reads a listed checkpoint and verifies that it is the one.
+pub(crate) fn read_checkpoint(
+    disk: &dyn Disk,
+    store_id: u64,
+    entry: CheckpointEntry,
+) -> Result<checkpoint::Checkpoint> {
+    let name = checkpoint_name(entry.file);
+    let file = disk.open(&name).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => Error::damage(&name, 0, "it is missing, but the manifest lists it"),
+        _ => Error::Io { op: "open", file: name.clone(), source },
+    })?;
+    let length = file.len().map_err(Error::io("read the length of", &name))?;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_at(0, &mut bytes).map_err(Error::io("read", &name))?;
+    let checkpoint = checkpoint::decode(&name, bytes.into())?;
+    if checkpoint.store_id != store_id || checkpoint.ledger.cut != entry.cut {
+        return Err(Error::damage(&name, 16, "it is not the checkpoint that the manifest lists"));
+    }
+    Ok(checkpoint)
+}
+
 /// E5: the log may name no edit that the manifest lacks.
-fn check_manifest_tail(
+pub(crate) fn check_manifest_tail(
     disk: &dyn Disk,
     state: &State,
     tail: &Option<manifest::Tail>,
@@ -480,7 +501,10 @@ fn tidy(
             {
                 set_aside(disk, &name, report)?;
             } else if bytes == settings.segment_bytes && spares.len() < settings.spares.max(1) {
-                spares.push((id, disk.open(&name).map_err(Error::io("open", &name))?));
+                let file = disk.open(&name).map_err(Error::io("open", &name))?;
+                // Whoever made it may have been cut off before its length was durable, and a rotation relies on that.
+                file.sync().map_err(Error::io("sync", &name))?;
+                spares.push((id, file));
             } else {
                 remove(&name)?;
                 report.notes.push(format!("{name} was a spare segment and is removed"));
