@@ -135,7 +135,8 @@ impl Batch {
         // Half of an append at a time, so that what stays for the last piece always fits as well.
         let piece_bytes = (bytes_max / 2).max(ACK_BYTES);
         while left > piece_bytes {
-            let mut piece = Self { queues_created: std::mem::take(&mut self.queues_created), ..Self::default() };
+            let mut piece =
+                Self { queues_created: std::mem::take(&mut self.queues_created), ..Self::default() };
             let acks = self.acks.len().min((piece_bytes / ACK_BYTES) as usize);
             piece.acks = self.acks.drain(..acks).collect();
             let mut bytes = ACK_BYTES * acks as u64;

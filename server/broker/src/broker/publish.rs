@@ -58,7 +58,8 @@ impl Broker {
     ) {
         let routes: Vec<_> = publishes.iter().map(|publish| self.route(vhost, publish)).collect();
         let routed = publishes.iter().zip(&routes);
-        let bytes = routed.filter_map(|(publish, route)| Some(append_bytes(publish, route.as_ref().ok()?))).sum();
+        let bytes =
+            routed.filter_map(|(publish, route)| Some(append_bytes(publish, route.as_ref().ok()?))).sum();
         if let Err(refusal) = self.fits(bytes) {
             return self.reply_when_durable(req, Err(refusal));
         }

@@ -91,7 +91,7 @@ impl World {
     fn absorb(&mut self, out: &mut Vec<Effect>, seen: &mut Vec<Effect>) {
         for effect in out.drain(..) {
             match &effect {
-                Effect::Append { ticket, batch } => self.store.apply(*ticket, batch),
+                Effect::Append { ticket, batch, .. } => self.store.apply(*ticket, batch),
                 Effect::Fetch(fetch) => self.fetches.push(fetch.clone()),
                 _ => {}
             }
