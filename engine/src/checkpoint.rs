@@ -1,8 +1,8 @@
 //! Checkpoints: the ledger as of a cut, so that a restart need not replay what came before. Version 1.
 //!
 //! ```text
-//! file  = magic "LVRTCKP1" 8 | version u16 | reserved u16 | crc u32 (over all that follows) | store id u64 | epoch u64
-//!       | cut (frame no) u64 | next queue id u64
+//! file  = magic "LVRTCKP1" 8 | version u16 | reserved u16 | crc u32 (over the file with the crc field zero)
+//!       | store id u64 | epoch u64 | cut (frame no) u64 | next queue id u64
 //!       | facts u32 | (key length u32, key, value length u32, value) x facts
 //!       | queues u32 | queue x queues
 //! queue = id u64 | next u64 | head u64 | redelivered below u64 | dead length u32, dead | marks length u32, marks
@@ -59,7 +59,7 @@ pub(crate) fn encode(store_id: u64, epoch: Epoch, ledger: &Ledger) -> Vec<u8> {
         places(&mut w, &queue.dead);
         places(&mut w, &queue.redelivered);
     }
-    let crc = crc32fast::hash(&w.0[HEADER_BYTES..]);
+    let crc = checksum(&w.0);
     LittleEndian::write_u32(&mut w.0[12..], crc);
     w.0
 }
@@ -70,7 +70,7 @@ pub(crate) fn decode(name: &str, bytes: Bytes) -> Result<Checkpoint> {
     if bytes.len() < HEADER_BYTES || &bytes[..8] != MAGIC {
         return Err(damage("it has no checkpoint header"));
     }
-    if crc32fast::hash(&bytes[HEADER_BYTES..]) != LittleEndian::read_u32(&bytes[12..]) {
+    if checksum(&bytes) != LittleEndian::read_u32(&bytes[12..]) {
         return Err(damage("its checksum does not match"));
     }
     let version = LittleEndian::read_u16(&bytes[8..]);
@@ -78,6 +78,15 @@ pub(crate) fn decode(name: &str, bytes: Bytes) -> Result<Checkpoint> {
         return Err(Error::NewerFormat { file: name.into(), found: version, known: FORMAT_VERSION });
     }
     decode_body(bytes.slice(HEADER_BYTES..)).map_err(|e| damage(&e.to_string()))
+}
+
+/// Over the whole file but for the field that holds it.
+fn checksum(file: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&file[..12]);
+    hasher.update(&[0; 4]);
+    hasher.update(&file[HEADER_BYTES..]);
+    hasher.finalize()
 }
 
 fn decode_body(bytes: Bytes) -> Parsed<Checkpoint> {

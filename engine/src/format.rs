@@ -4,8 +4,8 @@
 //! segment = header block (4 KiB) | frames, each padded with zeros to 4 KiB | whatever was there before
 //!
 //! header  = magic "LVRTLOG1" 8 | version u16 | reserved u16 | crc u32 | store id u64 | epoch u64 | segment no u64
-//!         | file id u64 | first frame no u64 | crc of the frame before it u32 | reserved u32 | manifest edit u64
-//!           (crc over the 72 bytes with the crc field zero)
+//!         | file id u64 | first frame no u64 | crc of the frame before it u32 | blocks u32 | manifest edit u64
+//!           (crc over the 72 bytes with the crc field zero; blocks: length of the file, in blocks of 4 KiB)
 //!
 //! frame   = magic u32 | version u16 | flags u16 (1: closes its group) | store id u64 | epoch u64 | number u64
 //!         | previous frame's crc u32 | payload length u32 | records u32 | reserved u32 | group's first frame u64
@@ -18,7 +18,6 @@
 
 use byteorder::{ByteOrder, LittleEndian};
 
-use crate::codec::{Malformed, Parsed};
 use crate::ids::{EditNo, Epoch, FileId, FrameNo, SegmentNo};
 
 /// Alignment of frames.
@@ -44,6 +43,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) file: FileId,
     pub(crate) first_frame: FrameNo,
     pub(crate) prev_crc: u32,
+    /// Length of the file in blocks: a shorter one was truncated, which its frames alone would not tell.
+    pub(crate) blocks: u32,
     /// Newest manifest edit known durable when this was written (E5).
     pub(crate) edit: EditNo,
 }
@@ -92,6 +93,7 @@ impl SegmentHeader {
         LittleEndian::write_u64(&mut block[40..], self.file.0);
         LittleEndian::write_u64(&mut block[48..], self.first_frame.0);
         LittleEndian::write_u32(&mut block[56..], self.prev_crc);
+        LittleEndian::write_u32(&mut block[60..], self.blocks);
         LittleEndian::write_u64(&mut block[64..], self.edit.0);
         let crc = crc32fast::hash(&block[..SEGMENT_HEADER_BYTES]);
         LittleEndian::write_u32(&mut block[12..], crc);
@@ -99,25 +101,26 @@ impl SegmentHeader {
     }
 
     /// Reads a first block; Ok(None) when it never held a header.
-    pub(crate) fn decode(block: &[u8]) -> Parsed<Option<Self>> {
+    pub(crate) fn decode(block: &[u8]) -> Result<Option<Self>, NoFrame> {
+        let broken = |what: &str| Err(NoFrame::Broken(what.into()));
         if block.len() < SEGMENT_HEADER_BYTES {
-            return Err(Malformed("shorter than a segment header".into()));
+            return broken("shorter than a segment header");
         }
         if block[..SEGMENT_HEADER_BYTES].iter().all(|&byte| byte == 0) {
             return Ok(None);
         }
         if &block[..8] != SEGMENT_MAGIC {
-            return Err(Malformed("no segment header".into()));
+            return broken("no segment header");
         }
         let mut copy = [0; SEGMENT_HEADER_BYTES];
         copy.copy_from_slice(&block[..SEGMENT_HEADER_BYTES]);
         copy[12..16].fill(0);
         if crc32fast::hash(&copy) != LittleEndian::read_u32(&block[12..]) {
-            return Err(Malformed("the segment header's checksum does not match".into()));
+            return broken("the segment header's checksum does not match");
         }
         let version = LittleEndian::read_u16(&block[8..]);
         if version != FORMAT_VERSION {
-            return Err(Malformed(format!("segment format version {version}")));
+            return Err(NoFrame::Newer(version));
         }
         Ok(Some(Self {
             store_id: LittleEndian::read_u64(&block[16..]),
@@ -126,6 +129,7 @@ impl SegmentHeader {
             file: FileId(LittleEndian::read_u64(&block[40..])),
             first_frame: FrameNo(LittleEndian::read_u64(&block[48..])),
             prev_crc: LittleEndian::read_u32(&block[56..]),
+            blocks: LittleEndian::read_u32(&block[60..]),
             edit: EditNo(LittleEndian::read_u64(&block[64..])),
         }))
     }
@@ -201,6 +205,11 @@ impl FrameHeader {
         }
         Ok(crc)
     }
+}
+
+/// Length of a segment's file in blocks. Segments are at most 4 GiB long.
+pub(crate) fn segment_blocks(bytes: u64) -> u32 {
+    u32::try_from(bytes / BLOCK_BYTES as u64).expect("a segment of at most 4 GiB")
 }
 
 /// Bytes that a frame with such a payload takes.

@@ -279,7 +279,7 @@ impl Queue {
         Some(Found { segment, block: chunk.runs[index].block, upto })
     }
 
-    fn kill(&mut self, first: Seq, last: Seq) {
+    pub(crate) fn kill(&mut self, first: Seq, last: Seq) {
         if last < self.head {
             return;
         }

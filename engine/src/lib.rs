@@ -22,6 +22,7 @@ mod ids;
 mod keeper;
 mod ledger;
 mod manifest;
+pub mod offline;
 mod ranges;
 mod reader;
 mod record;

@@ -36,6 +36,24 @@ impl Places {
         self.0.rank(last.0) - below
     }
 
+    /// The places of an inclusive range that are in neither of two sets.
+    pub(crate) fn outside(first: Seq, last: Seq, one: &Self, other: &Self) -> Self {
+        let mut places = RoaringTreemap::new();
+        places.insert_range(first.0..=last.0);
+        places -= &one.0;
+        places -= &other.0;
+        Self(places)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.0.len()
+    }
+
+    pub(crate) fn last(&self) -> Option<Seq> {
+        self.0.max().map(Seq)
+    }
+
     /// The places as inclusive ranges, in order.
     pub(crate) fn to_ranges(&self) -> Vec<(Seq, Seq)> {
         let mut ranges: Vec<(Seq, Seq)> = Vec::new();

@@ -19,6 +19,8 @@ pub(crate) struct Scan {
     pub(crate) name: String,
     pub(crate) file: Arc<dyn DiskFile>,
     store_id: u64,
+    /// Length of the file.
+    pub(crate) file_bytes: u64,
     /// Bytes to look at: up to the recorded end, or the whole file.
     limit: u64,
     /// Offset behind the last good frame.
@@ -49,7 +51,13 @@ pub(crate) fn read_header(disk: &dyn Disk, name: &str) -> Result<Result<Option<S
     }
     let mut block = vec![0; BLOCK_BYTES];
     file.read_at(0, &mut block).map_err(Error::io("read", name))?;
-    Ok(SegmentHeader::decode(&block).map_err(|e| e.to_string()))
+    match SegmentHeader::decode(&block) {
+        // Its checksum matches, so it is no torn header: it must not be taken for cut-off work.
+        Err(NoFrame::Newer(found)) => {
+            Err(Error::NewerFormat { file: name.into(), found, known: FORMAT_VERSION })
+        }
+        header => Ok(header.map_err(|no| no.to_string())),
+    }
 }
 
 impl Scan {
@@ -74,6 +82,7 @@ impl Scan {
             name,
             file,
             store_id,
+            file_bytes: length,
             limit,
             offset: BLOCK_BYTES as u64,
             last,
@@ -86,7 +95,14 @@ impl Scan {
             later: false,
         };
         match scan.read_header(disk)? {
-            Ok(edit) => scan.edit_max = edit,
+            Ok(header) => {
+                let made = u64::from(header.blocks) * BLOCK_BYTES as u64;
+                if entry.end.is_none() && length < made {
+                    let what = format!("it is {length} bytes long, but was made {made} bytes long");
+                    return Err(Error::damage(scan.name, length, what));
+                }
+                scan.edit_max = header.edit;
+            }
             // Unsynced until its first frame was: then the whole segment may be torn, and is judged like a frame.
             Err(why) => scan.stop = Some(NoFrame::Broken(why)),
         }
@@ -156,7 +172,7 @@ impl Scan {
         Error::damage(&self.name, self.offset, format!("{what}{why}"))
     }
 
-    fn read_header(&self, disk: &dyn Disk) -> Result<Result<EditNo, String>> {
+    fn read_header(&self, disk: &dyn Disk) -> Result<Result<SegmentHeader, String>> {
         Ok(match read_header(disk, &self.name)? {
             Ok(Some(header)) => {
                 let same = header.store_id == self.store_id
@@ -164,7 +180,7 @@ impl Scan {
                     && header.file == self.entry.file
                     && header.first_frame == self.entry.first_frame
                     && header.prev_crc == self.entry.prev_crc;
-                if same { Ok(header.edit) } else { Err("the segment header is another segment's".into()) }
+                if same { Ok(header) } else { Err("the segment header is another segment's".into()) }
             }
             Ok(None) => Err("the segment has no header".into()),
             Err(why) => Err(why),

@@ -11,7 +11,7 @@ use crate::codec::Writer as Encoder;
 use crate::controls::Control;
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader, frame_bytes, segment_name};
+use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader, frame_bytes, segment_blocks, segment_name};
 use crate::ids::{FileId, FrameNo, SegmentNo, Ticket};
 use crate::manifest::{Edit, SegmentEnd, SegmentEntry};
 use crate::record;
@@ -433,6 +433,7 @@ impl Writer {
             file: file_id,
             first_frame: self.end.next_frame,
             prev_crc: self.end.prev_crc,
+            blocks: segment_blocks(self.shared.settings.segment_bytes),
             edit: self.shared.manifest.durable(),
         };
         file.write_at(0, &header.encode()).map_err(Error::io("write", &self.end.file_name))?;

@@ -21,7 +21,7 @@ pub(crate) struct State {
 }
 
 /// A log segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct SegmentEntry {
     pub(crate) no: SegmentNo,
     pub(crate) file: FileId,

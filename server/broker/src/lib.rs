@@ -41,6 +41,8 @@ pub struct Settings {
     pub memory_budget_bytes: u64,
     /// Largest body, in bytes.
     pub message_bytes_max: u64,
+    /// Largest append that the store takes, in bytes of records.
+    pub append_bytes_max: u64,
     /// Seed for server-chosen names (queues, consumer tags). The only source of chance.
     pub seed: u64,
 }

@@ -164,6 +164,7 @@ impl World {
                     let settings = leveret_broker::Settings {
                         memory_budget_bytes: self.memory_bytes,
                         message_bytes_max: 1 << 20,
+                        append_bytes_max: u64::MAX,
                         seed: self.rng.u64(..),
                     };
                     let host = Host::new(settings, store, recovered, self.wall_ms);

@@ -460,7 +460,7 @@ impl Run {
                 self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
             }
             match effect {
-                Effect::Append { ticket, batch } => {
+                Effect::Append { ticket, batch, .. } => {
                     self.store.apply(ticket, &batch);
                     self.batches.push(batch);
                 }

@@ -1,0 +1,5 @@
+//! The offline tools on stores that are sound, and on stores that are not.
+
+mod damage;
+mod repairs;
+mod rig;

@@ -1,0 +1,1 @@
+//! Check, repair and inspect beyond single damage.
