@@ -108,6 +108,23 @@ async fn exit_codes() {
     assert_eq!(output.status.code(), Some(3), "{output:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn check_finds_no_fault_in_what_a_kill_left() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.declare_queue("jobs").await;
+    for n in 0..500u32 {
+        client.publish("jobs", n.to_string()).await;
+    }
+    let (home, options) = server.kill();
+    let check = Command::new(binary::leveret()).arg("check").arg("--data-dir").arg(home.data()).output();
+    let check = check.expect("the command line");
+    assert!(check.status.success(), "{check:?}");
+    // It changed nothing.
+    let server = Server::start_on(&home, options).await;
+    assert_eq!(server.client().await.queue_info("jobs").await.messages_ready, 500);
+}
+
 #[test]
 fn the_printed_configuration_reads_back() {
     let home = leveret_tests::server::Home::new().expect("a directory");

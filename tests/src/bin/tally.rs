@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     for difference in &differences {
         let _ = writeln!(out, "DIFFERENT {difference}");
     }
-    let Outcome { passed, failed, skipped } = tally.total();
+    let Outcome { passed, failed, skipped, .. } = tally.total();
     let failed = failed + arguments.failures + differences.len();
     let _ = writeln!(out, "{passed} passed, {failed} failed, {skipped} skipped");
     if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
