@@ -20,6 +20,9 @@ use byteorder::{ByteOrder, LittleEndian};
 
 use crate::ids::{EditNo, Epoch, FileId, FrameNo, SegmentNo};
 
+#[cfg(test)]
+mod tests;
+
 /// Alignment of frames.
 pub(crate) const BLOCK_BYTES: usize = 4096;
 /// Length of a frame's header.

@@ -17,6 +17,8 @@ mod disk;
 mod error;
 mod fetch;
 mod format;
+#[cfg(test)]
+mod golden;
 mod group;
 mod ids;
 mod keeper;

@@ -17,6 +17,9 @@ use crate::batch::{Batch, Payload};
 use crate::codec::{Malformed, Parsed, Reader, Writer};
 use crate::ids::{QueueId, Seq};
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) const RECORD_HEADER_BYTES: usize = 12;
 
 // On disk. Never renumber.

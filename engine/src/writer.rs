@@ -183,7 +183,8 @@ impl Writer {
 
     /// Decides what to do when nothing is under way.
     fn next_work(&mut self, now_ms: u64) -> Result<Step> {
-        let wanted = self.shared.sync_wanted.swap(false, Ordering::AcqRel);
+        // Taken back only when there is something to sync: what is wanted may still wait in the inbox.
+        let wanted = !self.unsynced.is_empty() && self.shared.sync_wanted.swap(false, Ordering::AcqRel);
         let due = match self.shared.settings.fsync {
             Fsync::Always => true,
             Fsync::Interval { ms } => now_ms.saturating_sub(self.synced_at_ms) >= ms,

@@ -128,6 +128,11 @@ impl SimDisk {
         world.revive();
     }
 
+    /// Gives it another size.
+    pub fn resize(&self, capacity_bytes: u64) {
+        lock(&self.world).capacity_bytes = capacity_bytes;
+    }
+
     /// What it has seen.
     pub fn stats(&self) -> SimStats {
         lock(&self.world).stats

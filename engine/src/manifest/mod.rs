@@ -252,15 +252,33 @@ fn encode_edit(number: EditNo, prev_crc: u32, edit: &Edit, out: &mut Vec<u8>) ->
     crc
 }
 
-fn write_file(disk: &dyn Disk, state: State, last: EditNo) -> Result<Open> {
-    let number = last.next();
+/// The front of a file whose first edit has that number.
+fn encode_header(store_id: u64, first: EditNo) -> Vec<u8> {
     let mut bytes = vec![0; HEADER_BYTES];
     bytes[..8].copy_from_slice(MAGIC);
     LittleEndian::write_u16(&mut bytes[8..], FORMAT_VERSION);
-    LittleEndian::write_u64(&mut bytes[16..], state.store_id);
-    LittleEndian::write_u64(&mut bytes[24..], number.0);
+    LittleEndian::write_u64(&mut bytes[16..], store_id);
+    LittleEndian::write_u64(&mut bytes[24..], first.0);
     let crc = crc32fast::hash(&bytes);
     LittleEndian::write_u32(&mut bytes[12..], crc);
+    bytes
+}
+
+/// A whole file.
+#[cfg(test)]
+pub(crate) fn encode_file(store_id: u64, first: EditNo, edits: &[Edit]) -> Vec<u8> {
+    let mut bytes = encode_header(store_id, first);
+    let (mut number, mut crc) = (first, 0);
+    for edit in edits {
+        crc = encode_edit(number, crc, edit, &mut bytes);
+        number = number.next();
+    }
+    bytes
+}
+
+fn write_file(disk: &dyn Disk, state: State, last: EditNo) -> Result<Open> {
+    let number = last.next();
+    let mut bytes = encode_header(state.store_id, number);
     let edit = Edit::State(Box::new(state));
     let last_crc = encode_edit(number, 0, &edit, &mut bytes);
     let Edit::State(state) = edit else { unreachable!("made two lines above") };

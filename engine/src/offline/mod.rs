@@ -28,7 +28,7 @@ mod walk;
 
 pub use check::check;
 pub use inspect::{Inspected, InspectedCheckpoint, InspectedFrame, InspectedSegment, Kinds, inspect};
-pub use repair::{Repaired, repair};
+pub use repair::{LeaveOut, Repaired, repair};
 
 /// Prefix of what was set aside. Files with it are never read, used or removed.
 pub(crate) const SET_ASIDE: &str = "set-aside.";

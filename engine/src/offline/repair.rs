@@ -12,6 +12,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::check::{checked, look};
 use super::salvage::Salvage;
 use super::survey::{Survey, list};
@@ -24,7 +26,7 @@ use crate::format::{
     BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, frame_bytes, parse_name, segment_blocks,
     segment_name,
 };
-use crate::ids::{Epoch, FileId, FrameNo};
+use crate::ids::{Epoch, FileId, FrameNo, QueueId};
 use crate::ledger::Ledger;
 use crate::manifest::{self, CheckpointEntry, MANIFEST_NAME, Manifest, SegmentEnd, SegmentEntry, State};
 use crate::recovery;
@@ -48,25 +50,41 @@ pub struct Repaired {
     pub refused: Option<String>,
 }
 
-/// Repairs a store. `agree` is told what was found and decides; it is not asked when nothing is damaged, or when
-/// nothing can be done.
+/// What a repair is to leave out besides: what the damage left without what it speaks of, which only the store's owner
+/// can know. A binding to a queue whose declaration is lost, for one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeaveOut {
+    /// Keys of facts.
+    pub facts: Vec<Bytes>,
+    /// Queues.
+    pub queues: Vec<QueueId>,
+}
+
+/// Repairs a store. `agree` is told what was found and decides: None is a no. It is not asked when nothing is damaged,
+/// or when nothing can be done.
 ///
 /// # Errors
 /// When a file cannot be read or written. The store is then as it was before, or repaired.
 pub fn repair(
     disk: &Arc<dyn Disk>,
     progress: Progress<'_>,
-    agree: &mut dyn FnMut(&Checked) -> bool,
+    agree: &mut dyn FnMut(&Checked) -> Option<LeaveOut>,
 ) -> Result<Repaired> {
-    let (survey, salvage) = look(disk.as_ref(), progress)?;
+    let (survey, mut salvage) = look(disk.as_ref(), progress)?;
     let found = checked(&survey, &salvage);
     if found.sound || survey.beyond_repair.is_some() {
         let refused = survey.beyond_repair.clone();
         return Ok(Repaired { found, refused, ..Repaired::default() });
     }
-    if !agree(&found) {
+    let Some(leave_out) = agree(&found) else {
         let refused = Some("not agreed to".to_owned());
         return Ok(Repaired { found, refused, ..Repaired::default() });
+    };
+    for key in &leave_out.facts {
+        salvage.ledger.facts.remove(key);
+    }
+    for queue in &leave_out.queues {
+        salvage.ledger.queues.remove(queue);
     }
     let work = Work::new(disk, &survey)?;
     let set_aside = work.carry_out(survey, salvage)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Report;
+use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, parse_name};
@@ -96,9 +97,9 @@ pub(super) fn tidy(
             if state.segments.iter().any(|entry| entry.file == id) {
                 continue;
             }
-            // A first block that is torn or empty belongs to a segment that was never listed.
-            if matches!(scan::read_header(disk, &name)?, Ok(Some(header)) if header.store_id != state.store_id)
-            {
+            // An empty first block is that of a segment that was made and never used.
+            let header = scan::read_header(disk, &name)?;
+            if !header.is_ok_and(|header| header.is_none_or(|header| header.store_id == state.store_id)) {
                 set_aside(disk, &name, report)?;
             } else if bytes == settings.segment_bytes && spares.len() < settings.spares.max(1) {
                 let file = disk.open(&name).map_err(Error::io("open", &name))?;
@@ -111,9 +112,14 @@ pub(super) fn tidy(
             }
         } else if let Some(id) = parse_name(&name, "checkpoint-", ".ckp") {
             next_file = next_file.max(id.next());
-            if !state.checkpoints.iter().any(|entry| entry.file == id) {
+            if state.checkpoints.iter().any(|entry| entry.file == id) {
+                continue;
+            }
+            if unlisted_checkpoint_is_ours(disk, &name, state.store_id)? {
                 remove(&name)?;
                 report.notes.push(format!("{name} was not listed (cut-off work) and is removed"));
+            } else {
+                set_aside(disk, &name, report)?;
             }
         } else if name != MANIFEST_NAME && !name.starts_with("set-aside.") {
             report.notes.push(format!("{name} is not part of the store and is left alone"));
@@ -122,9 +128,18 @@ pub(super) fn tidy(
     Ok((spares, next_file))
 }
 
+/// A checkpoint gets its name only once it is whole: one that does not decode is not cut-off work.
+fn unlisted_checkpoint_is_ours(disk: &dyn Disk, name: &str, store_id: u64) -> Result<bool> {
+    let file = disk.open(name).map_err(Error::io("open", name))?;
+    let length = file.len().map_err(Error::io("read the length of", name))?;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    file.read_at(0, &mut bytes).map_err(Error::io("read", name))?;
+    Ok(checkpoint::decode(name, bytes.into()).is_ok_and(|checkpoint| checkpoint.store_id == store_id))
+}
+
 fn set_aside(disk: &dyn Disk, name: &str, report: &mut Report) -> Result<()> {
     let aside = format!("set-aside.{name}");
     disk.rename(name, &aside).map_err(Error::io("rename", name))?;
-    report.notes.push(format!("{name} belongs to another store and is set aside as {aside}"));
+    report.notes.push(format!("{name} is not known to be this store's and is set aside as {aside}"));
     Ok(())
 }

@@ -78,9 +78,34 @@ pub enum OfflineCommand {
     /// Verify a data directory, changing nothing (no server may run on it).
     Check(DataDirArgs),
     /// Set damaged parts of a data directory aside, so that the server starts (no server may run on it).
-    Repair(DataDirArgs),
+    Repair(RepairArgs),
     /// Say what a data directory holds, changing nothing (no server may run on it).
-    Inspect(DataDirArgs),
+    Inspect(InspectArgs),
+}
+
+/// What to repair.
+#[derive(Debug, Clone, Args)]
+pub struct RepairArgs {
+    /// The data directory.
+    #[command(flatten)]
+    pub dir: DataDirArgs,
+    /// Do not ask before anything is changed.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// What to inspect.
+#[derive(Debug, Clone, Args)]
+pub struct InspectArgs {
+    /// The data directory.
+    #[command(flatten)]
+    pub dir: DataDirArgs,
+    /// Show the frames of this log segment only.
+    #[arg(long, value_name = "NUMBER")]
+    pub segment: Option<u64>,
+    /// Show at most so many frames.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
 }
 
 /// A data directory.

@@ -25,7 +25,7 @@ use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 pub use commands::{
     BindArgs, Cli, ClientCommand, ClientOptions, Command, ConsumeArgs, DataDirArgs, DeclareCommand,
     DeclareExchangeArgs, DeclareQueueArgs, DeleteCommand, DeleteExchangeArgs, DeleteQueueArgs, Durability,
-    GetArgs, ListArgs, OfflineCommand, PublishArgs, ServeArgs,
+    GetArgs, InspectArgs, ListArgs, OfflineCommand, PublishArgs, RepairArgs, ServeArgs,
 };
 use connect::Client;
 pub use failure::Failure;

@@ -3,7 +3,7 @@
 
 use super::rig::{Files, Messages, Rig};
 use crate::format::segment_name;
-use crate::offline::{FindingKind, Repaired, check, repair};
+use crate::offline::{FindingKind, LeaveOut, Repaired, check, repair};
 use crate::{Error, Recovered};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +134,7 @@ fn was_cut(rig: &Rig, case: &str, name: &str, recovered: &Recovered) {
     }
     rig.disk.kill();
     let mut expected = rig.live.clone();
-    expected.retain(|&(queue, seq), _| !(queue == 1 && seq == 60) && !(queue == 2 && seq == 12));
+    expected.retain(|&(queue, seq), _| !matches!((queue, seq), (1, 60) | (2, 12)));
     // The cut frame's ack is gone with it.
     expected.insert((1, 59), rig.put[&(1, 59)].clone());
     assert_eq!(keys(&rig.read_back()), keys(&expected), "{case}");
@@ -147,11 +147,12 @@ fn check_and_repair(rig: &Rig, case: &str, place: Place, kind: Kind) {
     assert!(!checked.sound && checked.beyond_repair.is_none(), "{case}: {checked:?}");
     assert_eq!(checked.findings[0].kind, FindingKind::Damage, "{case}");
 
-    let no = repair(&rig.disk(), &mut |_, _| (), &mut |_| false).expect("read");
+    let no = repair(&rig.disk(), &mut |_, _| (), &mut |_| None).expect("read");
     assert!(!no.changed, "{case}");
     assert_eq!(rig.files(), damaged, "{case}: a repair that is not agreed to changes nothing");
 
-    let done = repair(&rig.disk(), &mut |_, _| (), &mut |_| true).unwrap_or_else(|e| panic!("{case}: {e}"));
+    let done = repair(&rig.disk(), &mut |_, _| (), &mut |_| Some(LeaveOut::default()))
+        .unwrap_or_else(|e| panic!("{case}: {e}"));
     assert!(done.changed, "{case}: {done:?}");
     nothing_is_gone(rig, case, &damaged, &done);
     let after = check(&rig.disk, &mut |_, _| ()).unwrap_or_else(|e| panic!("{case}: {e}"));

@@ -1,0 +1,104 @@
+//! Records that are not what was written.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::batch::Put;
+
+fn batch() -> Batch {
+    Batch {
+        queues_created: vec![QueueId(5)],
+        holes: vec![(QueueId(5), Seq(1), Seq(3))],
+        puts: vec![Put {
+            targets: vec![(QueueId(5), Seq(4)), (QueueId(2), Seq(9))],
+            payload: Payload { head: Bytes::from("head"), body: Bytes::from("body") },
+        }],
+        acks: vec![(QueueId(2), Seq(8), Seq(9))],
+        facts: vec![(Bytes::from("k"), Some(Bytes::from("v"))), (Bytes::from("gone"), None)],
+        queues_deleted: vec![QueueId(1)],
+    }
+}
+
+fn encoded() -> Vec<u8> {
+    let mut out = Writer::default();
+    assert_eq!(encode_batch(&batch(), &mut out), 7);
+    out.0
+}
+
+#[test]
+fn a_batch_comes_back_in_the_order_in_which_it_takes_effect() {
+    let records = decode_group(encoded().into()).expect("sound");
+    let expected = [
+        Record::QueueCreated { queue: QueueId(5) },
+        Record::Ack { queue: QueueId(5), first: Seq(1), last: Seq(3) },
+        Record::Put {
+            targets: vec![(QueueId(5), Seq(4)), (QueueId(2), Seq(9))],
+            payload: Bytes::from("headbody"),
+        },
+        Record::Ack { queue: QueueId(2), first: Seq(8), last: Seq(9) },
+        Record::Fact { key: Bytes::from("k"), value: Bytes::from("v") },
+        Record::Unfact { key: Bytes::from("gone") },
+        Record::QueueDeleted { queue: QueueId(1) },
+    ];
+    assert_eq!(records, expected);
+}
+
+#[test]
+fn the_size_that_a_batch_tells_is_enough() {
+    assert!(batch().bytes() >= encoded().len() as u64);
+}
+
+#[test]
+fn every_flipped_byte_is_told() {
+    let bytes = encoded();
+    for at in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[at] ^= 0x02;
+        assert!(decode_group(bad.into()).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn a_cut_is_told_unless_it_falls_between_records() {
+    let bytes = encoded();
+    let whole = decode_group(bytes.clone().into()).expect("sound");
+    let mut between = 0;
+    for length in 0..bytes.len() {
+        if let Ok(records) = decode_group(Bytes::copy_from_slice(&bytes[..length])) {
+            assert_eq!(records[..], whole[..records.len()]);
+            between += 1;
+        }
+    }
+    assert_eq!(between, whole.len(), "the frame's own checksum tells those");
+}
+
+#[test]
+fn kind_0_is_never_valid() {
+    assert!(decode_group(Bytes::from_static(&[0; 12])).is_err());
+    let mut out = Writer::default();
+    encode(&mut out, 0, &mut |_| ());
+    assert!(decode_group(out.0.into()).is_err(), "not even under a sound checksum");
+    let mut out = Writer::default();
+    encode(&mut out, QUEUE_DELETED + 1, &mut |_| ());
+    assert!(decode_group(out.0.into()).is_err());
+}
+
+#[test]
+fn an_ack_of_nothing_is_refused() {
+    for (first, last) in [(0, 3), (4, 3)] {
+        let mut out = Writer::default();
+        encode(&mut out, ACK, &mut |w| ack(w, QueueId(1), Seq(first), Seq(last)));
+        assert!(decode_group(out.0.into()).is_err(), "{first} to {last}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_a_panic(kind in 0_u8..9, bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = decode_group(Bytes::from(bytes.clone()));
+        // As a body whose checksum holds.
+        let mut out = Writer::default();
+        encode(&mut out, kind, &mut |w| w.0.extend_from_slice(&bytes));
+        let _ = decode_group(out.0.into());
+    }
+}
