@@ -75,11 +75,13 @@ pub async fn run(settings: &Settings, mut progress: impl FnMut(&Report)) -> Resu
     match run.all_cycles(&mut progress).await {
         Ok(()) => {}
         Err(failure) => {
-            let stderr = tail(&run.home.stderr());
-            let text = format!("{failure}\nseed {}, cycle {}\n{stderr}", settings.seed, run.report.cycles);
+            let (seed, cycle, stderr) = (settings.seed, run.report.cycles, tail(&run.home.stderr()));
+            let more = format!("seed {seed}, cycle {cycle}\n{stderr}");
             return Err(match failure {
-                Failure::Violation(violation) => Failure::Violation(Violation { text, ..violation }),
-                _ => Failure::Worker(text),
+                Failure::Violation(Violation { invariant, text }) => {
+                    Failure::Violation(Violation { invariant, text: format!("{text}\n{more}") })
+                }
+                other => Failure::Worker(format!("{other}\n{more}")),
             });
         }
     }
@@ -146,7 +148,7 @@ impl Run {
         let end = Instant::now() + PATIENCE;
         while self.world.recorder.confirms() - before < self.settings.confirms_min {
             if let Some(ended) = workers.try_join_next() {
-                return Err(ended_early(ended).into());
+                return Err(self.complaint(ended_early(ended)));
             }
             if Instant::now() > end {
                 let confirms = self.world.recorder.confirms() - before;
@@ -195,8 +197,9 @@ impl Run {
             Ok::<(), String>(())
         };
         match tokio::time::timeout(PATIENCE, all).await {
-            Ok(result) => Ok(result?),
-            Err(_) => Err("workers did not notice the kill".to_string().into()),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(text)) => Err(self.complaint(text)),
+            Err(_) => Err(self.complaint("workers did not notice the kill".into())),
         }
     }
 
@@ -281,9 +284,18 @@ impl Run {
         self.crashed()
     }
 
-    async fn list(&self, server: &Server) -> Result<(), Failure> {
+    async fn list(&mut self, server: &Server) -> Result<(), Failure> {
         let mut client = server.client().await;
-        Ok(self.world.list(&mut client).await.map_err(|status| format!("listing: {status:?}"))?)
+        self.world.list(&mut client).await.map_err(|status| format!("listing: {status:?}"))?;
+        self.judge()
+    }
+
+    /// A worker's complaint; but an invariant that is broken by then explains more.
+    fn complaint(&mut self, text: String) -> Failure {
+        match self.judge() {
+            Ok(()) => Failure::Worker(text),
+            Err(violation) => violation,
+        }
     }
 
     async fn start(&mut self) -> Server {
