@@ -33,6 +33,7 @@ impl Running {
         let (addr, http) = (free_addr()?, free_addr()?);
         let binary = binary()?;
         let child = Command::new(binary)
+            .env_remove("LEVERET_BIN")
             .args(["serve", "--log-level", "warn", "--fsync", fsync, "--data-dir"])
             .arg(data)
             .args(["--grpc-addr", &addr.to_string(), "--http-addr", &http.to_string()])

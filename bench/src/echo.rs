@@ -1,16 +1,21 @@
 //! The bare service: tonic and nothing behind it. What a broker on this transport could reach at most.
+//!
+//! `Stream` is written as one writes such a service: a task reads messages and hands cumulative counts to the
+//! response stream. `LeanStream` saves whatever can be saved, the task too.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio_stream::Stream;
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::Error;
 use pb::echo_service_server::{EchoService, EchoServiceServer};
-use pb::{StreamRequest, StreamResponse, UnaryRequest, UnaryResponse};
+use pb::{LeanStreamRequest, LeanStreamResponse, StreamRequest, StreamResponse, UnaryRequest, UnaryResponse};
 
 /// Generated.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
@@ -30,26 +35,46 @@ struct Echo;
 
 #[tonic::async_trait]
 impl EchoService for Echo {
-    type StreamStream = Counts;
+    type StreamStream = Pin<Box<dyn Stream<Item = Result<StreamResponse, Status>> + Send>>;
+    type LeanStreamStream = Counts;
 
     async fn unary(&self, _: Request<UnaryRequest>) -> Result<Response<UnaryResponse>, Status> {
         Ok(Response::new(UnaryResponse { count: 1 }))
     }
 
-    async fn stream(&self, request: Request<Streaming<StreamRequest>>) -> Result<Response<Counts>, Status> {
+    async fn stream(
+        &self,
+        request: Request<Streaming<StreamRequest>>,
+    ) -> Result<Response<Self::StreamStream>, Status> {
+        let mut requests = request.into_inner();
+        let (counts, newest) = watch::channel(0);
+        tokio::spawn(async move {
+            // Ends with the client, whichever way it goes.
+            while let Ok(Some(_)) = requests.message().await {
+                counts.send_modify(|count| *count += 1);
+            }
+        });
+        let answers = WatchStream::from_changes(newest).map(|count| Ok(StreamResponse { count }));
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn lean_stream(
+        &self,
+        request: Request<Streaming<LeanStreamRequest>>,
+    ) -> Result<Response<Counts>, Status> {
         Ok(Response::new(Counts { requests: request.into_inner(), taken: 0, answered: 0 }))
     }
 }
 
 /// Takes what is there, then says how much that was.
-struct Counts {
-    requests: Streaming<StreamRequest>,
+pub(crate) struct Counts {
+    requests: Streaming<LeanStreamRequest>,
     taken: u64,
     answered: u64,
 }
 
 impl Stream for Counts {
-    type Item = Result<StreamResponse, Status>;
+    type Item = Result<LeanStreamResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         while self.taken - self.answered < ANSWER_EVERY {
@@ -62,6 +87,6 @@ impl Stream for Counts {
             }
         }
         self.answered = self.taken;
-        Poll::Ready(Some(Ok(StreamResponse { count: self.taken })))
+        Poll::Ready(Some(Ok(LeanStreamResponse { count: self.taken })))
     }
 }

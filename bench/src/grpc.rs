@@ -7,7 +7,7 @@ use leveret_proto::v1::{DeclareQueueRequest, PurgeQueueRequest};
 use tonic::transport::Channel;
 
 use crate::child::{self, Running};
-use crate::report::{Figures, Report};
+use crate::report::{Figures, Report, Streams};
 use crate::stream::Load;
 use crate::{Error, GrpcArguments, disk, stream, unary};
 
@@ -24,18 +24,20 @@ pub(crate) async fn run(arguments: &GrpcArguments) -> Result<bool, Error> {
     client.declare_queue(DeclareQueueRequest { name: QUEUE.into(), ..Default::default() }).await?;
 
     let duration = Duration::from_secs_f64(arguments.seconds);
-    let load = Load { bytes: arguments.bytes, window: arguments.window, duration };
+    let load = Load { bytes: arguments.bytes, window: arguments.window, duration, client: arguments.client };
     let mut report = Report::new(arguments);
     for run in 1..=arguments.runs {
         let stream_broker = stream::broker(broker.connect().await?, QUEUE, load).await?;
         purge(&mut client).await?;
         let stream_bare = stream::bare(echo.connect().await?, load).await?;
+        let stream_lean = stream::lean(echo.connect().await?, load).await?;
         let unary_broker = unary::broker(broker.connect().await?, QUEUE, arguments.bytes, duration).await?;
         purge(&mut client).await?;
         let unary_bare = unary::bare(echo.connect().await?, arguments.bytes, duration).await?;
         let path = directory.path().to_path_buf();
         let fdatasync = tokio::task::spawn_blocking(move || disk::fdatasync(&path, duration)).await??;
-        let figures = Figures::new(stream_broker, stream_bare, &unary_broker, &unary_bare, &fdatasync);
+        let streams = Streams { broker: stream_broker, bare: stream_bare, lean: stream_lean };
+        let figures = Figures::new(streams, &unary_broker, &unary_bare, &fdatasync);
         eprintln!("run {run} of {}: {figures}", arguments.runs);
         report.add(figures);
     }

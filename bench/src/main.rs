@@ -56,6 +56,9 @@ struct GrpcArguments {
     /// Bytes of a body.
     #[arg(long, default_value_t = 100)]
     bytes: usize,
+    /// How the clients of both streams make their requests.
+    #[arg(long, value_enum, default_value = "channel")]
+    client: stream::Client,
     /// Fail when a target is missed.
     #[arg(long)]
     check: bool,

@@ -1,4 +1,8 @@
 //! One stream, one message per request, a window of unconfirmed ones: messages per second.
+//!
+//! Two kinds of client: `channel` is what tonic's documentation shows, a task that sends into a channel whose other
+//! end is the request stream; `direct` makes requests as HTTP/2 asks for them, which costs the client far less. The
+//! broker and the bare service are always measured with the same one.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,22 +12,25 @@ use std::time::{Duration, Instant};
 
 use leveret_proto::v1::broker_client::BrokerClient;
 use leveret_proto::v1::{Message, PublishMessage, PublishStreamRequest, message};
-use tokio_stream::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::Channel;
 
 use crate::Error;
-use crate::echo::pb::StreamRequest;
 use crate::echo::pb::echo_service_client::EchoServiceClient;
+use crate::echo::pb::{LeanStreamRequest, StreamRequest};
 
 /// Time before the count begins.
 const WARM_UP: Duration = Duration::from_millis(500);
+/// Requests in the channel of a [`Client::Channel`].
+const CHANNEL_MESSAGES: usize = 128;
 
 /// Confirmed messages per second through the broker.
 pub(crate) async fn broker(channel: Channel, queue: &str, load: Load) -> Result<f64, Error> {
     let window = Arc::new(Window::default());
-    let publish = publish(queue, load.bytes);
-    let request = PublishStreamRequest { vhost: String::new(), messages: vec![publish] };
-    let requests = Requests { request, window: Arc::clone(&window), load, sent: 0, end: load.end() };
+    let request = PublishStreamRequest { vhost: String::new(), messages: vec![publish(queue, load.bytes)] };
+    let requests = requests(request, &window, load);
     let mut responses = BrokerClient::new(channel).publish_stream(requests).await?.into_inner();
     let mut meter = Meter::start();
     while let Some(response) = responses.message().await? {
@@ -39,8 +46,7 @@ pub(crate) async fn broker(channel: Channel, queue: &str, load: Load) -> Result<
 /// Messages per second through the bare service.
 pub(crate) async fn bare(channel: Channel, load: Load) -> Result<f64, Error> {
     let window = Arc::new(Window::default());
-    let request = StreamRequest { body: vec![7; load.bytes].into() };
-    let requests = Requests { request, window: Arc::clone(&window), load, sent: 0, end: load.end() };
+    let requests = requests(StreamRequest { body: vec![7; load.bytes].into() }, &window, load);
     let mut responses = EchoServiceClient::new(channel).stream(requests).await?.into_inner();
     let mut meter = Meter::start();
     while let Some(response) = responses.message().await? {
@@ -48,6 +54,51 @@ pub(crate) async fn bare(channel: Channel, load: Load) -> Result<f64, Error> {
         meter.count(response.count);
     }
     meter.rate()
+}
+
+/// Messages per second through the lean form of the bare service, with a lean client.
+pub(crate) async fn lean(channel: Channel, load: Load) -> Result<f64, Error> {
+    let window = Arc::new(Window::default());
+    let request = LeanStreamRequest { body: vec![7; load.bytes].into() };
+    let requests = requests(request, &window, Load { client: Client::Direct, ..load });
+    let mut responses = EchoServiceClient::new(channel).lean_stream(requests).await?.into_inner();
+    let mut meter = Meter::start();
+    while let Some(response) = responses.message().await? {
+        window.confirm(response.count);
+        meter.count(response.count);
+    }
+    meter.rate()
+}
+
+/// How requests get into the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Client {
+    /// A task sends them into a channel.
+    Channel,
+    /// The stream makes them.
+    Direct,
+}
+
+fn requests<T>(request: T, window: &Arc<Window>, load: Load) -> Pin<Box<dyn Stream<Item = T> + Send>>
+where
+    T: Clone + Unpin + Send + 'static,
+{
+    let window = Arc::clone(window);
+    let mut direct = Requests { request, window, load, sent: 0, end: load.end() };
+    match load.client {
+        Client::Direct => Box::pin(direct),
+        Client::Channel => {
+            let (sender, receiver) = mpsc::channel(CHANNEL_MESSAGES);
+            tokio::spawn(async move {
+                while let Some(request) = direct.next().await {
+                    if sender.send(request).await.is_err() {
+                        break;
+                    }
+                }
+            });
+            Box::pin(ReceiverStream::new(receiver))
+        }
+    }
 }
 
 /// A persistent message to a queue.
@@ -66,6 +117,7 @@ pub(crate) struct Load {
     pub(crate) bytes: usize,
     pub(crate) window: u64,
     pub(crate) duration: Duration,
+    pub(crate) client: Client,
 }
 
 impl Load {

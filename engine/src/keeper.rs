@@ -258,19 +258,21 @@ impl Keeper {
     /// The oldest segment, if E2 lets it go: ended, nothing in it lives, both kept checkpoints cover its end, and no
     /// reader has it pinned.
     fn recyclable(&self) -> Option<SegmentNo> {
-        let (no, end) = {
-            let log = lock(&self.shared.log);
-            let (no, segment) = log.segments.first_key_value()?;
-            if segment.pins > 0 {
-                return None;
-            }
-            (*no, segment.end?)
-        };
+        // The ledger is held over both questions: a reader pins while it holds the ledger, and only what lives, and so
+        // cannot pin what was found dead.
+        let mut ledger = lock(&self.shared.ledger);
+        let log = lock(&self.shared.log);
+        let (&no, segment) = log.segments.first_key_value()?;
+        let end = segment.end?;
+        if segment.pins > 0 {
+            return None;
+        }
+        drop(log);
         let covered = self.kept.len() >= 2 && self.kept.iter().all(|entry| entry.cut >= end.last_frame);
         if !covered && !self.shared.settings.has(Control::RecycleTooEarly) {
             return None;
         }
-        lock(&self.shared.ledger).is_dead(no).then_some(no)
+        ledger.is_dead(no).then_some(no)
     }
 
     /// Beyond the log's budget, a checkpoint is worth its while when the oldest segment waits for nothing else.

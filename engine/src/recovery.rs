@@ -11,21 +11,20 @@ use crate::checkpoint;
 use crate::controls::Control;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
-use crate::format::{
-    BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, parse_name, segment_blocks, segment_name,
-};
-use crate::group::{Frame, Gather, read_frame};
+use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, segment_blocks, segment_name};
+use crate::group::{Frame, Gather};
 use crate::ids::{EditNo, Epoch, FileId, FrameNo, SegmentNo};
-use crate::keeper::CHECKPOINT_TMP_NAME;
 use crate::ledger::Ledger;
-use crate::manifest::{
-    self, CheckpointEntry, MANIFEST_NAME, MANIFEST_TMP_NAME, Manifest, SegmentEnd, SegmentEntry, State,
-};
+use crate::manifest::{self, CheckpointEntry, MANIFEST_NAME, Manifest, SegmentEnd, SegmentEntry, State};
 use crate::record;
-use crate::scan::{self, Scan};
+use crate::scan::Scan;
 use crate::settings::Settings;
 use crate::shared::{LogFile, LogFiles, Shared};
 use crate::writer::LogEnd;
+
+mod files;
+
+pub(crate) use files::{check_manifest_tail, refuse_lost_manifest};
 
 /// What an open found and did, beside the state itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,33 +103,6 @@ pub(crate) fn read(disk: &dyn Disk, settings: &Settings) -> Result<Found> {
         }
         Some(loaded) => read_store(disk, settings, loaded),
     }
-}
-
-/// Without a manifest there must be no data either.
-pub(crate) fn refuse_lost_manifest(disk: &dyn Disk) -> Result<()> {
-    for (name, _) in disk.list().map_err(Error::io("list", "the data directory"))? {
-        let is_checkpoint = parse_name(&name, "checkpoint-", ".ckp").is_some();
-        let is_segment = parse_name(&name, "log-", ".seg").is_some();
-        let held_data = is_segment && holds_frames(disk, &name)?;
-        if is_checkpoint || held_data {
-            let what = format!("it is missing, but {name} is there");
-            return Err(Error::damage(MANIFEST_NAME, 0, what));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a segment was ever more than made: its header names a manifest edit, or a frame stands in it. The first
-/// segment of a store is made before its first manifest.
-fn holds_frames(disk: &dyn Disk, name: &str) -> Result<bool> {
-    let Ok(Some(header)) = scan::read_header(disk, name)? else { return Ok(false) };
-    if header.edit > EditNo(0) {
-        return Ok(true);
-    }
-    let file = disk.open(name).map_err(Error::io("open", name))?;
-    let length = file.len().map_err(Error::io("read the length of", name))?;
-    let first = read_frame(file.as_ref(), BLOCK_BYTES as u64, length).map_err(Error::io("read", name))?;
-    Ok(first.is_ok_and(|frame| frame.header.store_id == header.store_id))
 }
 
 fn new_store(settings: &Settings) -> Found {
@@ -269,7 +241,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
             LogFile { file_id: scan.entry.file, file: scan.file, end, pins: 0, punched: end.is_some() };
         files.insert(scan.entry.no, file);
     }
-    let (mut spares, mut next_file) = tidy(disk.as_ref(), &settings, &found.state, &mut found.report)?;
+    let (mut spares, mut next_file) = files::tidy(disk.as_ref(), &settings, &found.state, &mut found.report)?;
     if settings.has(Control::CutNotRecorded) && !found.report.created {
         return write_on_in_place(disk, settings, found, files, spares, next_file);
     }
@@ -438,93 +410,4 @@ pub(crate) fn read_checkpoint(
         return Err(Error::damage(&name, 16, "it is not the checkpoint that the manifest lists"));
     }
     Ok(checkpoint)
-}
-
-/// E5: the log may name no edit that the manifest lacks.
-pub(crate) fn check_manifest_tail(
-    disk: &dyn Disk,
-    state: &State,
-    tail: &Option<manifest::Tail>,
-    last: EditNo,
-    scans: &[Scan],
-    report: &mut Report,
-) -> Result<()> {
-    let mut named = scans.iter().map(|scan| (scan.edit_max, scan.name.clone())).max();
-    for (name, _) in disk.list().map_err(Error::io("list", "the data directory"))? {
-        let listed = |id| state.segments.iter().any(|entry| entry.file == id);
-        if parse_name(&name, "log-", ".seg").is_some_and(|id| !listed(id))
-            && let Ok(Some(header)) = scan::read_header(disk, &name)?
-            && header.store_id == state.store_id
-        {
-            named = named.max(Some((header.edit, name)));
-        }
-    }
-    if let Some((edit, name)) = named
-        && edit > last
-    {
-        let offset = tail.as_ref().map_or(0, |tail| tail.offset);
-        let what = format!("{name} names edit {edit}, but the last good one is {last}");
-        return Err(Error::damage(MANIFEST_NAME, offset, what));
-    }
-    if let Some(tail) = tail {
-        report.notes.push(format!(
-            "{MANIFEST_NAME} had a torn tail of {} bytes at offset {} ({}); nothing depended on it",
-            tail.bytes, tail.offset, tail.why
-        ));
-    }
-    Ok(())
-}
-
-/// E12: nothing listed is missing or damaged, so unlisted files of ours are cut-off work. Whole segments become
-/// spares, the rest goes; what is not ours is set aside or left alone.
-#[expect(clippy::type_complexity, reason = "spares as LogFiles holds them")]
-fn tidy(
-    disk: &dyn Disk,
-    settings: &Settings,
-    state: &State,
-    report: &mut Report,
-) -> Result<(Vec<(FileId, Arc<dyn DiskFile>)>, FileId)> {
-    let mut spares = Vec::new();
-    let mut next_file = state.next_file;
-    let remove = |name: &str| disk.remove(name).map_err(Error::io("remove", name));
-    for (name, bytes) in disk.list().map_err(Error::io("list", "the data directory"))? {
-        if name == MANIFEST_TMP_NAME || name == CHECKPOINT_TMP_NAME {
-            remove(&name)?;
-            report.notes.push(format!("{name} was cut-off work and is removed"));
-        } else if let Some(id) = parse_name(&name, "log-", ".seg") {
-            next_file = next_file.max(id.next());
-            if state.segments.iter().any(|entry| entry.file == id) {
-                continue;
-            }
-            // A first block that is torn or empty belongs to a segment that was never listed.
-            if matches!(scan::read_header(disk, &name)?, Ok(Some(header)) if header.store_id != state.store_id)
-            {
-                set_aside(disk, &name, report)?;
-            } else if bytes == settings.segment_bytes && spares.len() < settings.spares.max(1) {
-                let file = disk.open(&name).map_err(Error::io("open", &name))?;
-                // Whoever made it may have been cut off before its length was durable, and a rotation relies on that.
-                file.sync().map_err(Error::io("sync", &name))?;
-                spares.push((id, file));
-            } else {
-                remove(&name)?;
-                report.notes.push(format!("{name} was a spare segment and is removed"));
-            }
-        } else if let Some(id) = parse_name(&name, "checkpoint-", ".ckp") {
-            next_file = next_file.max(id.next());
-            if !state.checkpoints.iter().any(|entry| entry.file == id) {
-                remove(&name)?;
-                report.notes.push(format!("{name} was not listed (cut-off work) and is removed"));
-            }
-        } else if name != MANIFEST_NAME && !name.starts_with("set-aside.") {
-            report.notes.push(format!("{name} is not part of the store and is left alone"));
-        }
-    }
-    Ok((spares, next_file))
-}
-
-fn set_aside(disk: &dyn Disk, name: &str, report: &mut Report) -> Result<()> {
-    let aside = format!("set-aside.{name}");
-    disk.rename(name, &aside).map_err(Error::io("rename", name))?;
-    report.notes.push(format!("{name} belongs to another store and is set aside as {aside}"));
-    Ok(())
 }

@@ -199,6 +199,11 @@ impl Store {
         self.shared.failure()
     }
 
+    /// Latches a failure of its owner, as if the disk had failed: nothing is confirmed any more, the workers end.
+    pub fn fail(&self, error: Error) {
+        self.shared.fail(error);
+    }
+
     /// Begins the close: what was committed is written and synced, then a checkpoint and the mark of a clean close.
     /// `delivered`: per queue, the places known to have been delivered (E10). The workers end by themselves.
     pub fn close(&self, delivered: Delivered) {

@@ -17,21 +17,20 @@ pub struct Host {
     told: engine::Ticket,
     last: engine::Ticket,
     effects: Vec<Effect>,
-    /// A batch that the store refused: like a failed write, the end.
-    refused: Option<Arc<engine::Error>>,
 }
 
 impl Host {
     /// Builds the core from what the store's open found. `now_ms`: milliseconds since 1970.
     pub fn new(
-        settings: leveret_broker::Settings,
+        mut settings: leveret_broker::Settings,
         store: Store,
         recovered: engine::Recovered,
         now_ms: u64,
     ) -> Result<Self, RecoverError> {
+        settings.append_bytes_max = settings.append_bytes_max.min(store.batch_bytes_max());
         let broker = Broker::new(settings, for_core(recovered), now_ms)?;
         let zero = engine::Ticket(0);
-        Ok(Self { broker, store, told: zero, last: zero, effects: Vec::new(), refused: None })
+        Ok(Self { broker, store, told: zero, last: zero, effects: Vec::new() })
     }
 
     /// One turn: tells the core what the store has to say, then the inputs; hands appends and fetches to the store
@@ -70,7 +69,7 @@ impl Host {
 
     /// Why nothing is confirmed any more, if so. The process must end.
     pub fn failure(&self) -> Option<Arc<engine::Error>> {
-        self.refused.clone().or_else(|| self.store.failure())
+        self.store.failure()
     }
 
     /// Counters of the core.
@@ -102,7 +101,8 @@ impl Host {
                         assert_eq!(given.0, ticket.0, "core and store count appends alike");
                         self.last = given;
                     }
-                    Err(error) => self.refused = Some(Arc::new(error)),
+                    // The core keeps to what a segment takes: this is a bug, and core and store differ from here on.
+                    Err(error) => self.store.fail(error),
                 }
             }
             Effect::Fetch(fetch) => self.store.fetch(engine::Fetch {

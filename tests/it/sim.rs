@@ -16,7 +16,7 @@ fn new_seeds_break_no_invariant() {
     let reached =
         campaign(from, 1_000_000, until, 2).unwrap_or_else(|failure| panic!("from {from}: {failure}"));
     assert!(reached.seeds >= 100, "an empty run: {reached}");
-    println!("from {from}: {reached}");
+    eprintln!("from {from}: {reached}");
 }
 
 /// Seeds that failed once.
@@ -33,7 +33,7 @@ fn old_failures_stay_mended() {
 #[test]
 fn every_deliberate_bug_is_caught() {
     let lines = controls(1, 3_000).unwrap_or_else(|missed| panic!("{missed}"));
-    println!("{}", lines.join("\n"));
+    eprintln!("{}", lines.join("\n"));
 }
 
 /// No clock, no map's order, no thread decides anything.

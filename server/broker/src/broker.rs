@@ -76,7 +76,7 @@ impl Broker {
             next_consumer_id: ConsumerId(1),
             leases: BTreeSet::new(),
             budget: Budget::new(settings.memory_budget_bytes),
-            tickets: Tickets::default(),
+            tickets: Tickets::new(settings.append_bytes_max),
             dirty: Vec::new(),
             confirming: Vec::new(),
             settling: Vec::new(),

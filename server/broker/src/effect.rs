@@ -108,6 +108,53 @@ pub struct Batch {
     pub queues_deleted: Vec<QueueId>,
 }
 
+/// Upper bounds of what the store writes around and for the parts of a batch, in bytes.
+const RECORD_BYTES: u64 = 32;
+const TARGET_BYTES: u64 = 16;
+const ACK_BYTES: u64 = RECORD_BYTES + 24;
+
+impl Batch {
+    /// Upper bound of the bytes that a message to so many queues takes in the log.
+    pub fn put_bytes(message_bytes: u64, targets: u64) -> u64 {
+        RECORD_BYTES + message_bytes + TARGET_BYTES * targets
+    }
+
+    /// The batch, cut into several where it is larger than an append may be. Only removals can be: of very many
+    /// places or facts at once. A crash between two pieces leaves some of them removed and the rest, with the thing
+    /// that they belong to, in place; nobody was told of the removal then.
+    pub(crate) fn pieces(mut self, bytes_max: u64) -> Vec<Self> {
+        let fact_bytes = |(key, value): &(Bytes, Option<Bytes>)| {
+            RECORD_BYTES + key.len() as u64 + value.as_ref().map_or(0, |value| value.len() as u64)
+        };
+        let facts: u64 = self.facts.iter().map(fact_bytes).sum();
+        let mut left = facts + ACK_BYTES * self.acks.len() as u64;
+        if left <= bytes_max || !self.puts.is_empty() {
+            return vec![self];
+        }
+        let mut pieces = Vec::new();
+        // Half of an append at a time, so that what stays for the last piece always fits as well.
+        let piece_bytes = (bytes_max / 2).max(ACK_BYTES);
+        while left > piece_bytes {
+            let mut piece =
+                Self { queues_created: std::mem::take(&mut self.queues_created), ..Self::default() };
+            let acks = self.acks.len().min((piece_bytes / ACK_BYTES) as usize);
+            piece.acks = self.acks.drain(..acks).collect();
+            let mut bytes = ACK_BYTES * acks as u64;
+            let fitting = self.facts.iter().take_while(|fact| {
+                bytes += fact_bytes(fact);
+                bytes <= piece_bytes
+            });
+            // At least one, so that a fact larger than a piece is no endless loop.
+            let facts = fitting.count().max(usize::from(acks == 0));
+            piece.facts = self.facts.drain(..facts.min(self.facts.len())).collect();
+            left -= ACK_BYTES * acks as u64 + piece.facts.iter().map(fact_bytes).sum::<u64>();
+            pieces.push(piece);
+        }
+        pieces.push(self);
+        pieces
+    }
+}
+
 /// One message for the log: `header` and `body` are written one after the other and come back joined.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Put {

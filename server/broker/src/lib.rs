@@ -1,5 +1,11 @@
 //! The core of the Leveret broker, pure: [`Broker::step`] takes one [`Input`] and says what is to be done as
 //! [`Effect`]s. No I/O, clock, randomness, threads or async; the same inputs give the same effects, always.
+//!
+//! A turn is any number of steps and one [`Broker::finish`], which hands out messages, appends the turn's acks as one
+//! batch and lets go what became confirmable. Where to look: `broker` (what follows from which input), `topology` and
+//! `topic` (from a publish to its queues), `queue` (what is ready, out and in memory), `dispatch` (consumers and gets),
+//! `channel` (deliveries out, outcomes in order), `tickets` (the one order of confirms), `record` (messages and facts as
+//! bytes), `replay` (from facts to state).
 
 mod arguments;
 mod broker;
@@ -41,6 +47,8 @@ pub struct Settings {
     pub memory_budget_bytes: u64,
     /// Largest body, in bytes.
     pub message_bytes_max: u64,
+    /// Largest append that the store takes, in bytes of records.
+    pub append_bytes_max: u64,
     /// Seed for server-chosen names (queues, consumer tags). The only source of chance.
     pub seed: u64,
 }

@@ -25,6 +25,8 @@ use crate::message::Message;
 /// On disk. Never renumber.
 const MESSAGE_VERSION: u8 = 1;
 const FLAG_PERSISTENT: u8 = 1;
+/// What stands before the body beside names and properties.
+pub(crate) const HEADER_FIXED_BYTES: u64 = 18;
 
 /// Why a message could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -22,8 +22,10 @@ pub(crate) enum Waiter {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Tickets {
+    /// Largest append, in bytes of records.
+    bytes_max: u64,
     issued: Ticket,
     confirmable: Ticket,
     waiting: VecDeque<(Ticket, Waiter)>,
@@ -34,6 +36,18 @@ pub(crate) struct Tickets {
 }
 
 impl Tickets {
+    /// Nothing appended yet.
+    pub(crate) fn new(bytes_max: u64) -> Self {
+        Self {
+            bytes_max,
+            issued: Ticket::default(),
+            confirmable: Ticket::default(),
+            waiting: VecDeque::new(),
+            turn: Vec::new(),
+            acks: Vec::new(),
+        }
+    }
+
     /// The newest append so far; 0 when there is none.
     pub(crate) fn issued(&self) -> Ticket {
         self.issued
@@ -45,8 +59,10 @@ impl Tickets {
     }
 
     fn issue(&mut self, batch: Batch, urgent: bool, out: &mut Vec<Effect>) {
-        self.issued = Ticket(self.issued.0 + 1);
-        out.push(Effect::Append { ticket: self.issued, batch, urgent });
+        for batch in batch.pieces(self.bytes_max) {
+            self.issued = Ticket(self.issued.0 + 1);
+            out.push(Effect::Append { ticket: self.issued, batch, urgent });
+        }
     }
 
     /// Lets a waiter follow all that was appended so far.

@@ -15,7 +15,8 @@ pub(super) fn loose_ends(checked: &Checked) -> LeaveOut {
             queues: queues.iter().map(|queue| empty(*queue)).collect(),
             ..Recovered::default()
         };
-        let settings = Settings { memory_budget_bytes: 0, message_bytes_max: 0, seed: 1 };
+        let settings =
+            Settings { memory_budget_bytes: 0, message_bytes_max: 0, append_bytes_max: 0, seed: 1 };
         match Broker::new(settings, recovered, 0) {
             Err(RecoverError::Dangling { key, .. }) => {
                 let Some(at) = facts.iter().position(|(fact, _)| fact.escape_ascii().to_string() == key)

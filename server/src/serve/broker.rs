@@ -67,6 +67,7 @@ impl RealBackend {
         let settings = leveret_broker::Settings {
             memory_budget_bytes: self.settings.memory_budget.0,
             message_bytes_max: self.settings.message_max.0,
+            append_bytes_max: u64::MAX,
             seed: chance(),
         };
         let inbox = Arc::clone(&self.inbox);

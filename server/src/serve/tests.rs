@@ -98,7 +98,7 @@ async fn connect(addr: SocketAddr) -> HealthClient<Channel> {
 }
 
 async fn grpc_health(addr: SocketAddr) -> Answer {
-    let request = HealthCheckRequest { service: front::SERVICE.to_owned() };
+    let request = HealthCheckRequest { service: "leveret.v1.Broker".to_owned() };
     connect(addr).await.check(request).await.expect("answer").into_inner().status()
 }
 

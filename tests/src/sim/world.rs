@@ -99,15 +99,17 @@ impl World {
             1 => Fsync::Never,
             _ => Fsync::Always,
         };
-        let mut settings = Settings::default();
-        settings.fsync = fsync;
-        settings.segment_bytes = 16384 * rng.u64(2..6);
-        settings.frame_bytes_max = 4096 * rng.u64(1..4);
-        settings.checkpoint_bytes = 16384 * rng.u64(1..4);
-        settings.spares = rng.usize(0..3);
-        settings.idle_checkpoint_ms = 300;
-        settings.new_store_id = seed | 1;
-        settings.control = control;
+        let settings = Settings {
+            fsync,
+            segment_bytes: 16384 * rng.u64(2..6),
+            frame_bytes_max: 4096 * rng.u64(1..4),
+            checkpoint_bytes: 16384 * rng.u64(1..4),
+            spares: rng.usize(0..3),
+            idle_checkpoint_ms: 300,
+            new_store_id: seed | 1,
+            control,
+            ..Settings::default()
+        };
         let recorder = Recorder::default();
         Self {
             disk: SimDisk::default(),
@@ -164,6 +166,7 @@ impl World {
                     let settings = leveret_broker::Settings {
                         memory_budget_bytes: self.memory_bytes,
                         message_bytes_max: 1 << 20,
+                        append_bytes_max: u64::MAX,
                         seed: self.rng.u64(..),
                     };
                     let host = Host::new(settings, store, recovered, self.wall_ms);

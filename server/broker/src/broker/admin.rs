@@ -8,9 +8,10 @@ use crate::effect::{
     BindingRow, ChannelRow, ConnectionRow, ConsumerRow, CoreStats, Effect, ExchangeRow, QueueRow, Reply,
 };
 use crate::ids::{ConnId, QueueId, ReqId};
-use crate::input::Op;
+use crate::input::{Binding, DestinationKind, Op};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::VHOST;
+use crate::value::Table;
 
 impl Broker {
     pub(super) fn request(
@@ -143,10 +144,20 @@ impl Broker {
     }
 
     fn binding_rows(&self) -> Vec<BindingRow> {
-        self.topology
-            .bindings()
-            .map(|bound| BindingRow { binding: bound.binding.clone(), durable: bound.durable })
-            .collect()
+        // Every queue is bound to the default exchange by its name.
+        let by_name = self.topology.queues().filter_map(|(name, id)| {
+            let binding = Binding {
+                source: "".into(),
+                destination_kind: DestinationKind::Queue,
+                destination: name.clone(),
+                routing_key: name.clone(),
+                arguments: Table::default(),
+            };
+            Some(BindingRow { binding, durable: self.queues.get(&id)?.props.durable })
+        });
+        let bound = self.topology.bindings();
+        let bound = bound.map(|bound| BindingRow { binding: bound.binding.clone(), durable: bound.durable });
+        by_name.chain(bound).collect()
     }
 
     fn consumer_rows(&self) -> Vec<ConsumerRow> {

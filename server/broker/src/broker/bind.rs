@@ -80,7 +80,8 @@ impl Broker {
 pub(super) fn remove_facts(gone: Gone, batch: &mut Batch) {
     let exchanges = gone.exchanges.iter().map(|(name, props)| exchange_fact(name, props));
     let bindings = gone.bindings.iter().map(|binding| Fact::Binding(BindingFact::new(VHOST, binding)));
-    batch.facts.extend(exchanges.chain(bindings).map(|fact| (fact.key(), None::<Bytes>)));
+    // Should the batch be too large for one append: what hangs on an exchange goes before it.
+    batch.facts.extend(bindings.chain(exchanges).map(|fact| (fact.key(), None::<Bytes>)));
 }
 
 pub(super) fn exchange_fact(name: &Arc<str>, props: &ExchangeProps) -> Fact {

@@ -101,6 +101,11 @@ impl Broker {
                 return Err(Refusal::new(RefusalKind::SessionRequired, text).with("queue", &*name));
             }
         };
+        if name.is_empty() && conn.is_none() {
+            let text = "a queue whose name the server chooses belongs to a connection or session: open a session and \
+                        name it in the request, or choose a name";
+            return Err(Refusal::new(RefusalKind::SessionRequired, text));
+        }
         if let Some(id) = self.topology.queue(&name) {
             let queue = self.queues.get(&id).ok_or_else(|| no_queue(&name))?;
             same_queue(&queue.props, owner, &declare)?;

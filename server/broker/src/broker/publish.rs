@@ -26,7 +26,11 @@ impl Broker {
         let Some(channel) = self.channels.get_mut(&chan) else { return };
         channel.confirms.published = tag;
         let mandatory = publish.mandatory;
-        let outcome = match self.route(vhost, &publish) {
+        let routed = self.route(vhost, &publish).and_then(|queues| {
+            self.fits(append_bytes(&publish, &queues))?;
+            Ok(queues)
+        });
+        let outcome = match routed {
             Err(refusal) => Outcome::Rejected(refusal.kind),
             Ok(queues) => {
                 let message = self.message(publish);
@@ -52,10 +56,17 @@ impl Broker {
         publishes: Vec<Publish>,
         out: &mut Vec<Effect>,
     ) {
+        let routes: Vec<_> = publishes.iter().map(|publish| self.route(vhost, publish)).collect();
+        let routed = publishes.iter().zip(&routes);
+        let bytes =
+            routed.filter_map(|(publish, route)| Some(append_bytes(publish, route.as_ref().ok()?))).sum();
+        if let Err(refusal) = self.fits(bytes) {
+            return self.reply_when_durable(req, Err(refusal));
+        }
         let mut batch = Batch::default();
         let mut results = Vec::with_capacity(publishes.len());
-        for publish in publishes {
-            let result = match self.route(vhost, &publish) {
+        for (publish, route) in publishes.into_iter().zip(routes) {
+            let result = match route {
                 Err(refusal) => (Outcome::Rejected(refusal.kind), Some(refusal)),
                 Ok(queues) => {
                     let message = self.message(publish);
@@ -93,6 +104,19 @@ impl Broker {
                 Refusal::new(RefusalKind::AccessRefused, text).with("exchange", &**exchange)
             }
         })
+    }
+
+    /// Refuses what the store could not take as one append.
+    fn fits(&self, bytes: u64) -> Result<(), Refusal> {
+        let most = self.settings.append_bytes_max;
+        if bytes <= most {
+            return Ok(());
+        }
+        let text = format!(
+            "the publish takes {bytes} bytes of the log, and what is atomic must fit into one log segment, which takes \
+             {most}: publish fewer messages at once, or to fewer queues, or raise segment-size"
+        );
+        Err(Refusal::new(RefusalKind::TooLarge, text))
     }
 
     fn message(&self, publish: Publish) -> Arc<Message> {
@@ -142,6 +166,13 @@ impl Broker {
             Outcome::Rejected(_) => self.counters.rejected += 1,
         }
     }
+}
+
+/// Upper bound of what a publish to these queues takes in the log.
+fn append_bytes(publish: &Publish, queues: &[QueueId]) -> u64 {
+    let names = publish.exchange.len() + publish.routing_key.len();
+    let bytes = (publish.body.len() + publish.properties.len() + names) as u64 + record::HEADER_FIXED_BYTES;
+    Batch::put_bytes(bytes, queues.len() as u64)
 }
 
 fn outcome(queues: &[QueueId]) -> Outcome {

@@ -12,3 +12,10 @@ mod settle;
 pub(crate) mod store;
 mod window;
 pub(crate) mod world;
+
+/// The core is moved to a thread of its own.
+#[test]
+fn a_broker_can_be_sent() {
+    fn sendable<T: Send>() {}
+    sendable::<crate::Broker>();
+}

@@ -223,6 +223,7 @@ proptest! {
             }
             prop_assert_eq!(topology.binding_count(), bindings.len() as u64);
             prop_assert_eq!(topology.bindings().count(), bindings.len());
+            prop_assert_eq!(topology.inbound.values().map(|i| i.len()).sum::<usize>(), bindings.len());
             for from in 0..5 {
                 for key in ["a", "b", "a.b", "", "b.a.b"] {
                     let expected: Vec<u64> = naive(&bindings, from, key).into_iter().collect();

@@ -103,6 +103,46 @@ fn refused_and_unroutable_publishes() {
     assert_eq!(world.drain("q"), ["good"]);
 }
 
+/// Guards against an append that the store would refuse, when the core has already carried it out.
+#[test]
+fn what_no_append_could_hold_is_refused_as_a_whole() {
+    let settings = crate::Settings { append_bytes_max: 1_000, ..super::world::SETTINGS };
+    let mut world = World::with(settings);
+    world.open(1, 1);
+    world.declare("q");
+    let batch = vec![to_queue("q", &"a".repeat(400)), to_queue("q", &"b".repeat(500))];
+    let refused = world.ask(None, Op::Publish(batch)).unwrap_err();
+    assert_eq!(refused.kind, RefusalKind::TooLarge);
+    assert!(refused.text.contains("segment-size"), "{}", refused.text);
+    let effects = world.publish(to_queue("q", &"c".repeat(1_000)));
+    assert_eq!(confirms(&effects, 1), [(1, vec![(1, Outcome::Rejected(RefusalKind::TooLarge))])]);
+    world.fill("q", &["small"]);
+    assert_eq!(world.drain("q"), ["small"]);
+}
+
+/// Guards against a purge or delete of so much that no append could hold its removal.
+#[test]
+fn a_large_removal_is_cut_into_appends_that_fit() {
+    use crate::effect::Batch;
+    use crate::ids::{QueueId, Seq};
+    let ack = |n: u64| (QueueId(1), Seq(2 * n), Seq(2 * n));
+    let fact = |n: u64| (bytes::Bytes::from(n.to_le_bytes().to_vec()), None);
+    let batch = Batch {
+        acks: (1..100).map(ack).collect(),
+        facts: (1..100).map(fact).collect(),
+        queues_deleted: vec![QueueId(1)],
+        ..Batch::default()
+    };
+    let whole = batch.acks.len() + batch.facts.len();
+    let pieces = batch.pieces(1_000);
+    assert!(pieces.len() > 5);
+    assert_eq!(pieces.iter().map(|piece| piece.acks.len() + piece.facts.len()).sum::<usize>(), whole);
+    assert!(pieces.iter().all(|piece| piece.acks.len() <= 20 && piece.facts.len() <= 30));
+    let (last, others) = pieces.split_last().expect("pieces");
+    assert_eq!(last.queues_deleted, [QueueId(1)], "what they belong to goes last");
+    assert!(others.iter().all(|piece| piece.queues_deleted.is_empty()));
+}
+
 #[test]
 fn a_message_through_an_internal_exchange_arrives() {
     let mut world = World::ready();

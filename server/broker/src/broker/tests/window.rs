@@ -132,6 +132,57 @@ fn a_late_answer_after_a_purge_is_dropped() {
 }
 
 #[test]
+fn an_answer_of_another_generation_is_dropped() {
+    let mut world = with_budget(0);
+    fill(&mut world, 0, 1);
+    world.ok(Op::PurgeQueue { name: "q".into() });
+    fill(&mut world, 1, 2);
+    world.prompt = false;
+    world.consume(1, "q", "c");
+    let fetch = world.fetches[0].clone();
+    assert_eq!(fetch.generation, 1);
+    let mut late = world.store.answer(&fetch);
+    late.generation = 0;
+    assert!(deliveries(&mut world.send(Input::Fetched(late))).is_empty());
+    assert_eq!(bodies(&deliveries(&mut world.answer())), ["1"]);
+}
+
+#[test]
+fn what_comes_while_a_read_catches_up_is_not_read_back() {
+    let mut world = with_budget(4 << 20);
+    fill(&mut world, 0, 3);
+    let mut world = world.crash();
+    world.open(1, 1);
+    world.prompt = false;
+    world.consume(1, "q", "c");
+    fill(&mut world, 3, 6);
+    world.publish(transient("q", "6"));
+    assert_eq!(world.fetches.len(), 1);
+    let mut effects = world.answer();
+    effects.extend(world.publish(to_queue("q", "7")));
+    assert_eq!(bodies(&deliveries(&mut effects)), numbers(0, 8));
+    assert!(world.fetches.is_empty(), "nothing is left to read");
+}
+
+#[test]
+fn the_window_is_at_the_end_again_behind_a_blocked_consumer() {
+    let mut world = with_budget(4 << 20);
+    fill(&mut world, 0, 3);
+    let mut world = world.crash();
+    world.open(1, 1);
+    world.prompt = false;
+    world.consume_with(Consume { prefetch_messages: 1, ..consumer(1, "q", "c") });
+    fill(&mut world, 3, 4);
+    world.answer();
+    fill(&mut world, 4, 6);
+    assert!(world.fetches.is_empty());
+    let effects: Vec<_> = (1..6).flat_map(|tag| world.ack(1, tag)).collect();
+    assert!(world.fetches.is_empty());
+    let mut effects = effects;
+    assert_eq!(bodies(&deliveries(&mut effects)), numbers(1, 6));
+}
+
+#[test]
 fn places_that_cannot_be_read_are_reported_and_not_acked() {
     let mut world = with_budget(0);
     fill(&mut world, 0, 5);

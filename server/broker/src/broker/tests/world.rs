@@ -17,7 +17,7 @@ use crate::value::Table;
 use crate::{Settings, record};
 
 pub(crate) const SETTINGS: Settings =
-    Settings { memory_budget_bytes: 1 << 20, message_bytes_max: 1 << 16, seed: 7 };
+    Settings { memory_budget_bytes: 1 << 20, message_bytes_max: 1 << 16, append_bytes_max: 1 << 20, seed: 7 };
 
 pub(crate) struct World {
     pub(crate) broker: Broker,
@@ -91,7 +91,7 @@ impl World {
     fn absorb(&mut self, out: &mut Vec<Effect>, seen: &mut Vec<Effect>) {
         for effect in out.drain(..) {
             match &effect {
-                Effect::Append { ticket, batch } => self.store.apply(*ticket, batch),
+                Effect::Append { ticket, batch, .. } => self.store.apply(*ticket, batch),
                 Effect::Fetch(fetch) => self.fetches.push(fetch.clone()),
                 _ => {}
             }
@@ -286,7 +286,10 @@ impl World {
     #[track_caller]
     pub(crate) fn binding_keys(&mut self) -> Vec<String> {
         match self.ok(Op::ListBindings) {
-            Reply::Bindings(rows) => rows.iter().map(|r| r.binding.routing_key.to_string()).collect(),
+            Reply::Bindings(rows) => {
+                let named = rows.iter().filter(|r| !r.binding.source.is_empty());
+                named.map(|r| r.binding.routing_key.to_string()).collect()
+            }
             other => panic!("{other:?}"),
         }
     }
