@@ -64,7 +64,7 @@ impl World {
             segment_bytes: 16384 * rng.u64(3..6),
             frame_bytes_max: 8192,
             checkpoint_bytes: 16384 * rng.u64(1..4),
-            spares: rng.usize(0..2),
+            spares: rng.usize(0..4),
             idle_checkpoint_ms: 200,
             new_store_id: seed | 1,
             ..Settings::default()
