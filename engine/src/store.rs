@@ -136,7 +136,8 @@ impl Store {
         Ok((Self { shared, next_ticket: Ticket(1), logged }, workers, recovered))
     }
 
-    /// Commits a batch: returns at once; it is safe when [`Store::confirmable`] reaches the ticket.
+    /// Commits a batch: returns at once; it is safe when [`Store::confirmable`] reaches the ticket. The writer is not
+    /// woken: see [`Store::kick`].
     ///
     /// # Errors
     /// [`Error::BatchTooLarge`] when no segment could hold it; nothing was changed then.
@@ -163,9 +164,12 @@ impl Store {
         let mut inbox = lock(&self.shared.inbox);
         inbox.urgent += usize::from(urgency == Urgency::Now);
         inbox.waiting.push_back(Pending { ticket, batch, urgency });
-        drop(inbox);
-        self.shared.ring(|bells| bells.ring_writer());
         Ok(ticket)
+    }
+
+    /// Wakes the writer for what was committed. Once after several commits is enough; without it they wait.
+    pub fn kick(&self) {
+        self.shared.ring(|bells| bells.ring_writer());
     }
 
     /// Largest batch that [`Store::commit`] takes, in bytes of the log.

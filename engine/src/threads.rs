@@ -1,18 +1,31 @@
 //! The one file that knows threads: it loops the workers' steps, each on a thread of its own.
 
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::shared::{Bells, Step, lock};
 use crate::store::{Store, Workers};
+use crate::writer::Writer;
 
 /// The running workers. [`Threads::join`] after [`Store::close`] waits for the clean close.
 #[derive(Debug)]
 pub struct Threads {
     handles: Vec<JoinHandle<()>>,
+    writer: Arc<Mutex<Writer>>,
+    start: Instant,
+    /// So many chances to write inline are passed over: the disk was slow.
+    passed_over: AtomicU32,
 }
+
+/// An inline write that takes longer shows a disk that the owner should not wait for...
+const INLINE_SLOW: Duration = Duration::from_micros(700);
+/// ...the next so many times.
+const INLINE_PASS_OVER: u32 = 64;
+/// Steps of one group: take it, write its frames, sync.
+const INLINE_STEPS_MAX: u32 = 8;
 
 #[derive(Debug, Default)]
 struct Bell {
@@ -43,16 +56,45 @@ pub fn start_threads(
     };
     // The first to set them wins; a store is started once.
     drop(store.shared.bells.set(Box::new(bells)));
-    let Workers { writer: mut w, reader: mut r, keeper: mut k } = workers;
+    let Workers { writer: w, reader: mut r, keeper: mut k } = workers;
+    let (w, start) = (Arc::new(Mutex::new(w)), Instant::now());
+    let stepped = Arc::clone(&w);
     let handles = vec![
-        spawn("leveret-writer", writer, move |now_ms| w.step(now_ms))?,
-        spawn("leveret-reader", reader, move |_| r.step())?,
-        spawn("leveret-keeper", keeper, move |now_ms| k.step(now_ms))?,
+        spawn("leveret-writer", writer, start, move |now_ms| lock(&stepped).step(now_ms))?,
+        spawn("leveret-reader", reader, start, move |_| r.step())?,
+        spawn("leveret-keeper", keeper, start, move |now_ms| k.step(now_ms))?,
     ];
-    Ok(Threads { handles })
+    Ok(Threads { handles, writer: w, start, passed_over: AtomicU32::new(0) })
 }
 
 impl Threads {
+    /// Lets the calling thread write and sync what it has committed, instead of waking the writer for it and being woken
+    /// again: worth it for an owner that has nothing else to do meanwhile. Does nothing, and says false, when the
+    /// writer is at work, the disk was slow of late, or there is more to do than to write and sync: then wake the writer.
+    pub fn write_inline(&self) -> bool {
+        if self.passed_over.load(Ordering::Relaxed) > 0 {
+            self.passed_over.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        let Ok(mut writer) = self.writer.try_lock() else { return false };
+        if !writer.is_idle() {
+            return false;
+        }
+        let begin = Instant::now();
+        for _ in 0..INLINE_STEPS_MAX {
+            let step = writer.step(self.start.elapsed().as_millis() as u64);
+            if step != Step::Worked || writer.is_rotating() || writer.is_idle() {
+                break;
+            }
+        }
+        let done = writer.is_idle();
+        drop(writer);
+        if begin.elapsed() > INLINE_SLOW {
+            self.passed_over.store(INLINE_PASS_OVER, Ordering::Relaxed);
+        }
+        done
+    }
+
     /// Waits until the workers have ended: after [`Store::close`], or a failure.
     pub fn join(self) {
         for handle in self.handles {
@@ -65,9 +107,9 @@ impl Threads {
 fn spawn(
     name: &str,
     bell: Arc<Bell>,
+    start: Instant,
     mut step: impl FnMut(u64) -> Step + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    let start = Instant::now();
     thread::Builder::new().name(name.into()).spawn(move || {
         loop {
             match step(start.elapsed().as_millis() as u64) {

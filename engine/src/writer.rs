@@ -18,6 +18,8 @@ use crate::record;
 use crate::settings::Fsync;
 use crate::shared::{Counters, LogFile, Shared, Step, lock};
 
+/// How long an idle writer sleeps at most.
+const LOOK_AGAIN_MS: u64 = 1_000;
 /// How long to wait before trying again to find space for a segment.
 const SPACE_RETRY_MS: u64 = 100;
 
@@ -127,6 +129,16 @@ impl Writer {
         }
     }
 
+    /// Nothing is under way, written or half written.
+    pub(crate) fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle) && self.unsynced.is_empty()
+    }
+
+    /// A change of segment is under way: several calls to the disk, which nobody should have to wait for.
+    pub(crate) fn is_rotating(&self) -> bool {
+        !matches!(self.phase, Phase::Idle | Phase::Write { .. } | Phase::Sync | Phase::Done)
+    }
+
     fn advance(&mut self, now_ms: u64) -> Result<Step> {
         let phase = std::mem::replace(&mut self.phase, Phase::Idle);
         match phase {
@@ -226,7 +238,8 @@ impl Writer {
             (_, false, Fsync::Interval { ms }) => Some(ms.min(settings.idle_ms)),
             (_, false, Fsync::Never) => None,
             (_, true, _) if self.unproven => Some(settings.idle_ms),
-            _ => None,
+            // Somebody else may have stepped the writer (see `Threads::write_inline`) and left a frame to be proven.
+            _ => Some(LOOK_AGAIN_MS),
         };
         Ok(Step::Idle { again_ms })
     }

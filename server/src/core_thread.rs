@@ -45,7 +45,8 @@ struct Lane {
 }
 
 /// Runs until it is told to close, or the store fails.
-pub(crate) fn run(mut host: Host, inbox: &Arc<Inbox>, workers: Threads) -> Ended {
+/// `inline_allowed`: confirms wait for a sync, so that it is worth hurrying for one.
+pub(crate) fn run(mut host: Host, inbox: &Arc<Inbox>, workers: Threads, inline_allowed: bool) -> Ended {
     let mut shell = Shell::default();
     let mut envelopes = VecDeque::new();
     let mut effects = Vec::new();
@@ -54,7 +55,14 @@ pub(crate) fn run(mut host: Host, inbox: &Arc<Inbox>, workers: Threads) -> Ended
         inbox.take(&mut envelopes, TICK);
         let inputs = envelopes.drain(..).filter_map(|envelope| shell.enter(envelope, &mut closing));
         let inputs: Vec<Input> = inputs.collect();
+        let (alone, before) = (inputs.len() == 1, host.last_append());
         host.turn(inputs, now_ms(), &mut effects);
+        // With a single input and nobody behind it, writing here saves two changes of thread, and nobody waits for it.
+        let write = host.last_append() > before;
+        let inline = write && alone && inline_allowed && inbox.is_empty();
+        if write && !inline {
+            host.kick();
+        }
         // A failed store confirms nothing, not even what it confirmed a moment before it failed.
         if let Some(failure) = host.failure() {
             error!("{failure}; nothing is confirmed any more, the server ends");
@@ -65,6 +73,9 @@ pub(crate) fn run(mut host: Host, inbox: &Arc<Inbox>, workers: Threads) -> Ended
             shell.perform(effect);
         }
         shell.flush();
+        if inline && !workers.write_inline() {
+            host.kick();
+        }
         shell.give_permits_back(&host);
         if closing {
             host.close();

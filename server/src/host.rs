@@ -62,6 +62,11 @@ impl Host {
         self.last
     }
 
+    /// Wakes the store's writer for what was appended in this turn.
+    pub fn kick(&self) {
+        self.store.kick();
+    }
+
     /// Newest append whose confirms may go out.
     pub fn confirmable(&self) -> engine::Ticket {
         self.store.confirmable()

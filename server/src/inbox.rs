@@ -75,6 +75,11 @@ impl Inbox {
         self.rouse(state);
     }
 
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.lock().waiting.is_empty()
+    }
+
     /// Takes all that waits into `into`, sleeping up to `timeout` when there is nothing and nobody woke it.
     pub fn take(&self, into: &mut VecDeque<Envelope>, timeout: Duration) {
         debug_assert!(into.is_empty());

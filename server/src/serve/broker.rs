@@ -77,8 +77,9 @@ impl RealBackend {
             .map_err(|e| Stopped { exit: Exit::NeedsRepair, text: e.to_string() })?;
         let stats = host.stats();
         let (inbox, ended) = (Arc::clone(&self.inbox), self.ended.clone());
+        let inline_allowed = self.settings.fsync == Fsync::Always;
         let core = thread::Builder::new().name("leveret-core".into()).spawn(move || {
-            let how = core_thread::run(host, &inbox, threads);
+            let how = core_thread::run(host, &inbox, threads, inline_allowed);
             ended.send_replace(Some(how));
         });
         let core = core.map_err(|e| Stopped::refused(format!("cannot start threads: {e}")))?;
