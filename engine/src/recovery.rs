@@ -241,6 +241,12 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
             LogFile { file_id: scan.entry.file, file: scan.file, end, pins: 0, punched: end.is_some() };
         files.insert(scan.entry.no, file);
     }
+    if !found.report.created {
+        // What was read may be in the page cache alone, its name too; what is written from here on names its last edit.
+        let file = disk.open(MANIFEST_NAME).map_err(Error::io("open", MANIFEST_NAME))?;
+        file.sync().map_err(Error::io("sync", MANIFEST_NAME))?;
+        disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
+    }
     let (mut spares, mut next_file) = files::tidy(disk.as_ref(), &settings, &found.state, &mut found.report)?;
     if settings.has(Control::CutNotRecorded) && !found.report.created {
         return write_on_in_place(disk, settings, found, files, spares, next_file);
