@@ -142,6 +142,13 @@ impl Hub {
         Arc::clone(&self.inner.publish_permits).try_acquire_many_owned(bytes).ok().map(Permit)
     }
 
+    /// Ready when everything that entered before is as durable as it asked to be, and its outcomes have gone out.
+    pub async fn barrier(&self) {
+        // An empty batch is answered like any other: behind all that was appended before it. That it is refused means
+        // that the core is gone, and with it everybody who could wait.
+        drop(self.request_with(None, "/".into(), Op::Publish(Vec::new()), None).await);
+    }
+
     /// Registers a connection or a session.
     pub fn open_connection(&self, info: ConnectionInfo) -> Connection {
         let id = ConnId(self.next_id());

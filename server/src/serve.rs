@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
-pub use backend::{Backend, FailureFuture, Recovery, Stopped};
+pub use backend::{Backend, FailureFuture, Recovery, SettledFuture, Stopped};
 
 use crate::cli::complain;
 use crate::config::{LogFormat, Resolved, ServeSettings};
@@ -170,6 +170,11 @@ async fn drain(backend: &dyn Backend, limit: Duration) {
         let Ok(figures) = tokio::time::timeout_at(deadline, backend.snapshot()).await else { return };
         let core = figures.core;
         if core.messages_unacknowledged == 0 && core.confirmed >= core.published {
+            // Nothing is out, but notices of the last settlements may be on their way: the streams pass them on before
+            // they are told to end.
+            if tokio::time::timeout_at(deadline, backend.settled()).await.is_ok() {
+                sleep(DRAIN_POLL).await;
+            }
             return;
         }
         if Instant::now() + DRAIN_POLL > deadline {

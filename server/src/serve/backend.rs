@@ -17,6 +17,9 @@ pub trait Backend: MetricsSource + StatusSource {
     /// Opens the store, recovers and starts the core thread. Blocks. Called once.
     fn open(&self) -> Result<Recovery, Stopped>;
 
+    /// Ready when the outcomes of everything that entered the core have gone out to the channels' writers.
+    fn settled(&self) -> SettledFuture<'_>;
+
     /// Ready when the core has stopped by itself, as after a failed write; says why.
     fn failed(&self) -> FailureFuture<'_>;
 
@@ -24,6 +27,9 @@ pub trait Backend: MetricsSource + StatusSource {
     /// after the front ends are gone.
     fn close(&self) -> Result<(), Stopped>;
 }
+
+/// Everything has its outcome.
+pub type SettledFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// The reason for which the core stopped, once it did.
 pub type FailureFuture<'a> = Pin<Box<dyn Future<Output = String> + Send + 'a>>;

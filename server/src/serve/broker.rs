@@ -9,7 +9,7 @@ use leveret_engine::{self as engine, Disk, FORMAT_VERSION, Gauge, RealDisk, Stor
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::backend::{Backend, FailureFuture, Recovery, Stopped};
+use super::backend::{Backend, FailureFuture, Recovery, SettledFuture, Stopped};
 use super::{ServerStatus, StatusSource};
 use crate::config::{Fsync, ServeSettings};
 use crate::core_thread::{self, Ended, now_ms};
@@ -178,6 +178,10 @@ impl Backend for RealBackend {
 
     fn open(&self) -> Result<Recovery, Stopped> {
         self.start()
+    }
+
+    fn settled(&self) -> SettledFuture<'_> {
+        Box::pin(self.hub.barrier())
     }
 
     fn failed(&self) -> FailureFuture<'_> {

@@ -48,6 +48,10 @@ impl Backend for Fake {
         told.recv().unwrap_or_else(|_| Ok(Recovery::default()))
     }
 
+    fn settled(&self) -> SettledFuture<'_> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn failed(&self) -> FailureFuture<'_> {
         Box::pin(async {
             self.failure.notified().await;
