@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 use crate::host::Host;
-use crate::hub::{Output, Permit};
+use crate::hub::{LaneId, Output, Permit};
 use crate::inbox::{Envelope, Inbox};
 
 /// How long the thread sleeps when nothing happens: the resolution of leases and other times.
@@ -29,19 +29,43 @@ pub(crate) enum Ended {
 /// The loop's own state: what the shell ties to the core's ids.
 #[derive(Default)]
 struct Shell {
-    replies: HashMap<ReqId, oneshot::Sender<Result<Reply, Refusal>>>,
-    channels: HashMap<ChanId, Lane>,
-    /// Channels with outputs of this turn.
-    touched: Vec<ChanId>,
+    replies: HashMap<ReqId, ReplyTo>,
+    lanes: HashMap<LaneId, Lane>,
+    channels: HashMap<ChanId, LaneId>,
+    /// Lanes with outputs of this turn.
+    touched: Vec<LaneId>,
     /// Permits of publishes, by the append after which they come back.
     permits: VecDeque<(Ticket, Permit)>,
     /// Permits that came in with this turn.
     entered: Option<Permit>,
 }
 
+/// Where the answer to a request goes.
+enum ReplyTo {
+    Caller(oneshot::Sender<Result<Reply, Refusal>>),
+    Lane(LaneId),
+}
+
 struct Lane {
     sender: mpsc::UnboundedSender<Vec<Output>>,
     pending: Vec<Output>,
+}
+
+/// The inputs of one envelope: one without an allocation, or a batch.
+enum Inputs {
+    One(Option<Input>),
+    Many(std::vec::IntoIter<Input>),
+}
+
+impl Iterator for Inputs {
+    type Item = Input;
+
+    fn next(&mut self) -> Option<Input> {
+        match self {
+            Self::One(input) => input.take(),
+            Self::Many(inputs) => inputs.next(),
+        }
+    }
 }
 
 /// Runs until it is told to close, or the store fails.
@@ -53,10 +77,10 @@ pub(crate) fn run(mut host: Host, inbox: &Arc<Inbox>, workers: Threads, inline_a
     let mut closing = false;
     loop {
         inbox.take(&mut envelopes, TICK);
-        let inputs = envelopes.drain(..).filter_map(|envelope| shell.enter(envelope, &mut closing));
-        let inputs: Vec<Input> = inputs.collect();
-        let (alone, before) = (inputs.len() == 1, host.last_append());
-        host.turn(inputs, now_ms(), &mut effects);
+        let (mut count, before) = (0, host.last_append());
+        let inputs = envelopes.drain(..).flat_map(|envelope| shell.enter(envelope, &mut closing));
+        host.turn(inputs.inspect(|_| count += 1), now_ms(), &mut effects);
+        let alone = count == 1;
         // With a single input and nobody behind it, writing here saves two changes of thread, and nobody waits for it.
         let write = host.last_append() > before;
         let inline = write && alone && inline_allowed && inbox.is_empty();
@@ -89,32 +113,49 @@ pub(crate) fn run(mut host: Host, inbox: &Arc<Inbox>, workers: Threads, inline_a
 }
 
 impl Shell {
-    /// Keeps what is tied to an input, and gives the input on.
-    fn enter(&mut self, envelope: Envelope, closing: &mut bool) -> Option<Input> {
+    /// Keeps what is tied to the inputs of an envelope, and gives the inputs on.
+    fn enter(&mut self, envelope: Envelope, closing: &mut bool) -> Inputs {
         match envelope {
             Envelope::Input(input) => {
                 if let Input::ChannelClosed { chan } = &input {
                     self.channels.remove(chan);
                 }
-                Some(input)
+                Inputs::One(Some(input))
             }
-            Envelope::Publish { input, permit } => {
-                self.hold(permit);
-                Some(input)
+            Envelope::Batch { lane, inputs, permit } => {
+                permit.into_iter().for_each(|permit| self.hold(permit));
+                for input in &inputs {
+                    self.tie(lane, input);
+                }
+                Inputs::Many(inputs.into_iter())
             }
             Envelope::Request { input, req, reply, permit } => {
-                self.replies.insert(req, reply);
+                self.replies.insert(req, ReplyTo::Caller(reply));
                 permit.into_iter().for_each(|permit| self.hold(permit));
-                Some(input)
+                Inputs::One(Some(input))
             }
-            Envelope::OpenChannel { input, chan, sender } => {
-                self.channels.insert(chan, Lane { sender, pending: Vec::new() });
-                Some(input)
+            Envelope::OpenLane { lane, sender } => {
+                self.lanes.insert(lane, Lane { sender, pending: Vec::new() });
+                Inputs::One(None)
+            }
+            Envelope::CloseLane { lane } => {
+                self.lanes.remove(&lane);
+                Inputs::One(None)
             }
             Envelope::Close => {
                 *closing = true;
-                None
+                Inputs::One(None)
             }
+        }
+    }
+
+    /// Remembers which lane an input's answers and outputs go to.
+    fn tie(&mut self, lane: LaneId, input: &Input) {
+        match input {
+            Input::Request { req, .. } => drop(self.replies.insert(*req, ReplyTo::Lane(lane))),
+            Input::ChannelOpened { chan, .. } => drop(self.channels.insert(*chan, lane)),
+            Input::ChannelClosed { chan } => drop(self.channels.remove(chan)),
+            _ => {}
         }
     }
 
@@ -127,18 +168,26 @@ impl Shell {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Reply { req, result } => {
-                if let Some(reply) = self.replies.remove(&req) {
-                    // Whoever asked may have gone.
-                    drop(reply.send(result));
-                }
+            Effect::Reply { req, result } => match self.replies.remove(&req) {
+                // Whoever asked may have gone.
+                Some(ReplyTo::Caller(reply)) => drop(reply.send(result)),
+                Some(ReplyTo::Lane(lane)) => self.put_on(lane, Output::Reply { req, result }),
+                None => {}
+            },
+            Effect::Dropped { req } => drop(self.replies.remove(&req)),
+            Effect::Confirms { chan, upto, others } => {
+                self.put(chan, Output::Confirms { chan, upto, others });
             }
-            Effect::Confirms { chan, upto, others } => self.put(chan, Output::Confirms { upto, others }),
-            Effect::Return { chan, tag, message } => self.put(chan, Output::Return { tag, message }),
+            Effect::Return { chan, tag, message } => self.put(chan, Output::Return { chan, tag, message }),
             Effect::Deliver(deliver) => self.put(deliver.chan, Output::Deliver(deliver)),
-            Effect::Settled { chan, upto, unknown } => self.put(chan, Output::Settled { upto, unknown }),
+            Effect::Settled { chan, upto, unknown } => {
+                self.put(chan, Output::Settled { chan, upto, unknown });
+            }
             Effect::ConsumerCancelled { chan, consumer_tag } => {
-                self.put(chan, Output::ConsumerCancelled { consumer_tag });
+                self.put(chan, Output::ConsumerCancelled { chan, consumer_tag });
+            }
+            Effect::ChannelFailed { chan, cause, refusal } => {
+                self.put(chan, Output::ChannelFailed { chan, cause, refusal });
             }
             Effect::Warn { text } => warn!("{text}"),
             Effect::Append { .. } | Effect::Fetch(_) => unreachable!("the host carries these out itself"),
@@ -146,19 +195,25 @@ impl Shell {
     }
 
     fn put(&mut self, chan: ChanId, output: Output) {
-        if let Some(lane) = self.channels.get_mut(&chan) {
+        if let Some(lane) = self.channels.get(&chan) {
+            self.put_on(*lane, output);
+        }
+    }
+
+    fn put_on(&mut self, id: LaneId, output: Output) {
+        if let Some(lane) = self.lanes.get_mut(&id) {
             if lane.pending.is_empty() {
-                self.touched.push(chan);
+                self.touched.push(id);
             }
             lane.pending.push(output);
         }
     }
 
-    /// One wake-up per channel and turn.
+    /// One wake-up per lane and turn.
     fn flush(&mut self) {
-        for chan in self.touched.drain(..) {
-            if let Some(lane) = self.channels.get_mut(&chan) {
-                // A writer that has gone closes its channel by itself.
+        for lane in self.touched.drain(..) {
+            if let Some(lane) = self.lanes.get_mut(&lane) {
+                // A writer that has gone closes its lane by itself.
                 drop(lane.sender.send(std::mem::take(&mut lane.pending)));
             }
         }

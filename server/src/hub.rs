@@ -7,18 +7,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use leveret_broker::{
-    ChanId, ConnId, ConnectionInfo, Deliver, Input, Message, Op, Outcome, Publish, Refusal, RefusalKind,
-    Reply, ReqId, Settle,
+    Cause, ChanId, ConnId, ConnectionInfo, Deliver, Input, Message, Op, Outcome, Publish, Refusal,
+    RefusalKind, Reply, ReqId, Settle,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::inbox::{Envelope, Inbox};
 
-/// What a channel's writer has to pass on, in order.
+/// What goes back on a lane, in the order in which the core decided it.
 #[derive(Debug)]
 pub enum Output {
+    /// Answer to a request that came in a batch of this lane.
+    Reply {
+        /// The request.
+        req: ReqId,
+        /// Its outcome.
+        result: Result<Reply, Refusal>,
+    },
     /// Outcomes of publishes: everything up to `upto`, routed unless listed.
     Confirms {
+        /// The channel.
+        chan: ChanId,
         /// Newest publish with an outcome.
         upto: u64,
         /// Those that were not plainly routed.
@@ -26,16 +35,20 @@ pub enum Output {
     },
     /// A mandatory message that reached no queue; before its confirm.
     Return {
+        /// The channel.
+        chan: ChanId,
         /// Number of the publish.
         tag: u64,
         /// The message.
         message: Arc<Message>,
     },
-    /// A message for a consumer of this channel. Give its `cost_bytes` back with [`Channel::writable`] once it is
-    /// on its way.
+    /// A message for a consumer of the channel. Give its `cost_bytes` back with [`Input::Writable`] once it is on its
+    /// way.
     Deliver(Deliver),
     /// Settles that are durable.
     Settled {
+        /// The channel.
+        chan: ChanId,
         /// Every settle up to this number (from 1) is done.
         upto: u64,
         /// Number and delivery tag of those that named nothing.
@@ -43,12 +56,27 @@ pub enum Output {
     },
     /// The queue of this consumer is gone.
     ConsumerCancelled {
+        /// The channel.
+        chan: ChanId,
         /// Its tag.
         consumer_tag: Arc<str>,
     },
+    /// A strict channel has failed; nothing more happens on it.
+    ChannelFailed {
+        /// The channel.
+        chan: ChanId,
+        /// What was refused.
+        cause: Cause,
+        /// Why.
+        refusal: Refusal,
+    },
 }
 
-/// Outputs of a channel, a batch per turn of the core. Ends when the channel or the core is gone.
+/// One way back from the core to a front end: of one gRPC stream, or of one AMQP connection with all its channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(pub u64);
+
+/// Outputs of a lane, a batch per turn of the core. Ends when the lane is closed or the core is gone.
 pub type Outputs = mpsc::UnboundedReceiver<Vec<Output>>;
 
 /// The handle. See the module.
@@ -73,11 +101,18 @@ pub struct Connection {
     id: ConnId,
 }
 
-/// An ordered lane. Dropping it ends it in the core: what it had out is requeued.
+/// A lane with one channel. Dropping it ends both in the core: what was out is requeued.
 #[derive(Debug)]
 pub struct Channel {
-    hub: Hub,
+    lane: Lane,
     id: ChanId,
+}
+
+/// A lane. Dropping it closes it; channels on it must be closed by an input, or with their connection.
+#[derive(Debug)]
+pub struct Lane {
+    hub: Hub,
+    id: LaneId,
 }
 
 /// Room for a publish. Goes in with it and comes back when the publish has its outcome.
@@ -85,11 +120,6 @@ pub struct Channel {
 pub struct Permit(OwnedSemaphorePermit);
 
 impl Permit {
-    /// Takes `bytes` out of this one; None when it has less.
-    pub fn split(&mut self, bytes: usize) -> Option<Permit> {
-        self.0.split(bytes).map(Permit)
-    }
-
     /// Puts another one into this one.
     pub(crate) fn merge(&mut self, other: Permit) {
         self.0.merge(other.0);
@@ -136,12 +166,6 @@ impl Hub {
         }
     }
 
-    /// The same if it can be had at once.
-    pub fn try_permit(&self, bytes: usize) -> Option<Permit> {
-        let bytes = u32::try_from(bytes).ok()?;
-        Arc::clone(&self.inner.publish_permits).try_acquire_many_owned(bytes).ok().map(Permit)
-    }
-
     /// Ready when everything that entered before is as durable as it asked to be, and its outcomes have gone out.
     pub async fn barrier(&self) {
         // An empty batch is answered like any other: behind all that was appended before it. That it is refused means
@@ -154,6 +178,21 @@ impl Hub {
         let id = ConnId(self.next_id());
         self.send(Input::ConnectionOpened { conn: id, info });
         Connection { hub: self.clone(), id }
+    }
+
+    /// A name for a channel that is about to be opened.
+    pub fn new_channel_id(&self) -> ChanId {
+        ChanId(self.next_id())
+    }
+
+    /// A name for a request that is about to be made.
+    pub fn new_request_id(&self) -> ReqId {
+        ReqId(self.next_id())
+    }
+
+    /// Bytes of deliveries that each channel's writer may hold: the credit to open a channel with.
+    pub fn channel_credit_bytes(&self) -> u64 {
+        self.inner.channel_credit_bytes
     }
 
     /// No new deliveries from now on; everything else goes on.
@@ -171,7 +210,7 @@ impl Hub {
         let (reply, answer) = oneshot::channel();
         let req = ReqId(self.next_id());
         self.inner.inbox.push(Envelope::Request {
-            input: Input::Request { req, conn, vhost, op },
+            input: Input::Request { req, conn, chan: None, vhost, op },
             req,
             reply,
             permit,
@@ -194,14 +233,21 @@ impl Connection {
         self.id
     }
 
-    /// Opens a channel on it.
+    /// Opens a channel on it, on a lane of its own.
     pub fn open_channel(&self) -> (Channel, Outputs) {
-        let (sender, outputs) = mpsc::unbounded_channel();
-        let id = ChanId(self.hub.next_id());
+        let (lane, outputs) = self.open_lane();
+        let id = self.hub.new_channel_id();
         let credit_bytes = self.hub.inner.channel_credit_bytes;
-        let input = Input::ChannelOpened { conn: self.id, chan: id, credit_bytes };
-        self.hub.inner.inbox.push(Envelope::OpenChannel { input, chan: id, sender });
-        (Channel { hub: self.hub.clone(), id }, outputs)
+        lane.send(vec![Input::ChannelOpened { conn: self.id, chan: id, credit_bytes, strict: false }], None);
+        (Channel { lane, id }, outputs)
+    }
+
+    /// Opens a lane for many channels.
+    pub fn open_lane(&self) -> (Lane, Outputs) {
+        let (sender, outputs) = mpsc::unbounded_channel();
+        let id = LaneId(self.hub.next_id());
+        self.hub.inner.inbox.push(Envelope::OpenLane { lane: id, sender });
+        (Lane { hub: self.hub.clone(), id }, outputs)
     }
 }
 
@@ -211,32 +257,56 @@ impl Drop for Connection {
     }
 }
 
+impl Lane {
+    /// The hub behind it.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Sends inputs in, in order. Requests among them are answered by [`Output::Reply`] on this lane, channels opened
+    /// among them belong to it. `permit`: room for the publishes among them.
+    pub fn send(&self, inputs: Vec<Input>, permit: Option<Permit>) {
+        self.hub.inner.inbox.push(Envelope::Batch { lane: self.id, inputs, permit });
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.hub.inner.inbox.push(Envelope::CloseLane { lane: self.id });
+    }
+}
+
 impl Channel {
     /// Its id.
     pub fn id(&self) -> ChanId {
         self.id
     }
 
-    /// Publishes; the outcome comes as [`Output::Confirms`]. `tag` counts this channel's publishes from 1.
-    pub fn publish(&self, vhost: Arc<str>, tag: u64, publish: Publish, permit: Permit) {
-        let input = Input::Publish { chan: self.id, tag, vhost, publish };
-        self.hub.inner.inbox.push(Envelope::Publish { input, permit });
+    /// A publish for [`Channel::send`]; the outcome comes as [`Output::Confirms`]. `tag` counts this channel's
+    /// publishes from 1.
+    pub fn publish(&self, vhost: Arc<str>, tag: u64, publish: Publish) -> Input {
+        Input::Publish { chan: self.id, tag, vhost, publish }
+    }
+
+    /// Sends inputs of this channel in, in order, with room for the publishes among them.
+    pub fn send(&self, inputs: Vec<Input>, permit: Option<Permit>) {
+        self.lane.send(inputs, permit);
     }
 
     /// Settles by delivery tag; comes back, counted, as [`Output::Settled`].
     pub fn settle(&self, tag: u64, multiple: bool, how: Settle) {
-        self.hub.send(Input::Settle { chan: self.id, tag, multiple, how });
+        self.lane.hub.send(Input::Settle { chan: self.id, tag, multiple, how });
     }
 
     /// Gives credit back for deliveries that are on their way.
     pub fn writable(&self, bytes: u64) {
-        self.hub.send(Input::Writable { chan: self.id, bytes });
+        self.lane.hub.send(Input::Writable { chan: self.id, bytes });
     }
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        self.hub.send(Input::ChannelClosed { chan: self.id });
+        self.lane.hub.send(Input::ChannelClosed { chan: self.id });
     }
 }
 

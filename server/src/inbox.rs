@@ -4,22 +4,24 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use leveret_broker::{ChanId, Input, Refusal, Reply, ReqId};
+use leveret_broker::{Input, Refusal, Reply, ReqId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::hub::{Output, Permit};
+use crate::hub::{LaneId, Output, Permit};
 
 /// One input with what the shell ties to it.
 #[derive(Debug)]
 pub enum Envelope {
     /// Nothing tied to it.
     Input(Input),
-    /// A publish on a channel with the room it takes.
-    Publish {
-        /// The input.
-        input: Input,
-        /// Comes back when the publish has its outcome.
-        permit: Permit,
+    /// What a front end read at once, in order: one push, one lock, one wake-up for all of it.
+    Batch {
+        /// Channels opened in it belong to this lane, and requests in it are answered on it.
+        lane: LaneId,
+        /// The inputs.
+        inputs: Vec<Input>,
+        /// Room for the publishes among them; comes back when all of them have their outcome.
+        permit: Option<Permit>,
     },
     /// A request and where its answer goes.
     Request {
@@ -32,14 +34,17 @@ pub enum Envelope {
         /// Comes back when the request is answered.
         permit: Option<Permit>,
     },
-    /// A channel and where its outputs go.
-    OpenChannel {
-        /// The input.
-        input: Input,
-        /// The channel.
-        chan: ChanId,
-        /// Where its outputs go.
+    /// A way back from the core.
+    OpenLane {
+        /// Its name.
+        lane: LaneId,
+        /// Where the outputs go.
         sender: mpsc::UnboundedSender<Vec<Output>>,
+    },
+    /// Nobody listens on this lane any more.
+    CloseLane {
+        /// Its name.
+        lane: LaneId,
     },
     /// End the core thread after this turn, with a clean close.
     Close,

@@ -41,6 +41,8 @@ pub struct Broker {
     pub(crate) next_queue_id: QueueId,
     pub(crate) connections: BTreeMap<ConnId, Connection>,
     pub(crate) channels: BTreeMap<ChanId, Channel>,
+    /// Strict channels that have failed and are not closed yet.
+    pub(crate) failed_channels: BTreeMap<ChanId, ConnId>,
     pub(crate) consumers: BTreeMap<ConsumerId, Consumer>,
     pub(crate) next_consumer_id: ConsumerId,
     /// Leases by their end on the lease clock.
@@ -72,6 +74,7 @@ impl Broker {
             next_queue_id: state.next_queue_id,
             connections: BTreeMap::new(),
             channels: BTreeMap::new(),
+            failed_channels: BTreeMap::new(),
             consumers: BTreeMap::new(),
             next_consumer_id: ConsumerId(1),
             leases: BTreeSet::new(),
@@ -92,14 +95,16 @@ impl Broker {
             Input::Tick { now_ms } => self.tick(now_ms),
             Input::ConnectionOpened { conn, info } => self.connection_opened(conn, info),
             Input::ConnectionClosed { conn } => self.connection_closed(conn, out),
-            Input::ChannelOpened { conn, chan, credit_bytes } => {
-                self.channel_opened(conn, chan, credit_bytes)
+            Input::ChannelOpened { conn, chan, credit_bytes, strict } => {
+                self.channel_opened(conn, chan, credit_bytes, strict)
             }
             Input::ChannelClosed { chan } => self.channel_closed(chan, out),
             Input::Writable { chan, bytes } => self.writable(chan, bytes),
-            Input::Request { req, conn, vhost, op } => self.request(req, conn, &vhost, op, out),
+            Input::Request { req, conn, chan, vhost, op } => {
+                self.request(admin::Request { req, conn, chan, vhost }, op, out);
+            }
             Input::Publish { chan, tag, vhost, publish } => self.publish(chan, tag, &vhost, publish, out),
-            Input::Settle { chan, tag, multiple, how } => self.settle(chan, tag, multiple, how),
+            Input::Settle { chan, tag, multiple, how } => self.settle(chan, tag, multiple, how, out),
             Input::Confirmable { ticket } => self.tickets.confirmable(ticket),
             Input::Fetched(answer) => self.fetched(answer, out),
             Input::StopDeliveries => self.stop_deliveries(out),
@@ -108,6 +113,7 @@ impl Broker {
 
     /// Ends a turn: hands out messages, appends the turn's acks as one, and lets go what became confirmable.
     pub fn finish(&mut self, out: &mut Vec<Effect>) {
+        self.tickets.flush_puts(out);
         self.dispatch_dirty(out);
         self.queue_settlements();
         self.tickets.flush_acks(out);

@@ -21,6 +21,8 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) conn: ConnId,
+    /// The first refusal ends it.
+    pub(crate) strict: bool,
     /// Bytes its writer is ready to take; one message may overdraw it.
     pub(crate) credit_bytes: i64,
     /// Shared prefetch; 0: none.
@@ -70,9 +72,10 @@ pub(crate) struct Settlements {
 }
 
 impl Channel {
-    pub(crate) fn new(conn: ConnId, credit_bytes: u64) -> Self {
+    pub(crate) fn new(conn: ConnId, credit_bytes: u64, strict: bool) -> Self {
         Self {
             conn,
+            strict,
             credit_bytes: i64::try_from(credit_bytes).unwrap_or(i64::MAX),
             prefetch_messages: 0,
             consumers: BTreeMap::new(),

@@ -140,6 +140,7 @@ impl Broker {
 
     /// Hands out what a queue has, as far as somebody can take it, and reads on where that is worth it.
     pub(crate) fn dispatch(&mut self, id: QueueId, out: &mut Vec<Effect>) {
+        self.tickets.flush_puts(out);
         let Some(queue) = self.queues.get_mut(&id) else { return };
         queue.dirty = false;
         if self.stopping {

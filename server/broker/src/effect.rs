@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::ids::{AckId, ChanId, ConnId, QueueId, ReqId, Seq, Ticket};
-use crate::input::{Binding, ConnectionInfo};
+use crate::input::{Binding, ConnectionInfo, Settle};
 use crate::message::Message;
 use crate::refusal::Refusal;
 use crate::value::Table;
@@ -30,6 +30,20 @@ pub enum Effect {
         req: ReqId,
         /// Its outcome.
         result: Result<Reply, Refusal>,
+    },
+    /// A request on a channel that has failed was ignored; there will be no answer.
+    Dropped {
+        /// The request.
+        req: ReqId,
+    },
+    /// A strict channel has failed by something that has no reply. Only its close will be heard now.
+    ChannelFailed {
+        /// The channel.
+        chan: ChanId,
+        /// What was refused.
+        cause: Cause,
+        /// Why.
+        refusal: Refusal,
     },
     /// Outcomes of publishes on a channel, in the order of their tags, without gaps between two such effects.
     Confirms {
@@ -71,6 +85,23 @@ pub enum Effect {
     Warn {
         /// One sentence.
         text: String,
+    },
+}
+
+/// What made a strict channel fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The publish with this tag.
+    Publish {
+        /// The channel's number of it.
+        tag: u64,
+    },
+    /// A settlement.
+    Settle {
+        /// Acks, requeues or drops.
+        how: Settle,
+        /// The delivery tag that it named.
+        tag: u64,
     },
 }
 

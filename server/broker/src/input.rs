@@ -36,6 +36,11 @@ pub enum Input {
         chan: ChanId,
         /// Bytes of deliveries its writer is ready to take (see [`Input::Writable`]).
         credit_bytes: u64,
+        /// As in AMQP: the first thing on it that is refused ends it. A refused request (that names the channel), publish
+        /// or settlement makes it fail: the reply, or [`crate::Effect::ChannelFailed`], is the last that is heard of
+        /// it, and everything further on it but its close is ignored. Its settlements are not answered by
+        /// [`crate::Effect::Settled`].
+        strict: bool,
     },
     /// The channel is gone: consumers end, what they had out is requeued, pending confirms are forgotten.
     ChannelClosed {
@@ -50,12 +55,15 @@ pub enum Input {
         /// Bytes to add to its credit.
         bytes: u64,
     },
-    /// A request that is answered by exactly one [`crate::Effect::Reply`].
+    /// A request that is answered by exactly one [`crate::Effect::Reply`], or, on a channel that has failed, by
+    /// [`crate::Effect::Dropped`].
     Request {
         /// Names the answer.
         req: ReqId,
         /// The connection or session on whose behalf it is made; None for a gRPC call outside any session.
         conn: Option<ConnId>,
+        /// The strict channel that it is made on, if any.
+        chan: Option<ChanId>,
         /// Virtual host; never empty ("/" is the default one).
         vhost: Arc<str>,
         /// What is asked for.
@@ -126,6 +134,19 @@ pub struct Publish {
     pub properties: Bytes,
     /// Body.
     pub body: Bytes,
+    /// What else the core has to know of the properties; the front end has looked.
+    pub extras: Option<Box<PublishExtras>>,
+}
+
+/// Properties of a publish that change what the broker does with it. Most messages have none of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PublishExtras {
+    /// Routing keys beside the first (headers CC and BCC; the front end has taken BCC out of the properties).
+    pub routing_keys: Vec<Arc<str>>,
+    /// Time to live in milliseconds (property expiration).
+    pub expiration_ms: Option<u64>,
+    /// Priority (property priority); absent counts as 0.
+    pub priority: u8,
 }
 
 /// What becomes of a delivered message.
@@ -215,6 +236,34 @@ pub enum Op {
         /// Messages that may be out on the whole channel.
         messages: u32,
     },
+    /// Make a channel transactional: its publishes and settlements wait for a commit.
+    TxSelect {
+        /// The channel.
+        chan: ChanId,
+    },
+    /// Carry out all publishes and settlements since the last commit or rollback as one atomic append. Answered when
+    /// durable.
+    TxCommit {
+        /// The channel.
+        chan: ChanId,
+    },
+    /// Forget the publishes and settlements since the last commit or rollback: what they settled is out again.
+    TxRollback {
+        /// The channel.
+        chan: ChanId,
+    },
+    /// Requeue all that is out on a channel (AMQP basic.recover with requeue).
+    Recover {
+        /// The channel.
+        chan: ChanId,
+    },
+    /// Close a channel; answered when what it had out is requeued. Works on one that has failed.
+    CloseChannel {
+        /// The channel.
+        chan: ChanId,
+    },
+    /// Close the request's connection; answered when its exclusive queues are gone and what it had out is requeued.
+    CloseConnection,
     /// List exchanges of the vhost.
     ListExchanges,
     /// List queues of the vhost.

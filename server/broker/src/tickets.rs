@@ -5,9 +5,12 @@
 
 use std::collections::VecDeque;
 
-use crate::effect::{Batch, Effect, Outcome, Reply};
+use crate::effect::{Batch, Effect, Outcome, Put, Reply};
 use crate::ids::{ChanId, QueueId, ReqId, Seq, Ticket};
 use crate::refusal::Refusal;
+
+/// Messages are gathered into appends of up to so many bytes.
+const PUTS_BYTES_MAX: u64 = 128 * 1024;
 
 /// What goes out when its append is confirmable.
 #[derive(Debug)]
@@ -27,6 +30,9 @@ pub(crate) struct Tickets {
     /// Largest append, in bytes of records.
     bytes_max: u64,
     issued: Ticket,
+    /// Messages of the newest ticket that are not handed to the store yet.
+    puts: Vec<Put>,
+    puts_bytes: u64,
     confirmable: Ticket,
     waiting: VecDeque<(Ticket, Waiter)>,
     /// Waiters for this turn's merged acks.
@@ -41,6 +47,8 @@ impl Tickets {
         Self {
             bytes_max,
             issued: Ticket::default(),
+            puts: Vec::new(),
+            puts_bytes: 0,
             confirmable: Ticket::default(),
             waiting: VecDeque::new(),
             turn: Vec::new(),
@@ -58,7 +66,36 @@ impl Tickets {
         self.issue(batch, true, out);
     }
 
+    /// Appends a message, together with those that directly follow it: as one batch they cost the store far less, and
+    /// that they stand or fall together is more than anybody asked for.
+    pub(crate) fn put(&mut self, put: Put, out: &mut Vec<Effect>) {
+        let bytes = Batch::put_bytes((put.header.len() + put.body.len()) as u64, put.targets.len() as u64);
+        if self.puts_bytes + bytes > PUTS_BYTES_MAX.min(self.bytes_max) {
+            self.flush_puts(out);
+        }
+        if self.puts.is_empty() {
+            self.issued = Ticket(self.issued.0 + 1);
+        }
+        self.puts.push(put);
+        self.puts_bytes += bytes;
+    }
+
+    /// Appends the messages gathered so far: before anything else that is appended, or read.
+    pub(crate) fn flush_puts(&mut self, out: &mut Vec<Effect>) {
+        if self.puts.is_empty() {
+            return;
+        }
+        let puts = std::mem::take(&mut self.puts);
+        self.puts_bytes = 0;
+        out.push(Effect::Append {
+            ticket: self.issued,
+            batch: Batch { puts, ..Batch::default() },
+            urgent: true,
+        });
+    }
+
     fn issue(&mut self, batch: Batch, urgent: bool, out: &mut Vec<Effect>) {
+        self.flush_puts(out);
         for batch in batch.pieces(self.bytes_max) {
             self.issued = Ticket(self.issued.0 + 1);
             out.push(Effect::Append { ticket: self.issued, batch, urgent });

@@ -195,14 +195,14 @@ impl Collect for Deliveries {
     fn add(&mut self, output: Output) -> Option<Status> {
         match output {
             Output::Deliver(deliver) => self.waiting.push_back(deliver),
-            Output::Settled { upto, unknown } => {
+            Output::Settled { upto, unknown, .. } => {
                 self.settled_upto = upto;
                 self.unknown.extend(unknown);
             }
             Output::ConsumerCancelled { .. } => {
                 return Some(queue_gone(self.consumer.as_ref().map_or("", |(queue, _)| queue)));
             }
-            Output::Confirms { .. } | Output::Return { .. } => {}
+            _ => {}
         }
         None
     }

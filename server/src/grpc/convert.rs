@@ -60,7 +60,15 @@ impl PublishReader {
         if properties.len() as u64 > self.message_bytes_max {
             return Err(too_large("properties", properties.len(), self.message_bytes_max));
         }
-        Ok(Publish { exchange, routing_key, mandatory: message.mandatory, persistent, properties, body })
+        Ok(Publish {
+            exchange,
+            routing_key,
+            mandatory: message.mandatory,
+            persistent,
+            properties,
+            body,
+            extras: None,
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use leveret_broker::{Outcome, Refusal};
+use leveret_broker::{Input, Outcome, Refusal};
 use leveret_proto::v1::{
     PublishException, PublishOutcome, PublishStreamRequest, PublishStreamResponse, ReturnedMessage,
 };
@@ -19,12 +19,12 @@ use super::errors;
 use super::lane::{Collect, End, Lane, LaneStream};
 use super::names;
 use super::stage::{self, Stage};
-use crate::hub::{Channel, Hub, Output, Outputs, Permit};
+use crate::hub::{Channel, Hub, Output, Outputs};
 
-/// Room is taken from the hub in blocks of so many bytes and split, while messages keep coming.
-const ROOM_BLOCK_BYTES: usize = 256 * 1024;
-/// After so many messages the reader looks after the rest of the world.
-const MESSAGES_PER_PAUSE: u64 = 512;
+/// What has come goes to the core in batches of at most about so many bytes...
+const BATCH_BYTES: usize = 64 * 1024;
+/// ...and so many messages. Between two batches the reader looks after the rest of the world.
+const BATCH_MESSAGES: usize = 256;
 /// A response is cut after about so many bytes.
 const RESPONSE_BYTES: usize = 64 * 1024;
 
@@ -42,11 +42,12 @@ pub(super) fn open(
     let lane = Lane::new(channel, outputs, Confirms::default());
     let reader = Reader {
         lane: Arc::clone(&lane),
-        room: Room { hub, block: None },
+        hub,
+        batch: Vec::new(),
+        batch_bytes: 0,
         publishes: PublishReader::new(message_bytes_max),
         vhost: None,
         sent: 0,
-        pause_at: MESSAGES_PER_PAUSE,
     };
     lane.start(stage.clone(), reader.run(requests, stage))
 }
@@ -54,17 +55,20 @@ pub(super) fn open(
 /// The request half.
 struct Reader {
     lane: Arc<Lane<Confirms>>,
-    room: Room,
+    hub: Hub,
+    /// Read, but not sent to the core yet.
+    batch: Vec<Input>,
+    batch_bytes: usize,
     publishes: PublishReader,
     vhost: Option<Arc<str>>,
     sent: u64,
-    pause_at: u64,
 }
 
 impl Reader {
     /// Reads to the end. What was taken before an error is still confirmed before the stream ends with it.
     async fn run(mut self, mut requests: Streaming<PublishStreamRequest>, stage: stage::Receiver) -> End {
-        let result = self.read(&mut requests, stage).await;
+        let read = self.read(&mut requests, stage).await;
+        let result = self.send().await.and(read);
         let sent = self.sent;
         self.lane.update(|confirms| confirms.sent = Some(sent));
         End::WhenAnswered(result)
@@ -80,8 +84,7 @@ impl Reader {
             let next = match at_once(requests).await {
                 Some(next) => next,
                 None => {
-                    // Room that a stream holds while it waits is room that the others lack.
-                    self.room.block = None;
+                    self.send().await?;
                     tokio::select! {
                         next = requests.next() => next,
                         () = &mut draining => return Err(errors::status(errors::shutting_down())),
@@ -92,8 +95,8 @@ impl Reader {
                 Some(request) => self.publish(request).await?,
                 None => return Ok(()),
             }
-            if self.sent >= self.pause_at {
-                self.pause_at = self.sent + MESSAGES_PER_PAUSE;
+            if self.batch.len() >= BATCH_MESSAGES {
+                self.send().await?;
                 if *stage.borrow() >= Stage::Draining {
                     return Err(errors::status(errors::shutting_down()));
                 }
@@ -112,16 +115,34 @@ impl Reader {
         for message in request.messages {
             let number = self.sent + 1;
             let publish = self.publishes.read(message, alone).map_err(|refusal| numbered(refusal, number))?;
-            let bytes = publish_cost_bytes(&publish);
-            let permit = match self.room.split(bytes) {
-                Some(permit) => permit,
-                None => self.room.take(bytes).await.map_err(errors::status)?,
-            };
+            self.batch_bytes += publish_cost_bytes(&publish);
+            self.batch.push(self.lane.channel.publish(Arc::clone(vhost), number, publish));
             self.sent = number;
-            self.lane.channel.publish(Arc::clone(vhost), number, publish, permit);
+            if self.batch_bytes >= BATCH_BYTES {
+                send(&self.hub, &self.lane.channel, &mut self.batch, &mut self.batch_bytes).await?;
+            }
         }
         Ok(())
     }
+
+    async fn send(&mut self) -> Result<(), Status> {
+        send(&self.hub, &self.lane.channel, &mut self.batch, &mut self.batch_bytes).await
+    }
+}
+
+/// Sends what was read to the core, once there is room for it.
+async fn send(
+    hub: &Hub,
+    channel: &Channel,
+    batch: &mut Vec<Input>,
+    batch_bytes: &mut usize,
+) -> Result<(), Status> {
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let permit = hub.permit(std::mem::take(batch_bytes)).await.map_err(errors::status)?;
+    channel.send(std::mem::take(batch), Some(permit));
+    Ok(())
 }
 
 /// What the stream gives without waiting.
@@ -136,31 +157,6 @@ async fn at_once<S: Stream + Unpin>(stream: &mut S) -> Option<Option<S::Item>> {
 fn numbered(mut refusal: Refusal, number: u64) -> Status {
     refusal.text = format!("message {number} of the stream: {}", refusal.text);
     errors::status(refusal.with("number", number.to_string()))
-}
-
-/// Room for publishes, taken in blocks.
-struct Room {
-    hub: Hub,
-    block: Option<Permit>,
-}
-
-impl Room {
-    fn split(&mut self, bytes: usize) -> Option<Permit> {
-        self.block.as_mut()?.split(bytes)
-    }
-
-    /// Takes another block, or waits for just this much when there is not that much.
-    async fn take(&mut self, bytes: usize) -> Result<Permit, Refusal> {
-        self.block = None;
-        if bytes < ROOM_BLOCK_BYTES
-            && let Some(mut block) = self.hub.try_permit(ROOM_BLOCK_BYTES)
-            && let Some(permit) = block.split(bytes)
-        {
-            self.block = Some(block);
-            return Ok(permit);
-        }
-        self.hub.permit(bytes).await
-    }
 }
 
 /// What the client is still to be told.
@@ -186,18 +182,18 @@ impl Collect for Confirms {
 
     fn add(&mut self, output: Output) -> Option<Status> {
         match output {
-            Output::Confirms { upto, others } => {
+            Output::Confirms { upto, others, .. } => {
                 self.upto = upto;
                 self.exceptions
                     .extend(others.into_iter().filter_map(|(number, outcome)| exception(number, outcome)));
             }
-            Output::Return { tag, message } => {
+            Output::Return { tag, message, .. } => {
                 let cost_bytes = message.cost_bytes();
                 let message = ReturnedMessage { number: tag, message: Some(publish_message_to(&message)) };
                 self.returned_bytes += cost_bytes as usize;
                 self.returned.push_back(Returned { message, cost_bytes });
             }
-            Output::Deliver(_) | Output::Settled { .. } | Output::ConsumerCancelled { .. } => {}
+            _ => {}
         }
         None
     }

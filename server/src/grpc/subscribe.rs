@@ -74,7 +74,7 @@ impl Collect for Subscription {
         match output {
             Output::Deliver(deliver) => self.waiting.push_back(deliver),
             Output::ConsumerCancelled { .. } => return Some(queue_gone(&self.queue)),
-            Output::Confirms { .. } | Output::Return { .. } | Output::Settled { .. } => {}
+            _ => {}
         }
         None
     }

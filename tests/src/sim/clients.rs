@@ -203,6 +203,7 @@ impl Clients {
                 }
             }
             Effect::Return { .. } | Effect::Warn { .. } => {}
+            Effect::Dropped { .. } | Effect::ChannelFailed { .. } => panic!("no channel is strict"),
             Effect::Append { .. } | Effect::Fetch(_) => panic!("the host carries these out"),
         }
     }
@@ -350,7 +351,7 @@ impl Clients {
     fn ask(&mut self, life: &mut Life, op: Op, asked: Asked) {
         let req = ReqId(self.id());
         self.asked.insert(req, asked);
-        life.inputs.push_back(Input::Request { req, conn: None, vhost: "/".into(), op });
+        life.inputs.push_back(Input::Request { req, conn: None, chan: None, vhost: "/".into(), op });
     }
 
     fn pick(&self, rng: &mut Rng, which: impl Fn(&Known) -> bool) -> Option<Known> {

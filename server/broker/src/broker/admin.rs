@@ -7,79 +7,93 @@ use crate::dispatch::Seat;
 use crate::effect::{
     BindingRow, ChannelRow, ConnectionRow, ConsumerRow, CoreStats, Effect, ExchangeRow, QueueRow, Reply,
 };
-use crate::ids::{ConnId, QueueId, ReqId};
+use crate::ids::{ChanId, ConnId, QueueId, ReqId};
 use crate::input::{Binding, DestinationKind, Op};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::VHOST;
 use crate::value::Table;
 
+/// Who makes a request.
+pub(super) struct Request {
+    pub(super) req: ReqId,
+    pub(super) conn: Option<ConnId>,
+    pub(super) chan: Option<ChanId>,
+    pub(super) vhost: Arc<str>,
+}
+
 impl Broker {
-    pub(super) fn request(
-        &mut self,
-        req: ReqId,
-        conn: Option<ConnId>,
-        vhost: &Arc<str>,
-        op: Op,
-        out: &mut Vec<Effect>,
-    ) {
-        if vhost_matters(&op) && **vhost != *VHOST {
-            out.push(Effect::Reply { req, result: Err(no_vhost(vhost)) });
+    pub(super) fn request(&mut self, request: Request, op: Op, out: &mut Vec<Effect>) {
+        let Request { req, conn, chan, vhost } = request;
+        if chan.is_some_and(|chan| self.failed_channels.contains_key(&chan))
+            && !matches!(op, Op::CloseChannel { .. })
+        {
+            out.push(Effect::Dropped { req });
+            return;
+        }
+        if vhost_matters(&op) && *vhost != *VHOST {
+            self.fail_channel(chan, out);
+            out.push(Effect::Reply { req, result: Err(no_vhost(&vhost)) });
             return;
         }
         // Answers with counts speak of a queue that has handed out what it can.
         if !matches!(op, Op::Publish(_) | Op::SettleIds { .. }) {
             self.dispatch_dirty(out);
         }
-        let at_once = match op {
+        let (result, at_once) = match op {
             // These answer in their own time.
-            Op::Publish(publishes) => return self.publish_batch(req, vhost, publishes, out),
+            Op::Publish(publishes) => return self.publish_batch(req, &vhost, publishes, out),
             Op::SettleIds { ids, how } => return self.settle_ids(req, &ids, how),
-            Op::Get(get) => return self.get(req, conn, &get, out),
+            Op::Get(get) => match self.get(req, conn, &get, out) {
+                Ok(()) => return,
+                Err(refusal) => (Err(refusal), true),
+            },
             // These speak of what has to be durable.
-            Op::DeclareExchange(declare) => {
-                let result = self.declare_exchange(declare, out);
-                return self.reply_when_durable(req, result);
-            }
-            Op::DeleteExchange { name, if_unused } => {
-                let result = self.delete_exchange(&name, if_unused, out);
-                return self.reply_when_durable(req, result);
-            }
-            Op::DeclareQueue(declare) => {
-                let result = self.declare_queue(conn, declare, out);
-                return self.reply_when_durable(req, result);
-            }
+            Op::DeclareExchange(declare) => (self.declare_exchange(declare, out), false),
+            Op::DeleteExchange { name, if_unused } => (self.delete_exchange(&name, if_unused, out), false),
+            Op::DeclareQueue(declare) => (self.declare_queue(conn, declare, out), false),
             Op::DeleteQueue { name, if_unused, if_empty } => {
-                let result = self.delete_queue(conn, &name, if_unused, if_empty, out);
-                return self.reply_when_durable(req, result);
+                (self.delete_queue(conn, &name, if_unused, if_empty, out), false)
             }
-            Op::PurgeQueue { name } => {
-                let result = self.purge_queue(conn, &name, out);
-                return self.reply_when_durable(req, result);
-            }
-            Op::Bind(binding) => {
-                let result = self.bind(conn, binding, out);
-                return self.reply_when_durable(req, result);
-            }
-            Op::Unbind(binding) => {
-                let result = self.unbind(conn, binding, out);
-                return self.reply_when_durable(req, result);
-            }
+            Op::PurgeQueue { name } => (self.purge_queue(conn, &name, out), false),
+            Op::Bind(binding) => (self.bind(conn, binding, out), false),
+            Op::Unbind(binding) => (self.unbind(conn, binding, out), false),
             // These are answered at once.
-            Op::Consume(consume) => self.consume(conn, consume),
+            Op::Consume(consume) => (self.consume(conn, consume), true),
             Op::Cancel { chan, consumer_tag } => {
                 self.cancel(chan, &consumer_tag, out);
-                Ok(Reply::Done)
+                (Ok(Reply::Done), true)
             }
-            Op::ChannelPrefetch { chan, messages } => self.channel_prefetch(chan, messages),
-            Op::ListExchanges => Ok(Reply::Exchanges(self.exchange_rows())),
-            Op::ListQueues { name } => self.queue_rows(name.as_ref()).map(Reply::Queues),
-            Op::ListBindings => Ok(Reply::Bindings(self.binding_rows())),
-            Op::ListConsumers => Ok(Reply::Consumers(self.consumer_rows())),
-            Op::ListConnections => Ok(Reply::Connections(self.connection_rows())),
-            Op::ListChannels => Ok(Reply::Channels(self.channel_rows())),
-            Op::Stats => Ok(Reply::Stats(self.stats())),
+            Op::ChannelPrefetch { chan, messages } => (self.channel_prefetch(chan, messages), true),
+            Op::TxSelect { .. } | Op::TxCommit { .. } | Op::TxRollback { .. } => {
+                (Err(Refusal::new(RefusalKind::NotImplemented, "transactions are not implemented yet")), true)
+            }
+            Op::Recover { chan } => (self.recover(chan), true),
+            Op::CloseChannel { chan } => {
+                self.channel_closed(chan, out);
+                (Ok(Reply::Done), true)
+            }
+            Op::CloseConnection => {
+                if let Some(conn) = conn {
+                    self.connection_closed(conn, out);
+                }
+                (Ok(Reply::Done), true)
+            }
+            Op::ListExchanges => (Ok(Reply::Exchanges(self.exchange_rows())), true),
+            Op::ListQueues { name } => (self.queue_rows(name.as_ref()).map(Reply::Queues), true),
+            Op::ListBindings => (Ok(Reply::Bindings(self.binding_rows())), true),
+            Op::ListConsumers => (Ok(Reply::Consumers(self.consumer_rows())), true),
+            Op::ListConnections => (Ok(Reply::Connections(self.connection_rows())), true),
+            Op::ListChannels => (Ok(Reply::Channels(self.channel_rows())), true),
+            Op::Stats => (Ok(Reply::Stats(self.stats())), true),
         };
-        out.push(Effect::Reply { req, result: at_once });
+        if result.is_err() {
+            self.fail_channel(chan, out);
+        }
+        if at_once {
+            out.push(Effect::Reply { req, result });
+        } else {
+            self.reply_when_durable(req, result);
+        }
     }
 
     /// Counters of the core, and what it holds now.
@@ -211,6 +225,12 @@ fn vhost_matters(op: &Op) -> bool {
         Op::SettleIds { .. }
             | Op::Cancel { .. }
             | Op::ChannelPrefetch { .. }
+            | Op::TxSelect { .. }
+            | Op::TxCommit { .. }
+            | Op::TxRollback { .. }
+            | Op::Recover { .. }
+            | Op::CloseChannel { .. }
+            | Op::CloseConnection
             | Op::ListConnections
             | Op::ListChannels
             | Op::Stats

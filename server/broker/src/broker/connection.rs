@@ -24,6 +24,7 @@ impl Broker {
         for chan in channels {
             self.channel_closed(chan, out);
         }
+        self.failed_channels.retain(|_, of| *of != conn);
         self.connections.remove(&conn);
         let mut batch = Batch::default();
         for id in queues {
@@ -32,14 +33,24 @@ impl Broker {
         self.append_unless_empty(batch, out);
     }
 
-    pub(super) fn channel_opened(&mut self, conn: ConnId, chan: ChanId, credit_bytes: u64) {
+    pub(super) fn channel_opened(&mut self, conn: ConnId, chan: ChanId, credit_bytes: u64, strict: bool) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         connection.channels.insert(chan);
-        self.channels.insert(chan, Channel::new(conn, credit_bytes));
+        self.channels.insert(chan, Channel::new(conn, credit_bytes, strict));
+    }
+
+    /// Ends a strict channel on which something was refused: as if it were closed, and it stays silent until it is.
+    pub(super) fn fail_channel(&mut self, chan: Option<ChanId>, out: &mut Vec<Effect>) {
+        let Some(chan) = chan else { return };
+        let Some(channel) = self.channels.get(&chan).filter(|channel| channel.strict) else { return };
+        let conn = channel.conn;
+        self.channel_closed(chan, out);
+        self.failed_channels.insert(chan, conn);
     }
 
     /// Consumers end first, so that nothing that comes back goes to this channel again.
     pub(super) fn channel_closed(&mut self, chan: ChanId, out: &mut Vec<Effect>) {
+        self.failed_channels.remove(&chan);
         let Some(channel) = self.channels.remove(&chan) else { return };
         if let Some(connection) = self.connections.get_mut(&channel.conn) {
             connection.channels.remove(&chan);

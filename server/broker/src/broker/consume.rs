@@ -95,18 +95,21 @@ impl Broker {
         Ok(Reply::Done)
     }
 
-    /// Answers at once, unless messages have to be read back first.
-    pub(super) fn get(&mut self, req: ReqId, conn: Option<ConnId>, get: &Get, out: &mut Vec<Effect>) {
-        match self.check_get(conn, get) {
-            Err(refusal) => out.push(Effect::Reply { req, result: Err(refusal) }),
-            Ok(id) => {
-                let (count, bytes_max, hold) = (get.count.max(1), get.bytes_max, get.hold);
-                if let Some(queue) = self.queues.get_mut(&id) {
-                    queue.gets.push_back(PendingGet { req, count, bytes_max, hold, waited: false });
-                }
-                self.dispatch(id, out);
-            }
+    /// Answers at once, unless messages have to be read back first. A refusal is the caller's to tell.
+    pub(super) fn get(
+        &mut self,
+        req: ReqId,
+        conn: Option<ConnId>,
+        get: &Get,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let id = self.check_get(conn, get)?;
+        let (count, bytes_max, hold) = (get.count.max(1), get.bytes_max, get.hold);
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.gets.push_back(PendingGet { req, count, bytes_max, hold, waited: false });
         }
+        self.dispatch(id, out);
+        Ok(())
     }
 
     fn check_get(&self, conn: Option<ConnId>, get: &Get) -> Result<QueueId, Refusal> {
@@ -120,6 +123,6 @@ impl Broker {
     }
 }
 
-fn no_channel(chan: ChanId) -> Refusal {
+pub(super) fn no_channel(chan: ChanId) -> Refusal {
     Refusal::new(RefusalKind::NotFound, format!("channel {chan} is not open"))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Broker;
 use crate::budget::Fresh;
-use crate::effect::{Batch, Effect, Outcome, Put, Reply};
+use crate::effect::{Batch, Cause, Effect, Outcome, Put, Reply};
 use crate::ids::{ChanId, QueueId, ReqId};
 use crate::input::Publish;
 use crate::message::Message;
@@ -25,12 +25,19 @@ impl Broker {
     ) {
         let Some(channel) = self.channels.get_mut(&chan) else { return };
         channel.confirms.published = tag;
+        let strict = channel.strict;
         let mandatory = publish.mandatory;
         let routed = self.route(vhost, &publish).and_then(|queues| {
             self.fits(append_bytes(&publish, &queues))?;
             Ok(queues)
         });
         let outcome = match routed {
+            Err(refusal) if strict => {
+                self.count(Outcome::Rejected(refusal.kind));
+                self.fail_channel(Some(chan), out);
+                out.push(Effect::ChannelFailed { chan, cause: Cause::Publish { tag }, refusal });
+                return;
+            }
             Err(refusal) => Outcome::Rejected(refusal.kind),
             Ok(queues) => {
                 let message = self.message(publish);
@@ -38,7 +45,7 @@ impl Broker {
                     out.push(Effect::Return { chan, tag, message: message.clone() });
                 }
                 if let Some(put) = self.enqueue(message, &queues) {
-                    self.tickets.append(Batch { puts: vec![put], ..Batch::default() }, out);
+                    self.tickets.put(put, out);
                 }
                 self.pass_through(out);
                 outcome(&queues)

@@ -3,7 +3,7 @@
 use super::Broker;
 use crate::channel::Unacked;
 use crate::dispatch::{ConsumerId, Seat};
-use crate::effect::Reply;
+use crate::effect::{Cause, Effect, Reply};
 use crate::ids::{AckId, ChanId, QueueId, ReqId, Seq};
 use crate::input::Settle;
 use crate::queue::{Holder, Out, Standing};
@@ -11,13 +11,30 @@ use crate::refusal::{Refusal, RefusalKind};
 use crate::tickets::Waiter;
 
 impl Broker {
-    pub(super) fn settle(&mut self, chan: ChanId, tag: u64, multiple: bool, how: Settle) {
+    pub(super) fn settle(
+        &mut self,
+        chan: ChanId,
+        tag: u64,
+        multiple: bool,
+        how: Settle,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(channel) = self.channels.get_mut(&chan) else { return };
-        channel.settlements.count += 1;
-        if !std::mem::replace(&mut channel.settlements.due, true) {
-            self.settling.push(chan);
+        let strict = channel.strict;
+        if !strict {
+            channel.settlements.count += 1;
+            if !std::mem::replace(&mut channel.settlements.due, true) {
+                self.settling.push(chan);
+            }
         }
         let Some(taken) = channel.take_unacked(tag, multiple) else {
+            if strict {
+                let text = format!("unknown delivery tag {tag}");
+                let refusal = Refusal::new(RefusalKind::PreconditionFailed, text);
+                self.fail_channel(Some(chan), out);
+                out.push(Effect::ChannelFailed { chan, cause: Cause::Settle { how, tag }, refusal });
+                return;
+            }
             let number = channel.settlements.count;
             channel.settlements.unknown.push((number, tag));
             return;
@@ -26,6 +43,16 @@ impl Broker {
             self.settle_unacked(&unacked, how);
         }
         self.wake_channel(chan);
+    }
+
+    /// Requeues all that is out on a channel, which stays open.
+    pub(super) fn recover(&mut self, chan: ChanId) -> Result<Reply, Refusal> {
+        let channel = self.channels.get_mut(&chan).ok_or_else(|| super::consume::no_channel(chan))?;
+        for unacked in std::mem::take(&mut channel.unacked).into_values() {
+            self.settle_unacked(&unacked, Settle::Requeue);
+        }
+        self.wake_channel(chan);
+        Ok(Reply::Done)
     }
 
     /// Settles a delivery that its channel has let go of. Its queue may be gone.

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 
 use crate::grpc::{GrpcParts, GrpcSettings, Health, ServeError, ServerStatus, Stage, StatusSource, serve};
-use crate::hub::{Hub, Output};
+use crate::hub::{Hub, LaneId, Output};
 use crate::inbox::{Envelope, Inbox};
 
 /// What the core saw, for assertions.
@@ -63,7 +63,12 @@ impl World {
         let inbox = Arc::new(Inbox::default());
         let seen = Arc::new(Seen::default());
         let core = std::thread::spawn({
-            let mut core = Core { seen: Arc::clone(&seen), channels: HashMap::new(), held: Vec::new() };
+            let mut core = Core {
+                seen: Arc::clone(&seen),
+                lanes: HashMap::new(),
+                channels: HashMap::new(),
+                held: Vec::new(),
+            };
             let inbox = Arc::clone(&inbox);
             move || core.run(&inbox)
         });
@@ -100,6 +105,7 @@ struct Lane {
 
 struct Core {
     seen: Arc<Seen>,
+    lanes: HashMap<LaneId, mpsc::UnboundedSender<Vec<Output>>>,
     channels: HashMap<ChanId, Lane>,
     held: Vec<crate::hub::Permit>,
 }
@@ -112,21 +118,16 @@ impl Core {
             for envelope in batch.drain(..) {
                 match envelope {
                     Envelope::Close => return,
-                    Envelope::OpenChannel { chan, sender, .. } => {
-                        self.seen.channels.fetch_add(1, Ordering::Relaxed);
-                        let lane = Lane {
-                            sender,
-                            confirmed: 0,
-                            others: vec![],
-                            settled: 0,
-                            delivered: 0,
-                            outputs: vec![],
-                        };
-                        self.channels.insert(chan, lane);
-                    }
-                    Envelope::Publish { input, permit } => {
-                        self.held.push(permit);
-                        self.input(input);
+                    Envelope::OpenLane { lane, sender } => drop(self.lanes.insert(lane, sender)),
+                    Envelope::CloseLane { lane } => drop(self.lanes.remove(&lane)),
+                    Envelope::Batch { lane, inputs, permit } => {
+                        self.held.extend(permit);
+                        for input in inputs {
+                            match input {
+                                Input::ChannelOpened { chan, .. } => self.open(chan, lane),
+                                input => self.input(input),
+                            }
+                        }
                     }
                     Envelope::Input(input) => self.input(input),
                     Envelope::Request { input, reply, .. } => {
@@ -139,16 +140,30 @@ impl Core {
                 continue;
             }
             self.held.clear();
-            for lane in self.channels.values_mut() {
+            for (chan, lane) in &mut self.channels {
                 if lane.confirmed > 0 {
-                    let others = std::mem::take(&mut lane.others);
-                    lane.outputs.push(Output::Confirms { upto: std::mem::take(&mut lane.confirmed), others });
+                    let (chan, others) = (*chan, std::mem::take(&mut lane.others));
+                    let upto = std::mem::take(&mut lane.confirmed);
+                    lane.outputs.push(Output::Confirms { chan, upto, others });
                 }
                 if !lane.outputs.is_empty() {
                     let _ = lane.sender.send(std::mem::take(&mut lane.outputs));
                 }
             }
         }
+    }
+
+    fn open(&mut self, chan: ChanId, lane: LaneId) {
+        self.seen.channels.fetch_add(1, Ordering::Relaxed);
+        let lane = Lane {
+            sender: self.lanes[&lane].clone(),
+            confirmed: 0,
+            others: vec![],
+            settled: 0,
+            delivered: 0,
+            outputs: vec![],
+        };
+        self.channels.insert(chan, lane);
     }
 
     fn input(&mut self, input: Input) {
@@ -173,8 +188,11 @@ impl Core {
                     "nowhere" => {
                         lane.others.push((tag, Outcome::Unrouted));
                         if publish.mandatory {
-                            lane.outputs
-                                .push(Output::Return { tag, message: Arc::new(message(publish.clone())) });
+                            lane.outputs.push(Output::Return {
+                                chan,
+                                tag,
+                                message: Arc::new(message(publish.clone())),
+                            });
                         }
                     }
                     "refused" => lane.others.push((tag, Outcome::Rejected(RefusalKind::NotFound))),
@@ -189,7 +207,7 @@ impl Core {
                 lane.settled += 1;
                 let unknown = if tag > lane.delivered { vec![(lane.settled, tag)] } else { vec![] };
                 self.seen.out.store(0, Ordering::Relaxed);
-                lane.outputs.push(Output::Settled { upto: lane.settled, unknown });
+                lane.outputs.push(Output::Settled { chan, upto: lane.settled, unknown });
             }
             other => unreachable!("{other:?}"),
         }
@@ -211,7 +229,8 @@ impl Core {
                     lane.outputs.push(Output::Deliver(deliver(consume.chan, tag, bytes as usize)));
                 }
                 if &*consume.queue == "gone" {
-                    lane.outputs.push(Output::ConsumerCancelled { consumer_tag: "tag".into() });
+                    let (chan, consumer_tag) = (consume.chan, "tag".into());
+                    lane.outputs.push(Output::ConsumerCancelled { chan, consumer_tag });
                 }
                 Ok(Reply::Consuming { consumer_tag: "tag".into() })
             }

@@ -141,6 +141,7 @@ impl Clients {
             // Only the delivery mode: flag bit 12 and its byte.
             properties: Bytes::from(vec![0x10, 0x00, mode]),
             body,
+            extras: None,
         };
         let batch = self.recorder.new_batch();
         let length = publish.body.len() as u32;
@@ -187,7 +188,8 @@ impl Clients {
             return;
         }
         let chan = ChanId(self.id());
-        let opened = Input::ChannelOpened { conn: self.conn, chan, credit_bytes: CREDIT_BYTES };
+        let opened =
+            Input::ChannelOpened { conn: self.conn, chan, credit_bytes: CREDIT_BYTES, strict: false };
         if rng.bool() {
             // One lane per publisher at a time, so that its numbers keep their order.
             let taken: Vec<u32> = self.lanes.values().map(publisher_of).collect();

@@ -431,6 +431,7 @@ fn other_vhosts_do_not_exist() {
     let input = Input::Request {
         req: crate::ids::ReqId(77),
         conn: None,
+        chan: None,
         vhost: Arc::from("other"),
         op: declare(queue("q")),
     };

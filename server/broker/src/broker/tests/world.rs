@@ -134,7 +134,13 @@ impl World {
     /// A request's input.
     pub(crate) fn request(&mut self, conn: Option<u64>, op: Op) -> Input {
         self.requests += 1;
-        Input::Request { req: ReqId(self.requests), conn: conn.map(ConnId), vhost: Arc::from("/"), op }
+        Input::Request {
+            req: ReqId(self.requests),
+            conn: conn.map(ConnId),
+            chan: None,
+            vhost: Arc::from("/"),
+            op,
+        }
     }
 
     /// Asks and returns the answer, if it came.
@@ -308,7 +314,7 @@ pub(crate) fn text(bytes: &Bytes) -> String {
 }
 
 pub(crate) fn channel_opened(conn: u64, chan: u64, credit_bytes: u64) -> Input {
-    Input::ChannelOpened { conn: ConnId(conn), chan: ChanId(chan), credit_bytes }
+    Input::ChannelOpened { conn: ConnId(conn), chan: ChanId(chan), credit_bytes, strict: false }
 }
 
 pub(crate) fn settlement(chan: u64, tag: u64, multiple: bool, how: Settle) -> Input {
@@ -356,6 +362,7 @@ pub(crate) fn message(exchange: &str, key: &str, body: &str) -> Publish {
         persistent: true,
         properties: Bytes::from_static(&[0x10, 0, 2]),
         body: Bytes::copy_from_slice(body.as_bytes()),
+        extras: None,
     }
 }
 

@@ -55,6 +55,7 @@ impl Run {
                 }
                 Effect::ConsumerCancelled { .. } => {}
                 Effect::Return { .. } => panic!("nothing is mandatory"),
+                Effect::Dropped { .. } | Effect::ChannelFailed { .. } => panic!("no channel is strict"),
                 Effect::Warn { text } => panic!("{text}"),
             }
         }
