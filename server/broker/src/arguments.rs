@@ -1,9 +1,11 @@
-//! Arguments of exchanges and queues: which are known, what they may be, and when two declarations say the same.
+//! Arguments of queues: which are known, what they may be, and when two declarations say the same. Those of exchanges
+//! have a module of their own.
 //!
 //! A known argument is checked and then, as long as its feature is not there, refused by name: who asks for a limit
 //! or a dead-letter exchange must not believe that it is in force. Arguments that nobody knows are kept and ignored,
 //! as in RabbitMQ.
 
+pub(crate) mod exchange;
 #[cfg(test)]
 mod tests;
 
@@ -24,20 +26,10 @@ pub(crate) const QUEUE: [&str; 10] = [
     "x-single-active-consumer",
     "x-delivery-limit",
 ];
-/// Known arguments of exchanges.
-pub(crate) const EXCHANGE: [&str; 1] = ["alternate-exchange"];
 
 const QUEUE_TYPE: &str = "x-queue-type";
 /// Longest time-to-live and expiry: ten years.
 const TIME_MS_MAX: i128 = 315_360_000_000;
-
-/// Checks the arguments of a new exchange.
-pub(crate) fn check_exchange(name: &str, arguments: &Table) -> Result<(), Refusal> {
-    let what = format!("exchange '{name}' in vhost '{VHOST}'");
-    let Some(value) = arguments.get(EXCHANGE[0]) else { return Ok(()) };
-    string(value).map_err(|wanted| invalid(EXCHANGE[0], &what, wanted, value))?;
-    Err(not_implemented(EXCHANGE[0]))
-}
 
 /// Checks the arguments of a new queue.
 pub(crate) fn check_queue(name: &str, arguments: &Table) -> Result<(), Refusal> {
@@ -56,7 +48,9 @@ pub(crate) fn check_queue(name: &str, arguments: &Table) -> Result<(), Refusal> 
     for key in QUEUE {
         let Some(value) = arguments.get(key) else { continue };
         check_value(key, value).map_err(|wanted| invalid(key, &what, wanted, value))?;
-        unavailable = unavailable.or(Some(key));
+        if key != "x-single-active-consumer" {
+            unavailable = unavailable.or(Some(key));
+        }
     }
     let routing_key = "x-dead-letter-routing-key";
     if let Some(value) = arguments.get(routing_key)
@@ -150,7 +144,8 @@ fn string(value: &Value) -> Result<&[u8], &'static str> {
     }
 }
 
-fn integer(value: &Value) -> Option<i128> {
+/// A whole number, whatever its width.
+pub(crate) fn integer(value: &Value) -> Option<i128> {
     Some(match value {
         Value::I8(v) => i128::from(*v),
         Value::U8(v) => i128::from(*v),
@@ -187,7 +182,7 @@ fn not_implemented_value(key: &str, value: &Value) -> Refusal {
 }
 
 /// A value in RabbitMQ's words.
-fn describe(value: &Value) -> String {
+pub(crate) fn describe(value: &Value) -> String {
     let (kind, value) = match value {
         Value::Void => ("void", "undefined".to_string()),
         Value::Bool(v) => ("bool", v.to_string()),

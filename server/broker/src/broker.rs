@@ -6,16 +6,18 @@ mod connection;
 mod consume;
 mod declare;
 mod publish;
+mod replies;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod tx;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Settings;
 use crate::budget::Budget;
 use crate::channel::{Channel, Connection};
-use crate::dispatch::{Consumer, ConsumerId};
+use crate::consumers::{Consumer, ConsumerId};
 use crate::effect::{CoreStats, Effect, Outcome, Reply};
 use crate::ids::{ChanId, ConnId, Epoch, QueueId, ReqId, Seq};
 use crate::input::{Fetched, Input};

@@ -23,11 +23,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::budget::{Body, Budget, Fresh};
-use crate::dispatch::{ConsumerId, PendingGet, Rings};
+use crate::consumers::{ConsumerId, Rings};
+use crate::dispatch::PendingGet;
 use crate::ids::{ChanId, ConnId, QueueId, Seq};
 use crate::message::Message;
 use crate::recovered::RecoveredQueue;
-use crate::value::Table;
+use crate::value::{Table, Value};
 
 pub(crate) use ids::Standing;
 use ranges::Ranges;
@@ -45,6 +46,18 @@ pub(crate) struct QueueProps {
     pub(crate) arguments: Table,
 }
 
+impl QueueProps {
+    /// Whether one consumer at a time gets messages.
+    pub(crate) fn single_active(&self) -> bool {
+        self.arguments.get("x-single-active-consumer") == Some(&Value::Bool(true))
+    }
+
+    /// Of type quorum.
+    pub(crate) fn quorum(&self) -> bool {
+        matches!(self.arguments.get("x-queue-type"), Some(Value::Bytes(kind)) if &kind[..] == b"quorum")
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -52,6 +65,8 @@ pub(crate) struct Queue {
     pub(crate) props: QueueProps,
     pub(crate) consumers: BTreeSet<ConsumerId>,
     pub(crate) rings: Rings,
+    /// The consumer that alone gets messages, where there is a single active one.
+    pub(crate) active: Option<ConsumerId>,
     /// It had a consumer since it is here: auto-delete applies.
     pub(crate) had_consumer: bool,
     /// Gets that wait for messages to be read back, in order.
@@ -168,6 +183,7 @@ impl Queue {
             props,
             consumers: BTreeSet::new(),
             rings: Rings::default(),
+            active: None,
             had_consumer: false,
             gets: VecDeque::new(),
             dirty: false,

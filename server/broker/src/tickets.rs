@@ -39,6 +39,15 @@ pub(crate) struct Tickets {
     turn: Vec<Waiter>,
     /// This turn's plain acks.
     acks: Vec<(QueueId, Seq)>,
+    /// What is to be appended as one.
+    group: Option<Group>,
+}
+
+/// See [`Tickets::begin_group`].
+#[derive(Debug, Default)]
+struct Group {
+    batch: Batch,
+    acks: Vec<(QueueId, Seq)>,
 }
 
 impl Tickets {
@@ -53,12 +62,29 @@ impl Tickets {
             waiting: VecDeque::new(),
             turn: Vec::new(),
             acks: Vec::new(),
+            group: None,
         }
     }
 
     /// The newest append so far; 0 when there is none.
     pub(crate) fn issued(&self) -> Ticket {
         self.issued
+    }
+
+    /// From here to [`Tickets::end_group`] all messages, acks and other appends become one append. Nothing may be read
+    /// back in between.
+    pub(crate) fn begin_group(&mut self, out: &mut Vec<Effect>) {
+        self.flush_puts(out);
+        self.group = Some(Group::default());
+    }
+
+    /// Appends the group, unless there is nothing in it.
+    pub(crate) fn end_group(&mut self, out: &mut Vec<Effect>) {
+        let Some(Group { mut batch, mut acks }) = self.group.take() else { return };
+        batch.acks.extend(merged(&mut acks));
+        if batch != Batch::default() {
+            self.issue(batch, true, out);
+        }
     }
 
     /// Appends what somebody waits for.
@@ -69,6 +95,10 @@ impl Tickets {
     /// Appends a message, together with those that directly follow it: as one batch they cost the store far less, and
     /// that they stand or fall together is more than anybody asked for.
     pub(crate) fn put(&mut self, put: Put, out: &mut Vec<Effect>) {
+        if let Some(group) = &mut self.group {
+            group.batch.puts.push(put);
+            return;
+        }
         let bytes = Batch::put_bytes((put.header.len() + put.body.len()) as u64, put.targets.len() as u64);
         if self.puts_bytes + bytes > PUTS_BYTES_MAX.min(self.bytes_max) {
             self.flush_puts(out);
@@ -95,6 +125,10 @@ impl Tickets {
     }
 
     fn issue(&mut self, batch: Batch, urgent: bool, out: &mut Vec<Effect>) {
+        if let Some(group) = &mut self.group {
+            group.batch.merge(batch);
+            return;
+        }
         self.flush_puts(out);
         for batch in batch.pieces(self.bytes_max) {
             self.issued = Ticket(self.issued.0 + 1);
@@ -121,30 +155,29 @@ impl Tickets {
         self.turn.push(waiter);
     }
 
-    /// Acks one place with all others of this turn.
+    /// Acks one place with all others of this turn, or of the group.
     pub(crate) fn ack(&mut self, queue: QueueId, seq: Seq) {
-        self.acks.push((queue, seq));
+        match &mut self.group {
+            Some(group) => group.acks.push((queue, seq)),
+            None => self.acks.push((queue, seq)),
+        }
     }
 
     /// Forgets this turn's acks of a queue that is about to be deleted: they must not follow its end.
     pub(crate) fn forget_acks(&mut self, queue: QueueId) {
         self.acks.retain(|(q, _)| *q != queue);
+        if let Some(group) = &mut self.group {
+            group.acks.retain(|(q, _)| *q != queue);
+        }
     }
 
     /// Appends this turn's acks, if any, and queues who waits for them.
     pub(crate) fn flush_acks(&mut self, out: &mut Vec<Effect>) {
         if !self.acks.is_empty() {
-            self.acks.sort_unstable();
-            let mut ranges: Vec<(QueueId, Seq, Seq)> = Vec::new();
-            for (queue, seq) in self.acks.drain(..) {
-                match ranges.last_mut() {
-                    Some((same, _, last)) if *same == queue && last.0 + 1 == seq.0 => *last = seq,
-                    _ => ranges.push((queue, seq, seq)),
-                }
-            }
+            let acks = merged(&mut self.acks);
             // A settled notice may come a little later; who waits for an answer waits now.
             let urgent = self.turn.iter().any(|waiter| matches!(waiter, Waiter::Reply { .. }));
-            self.issue(Batch { acks: ranges, ..Batch::default() }, urgent, out);
+            self.issue(Batch { acks, ..Batch::default() }, urgent, out);
         }
         for waiter in self.turn.drain(..) {
             self.waiting.push_back((self.issued, waiter));
@@ -164,4 +197,17 @@ impl Tickets {
         }
         self.waiting.pop_front().map(|(_, waiter)| waiter)
     }
+}
+
+/// Single places, taken out and put together as inclusive ranges.
+fn merged(acks: &mut Vec<(QueueId, Seq)>) -> Vec<(QueueId, Seq, Seq)> {
+    acks.sort_unstable();
+    let mut ranges: Vec<(QueueId, Seq, Seq)> = Vec::new();
+    for (queue, seq) in acks.drain(..) {
+        match ranges.last_mut() {
+            Some((same, _, last)) if *same == queue && last.0 + 1 == seq.0 => *last = seq,
+            _ => ranges.push((queue, seq, seq)),
+        }
+    }
+    ranges
 }

@@ -70,7 +70,7 @@ impl Reader {
         let consume = consume_from(open, &self.lane.channel).map_err(errors::status)?;
         let queue = Arc::clone(&consume.queue);
         let consumer_tag = match self.request(&vhost, Op::Consume(consume)).await? {
-            Reply::Consuming { consumer_tag } => consumer_tag,
+            Reply::Consuming { consumer_tag, .. } => consumer_tag,
             other => return Err(errors::unexpected(&other)),
         };
         self.lane.update(|deliveries| deliveries.opened(queue, Arc::clone(&consumer_tag)));

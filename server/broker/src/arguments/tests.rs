@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use super::{QUEUE, check_exchange, check_queue, same};
+use super::{QUEUE, check_queue, exchange, same};
 use crate::refusal::RefusalKind::{self, NotImplemented, PreconditionFailed};
 use crate::value::{Table, Value};
 
@@ -28,7 +28,6 @@ fn values_are_checked_before_features_are_refused() {
         ("x-overflow", string("reject-publish-dlx")),
         ("x-dead-letter-exchange", string("")),
         ("x-max-priority", Value::U16(255)),
-        ("x-single-active-consumer", Value::Bool(false)),
         ("x-delivery-limit", Value::I32(-1)),
         ("x-queue-type", string("quorum")),
         ("x-queue-type", string("stream")),
@@ -56,9 +55,12 @@ fn values_are_checked_before_features_are_refused() {
     for (name, value) in bad {
         assert_eq!(judged(name, value.clone()), Err(PreconditionFailed), "{name} {value:?}");
     }
-    for (name, value) in
-        [("x-queue-type", string("classic")), ("x-queue-mode", string("lazy")), ("x-any", Value::Void)]
-    {
+    for (name, value) in [
+        ("x-queue-type", string("classic")),
+        ("x-queue-mode", string("lazy")),
+        ("x-single-active-consumer", Value::Bool(true)),
+        ("x-any", Value::Void),
+    ] {
         assert_eq!(judged(name, value), Ok(()));
     }
 }
@@ -72,8 +74,10 @@ fn a_refusal_names_the_argument_and_the_value() {
     let refusal = check_queue("q", &one("x-max-priority", Value::I32(5))).unwrap_err();
     assert_eq!(refusal.text, "argument 'x-max-priority' is not implemented yet");
     assert_eq!(refusal.details, [("field", "x-max-priority".to_string())]);
-    let refusal = check_exchange("x", &one("alternate-exchange", Value::I32(1))).unwrap_err();
-    assert_eq!(refusal.kind, PreconditionFailed);
+    for value in [Value::I32(1), Value::Bytes(Bytes::from_static(b"\xff"))] {
+        let refusal = exchange::check("x", &one("alternate-exchange", value)).unwrap_err();
+        assert_eq!(refusal.kind, PreconditionFailed);
+    }
 }
 
 #[test]

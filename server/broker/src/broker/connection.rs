@@ -40,7 +40,7 @@ impl Broker {
     }
 
     /// Ends a strict channel on which something was refused: as if it were closed, and it stays silent until it is.
-    pub(super) fn fail_channel(&mut self, chan: Option<ChanId>, out: &mut Vec<Effect>) {
+    pub(crate) fn fail_channel(&mut self, chan: Option<ChanId>, out: &mut Vec<Effect>) {
         let Some(chan) = chan else { return };
         let Some(channel) = self.channels.get(&chan).filter(|channel| channel.strict) else { return };
         let conn = channel.conn;
@@ -59,8 +59,15 @@ impl Broker {
         for id in channel.consumers.values() {
             left.extend(self.remove_consumer(*id));
         }
+        self.drop_gets(chan, &channel.gets, out);
         for unacked in channel.unacked.values() {
             self.settle_unacked(unacked, Settle::Requeue);
+        }
+        if let Some(tx) = channel.tx {
+            self.budget.discharge(tx.charged_bytes);
+            for (unacked, _) in tx.settled.values() {
+                self.settle_unacked(unacked, Settle::Requeue);
+            }
         }
         for queue in left {
             self.delete_if_abandoned(queue, out);

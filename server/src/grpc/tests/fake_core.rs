@@ -232,7 +232,7 @@ impl Core {
                     let (chan, consumer_tag) = (consume.chan, "tag".into());
                     lane.outputs.push(Output::ConsumerCancelled { chan, consumer_tag });
                 }
-                Ok(Reply::Consuming { consumer_tag: "tag".into() })
+                Ok(Reply::Consuming { consumer_tag: "tag".into(), reply_to: None })
             }
             Op::Cancel { .. } => Ok(Reply::Done),
             Op::ListChannels => Ok(Reply::Channels(

@@ -84,7 +84,7 @@ fn listings_show_connections_and_channels() {
         other => panic!("{other:?}"),
     }
     match world.ok(Op::Stats) {
-        Reply::Stats(stats) => assert_eq!((stats.connections, stats.channels, stats.exchanges), (1, 1, 5)),
+        Reply::Stats(stats) => assert_eq!((stats.connections, stats.channels, stats.exchanges), (1, 1, 7)),
         other => panic!("{other:?}"),
     }
 }
