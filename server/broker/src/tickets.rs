@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::effect::{Batch, Effect, Outcome, Put, Reply};
+use crate::effect::{ACK_BYTES, Batch, Effect, Outcome, Put, Reply};
 use crate::ids::{ChanId, QueueId, ReqId, Seq, Ticket};
 use crate::refusal::Refusal;
 
@@ -32,6 +32,8 @@ pub(crate) struct Tickets {
     issued: Ticket,
     /// Messages of the newest ticket that are not handed to the store yet.
     puts: Vec<Put>,
+    /// Places that some of them were moved from.
+    moved: Vec<(QueueId, Seq, Seq)>,
     puts_bytes: u64,
     confirmable: Ticket,
     waiting: VecDeque<(Ticket, Waiter)>,
@@ -48,6 +50,7 @@ impl Tickets {
             bytes_max,
             issued: Ticket::default(),
             puts: Vec::new(),
+            moved: Vec::new(),
             puts_bytes: 0,
             confirmable: Ticket::default(),
             waiting: VecDeque::new(),
@@ -69,7 +72,13 @@ impl Tickets {
     /// Appends a message, together with those that directly follow it: as one batch they cost the store far less, and
     /// that they stand or fall together is more than anybody asked for.
     pub(crate) fn put(&mut self, put: Put, out: &mut Vec<Effect>) {
+        self.put_instead(put, None, out);
+    }
+
+    /// The same for a message that was at another place: never is it at both, and never at neither.
+    pub(crate) fn put_instead(&mut self, put: Put, old: Option<(QueueId, Seq)>, out: &mut Vec<Effect>) {
         let bytes = Batch::put_bytes((put.header.len() + put.body.len()) as u64, put.targets.len() as u64);
+        let bytes = bytes + old.map_or(0, |_| ACK_BYTES);
         if self.puts_bytes + bytes > PUTS_BYTES_MAX.min(self.bytes_max) {
             self.flush_puts(out);
         }
@@ -77,6 +86,7 @@ impl Tickets {
             self.issued = Ticket(self.issued.0 + 1);
         }
         self.puts.push(put);
+        self.moved.extend(old.map(|(queue, seq)| (queue, seq, seq)));
         self.puts_bytes += bytes;
     }
 
@@ -86,10 +96,11 @@ impl Tickets {
             return;
         }
         let puts = std::mem::take(&mut self.puts);
+        let acks = std::mem::take(&mut self.moved);
         self.puts_bytes = 0;
         out.push(Effect::Append {
             ticket: self.issued,
-            batch: Batch { puts, ..Batch::default() },
+            batch: Batch { puts, acks, ..Batch::default() },
             urgent: true,
         });
     }
@@ -133,6 +144,7 @@ impl Tickets {
 
     /// Appends this turn's acks, if any, and queues who waits for them.
     pub(crate) fn flush_acks(&mut self, out: &mut Vec<Effect>) {
+        self.flush_puts(out);
         if !self.acks.is_empty() {
             self.acks.sort_unstable();
             let mut ranges: Vec<(QueueId, Seq, Seq)> = Vec::new();

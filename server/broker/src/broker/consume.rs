@@ -75,6 +75,7 @@ impl Broker {
         if consumer.seat == Seat::Ring {
             queue.rings.remove(consumer.priority, id);
         }
+        self.used(consumer.queue);
         Some(consumer.queue)
     }
 

@@ -60,6 +60,21 @@ impl Topology {
         Ok(route)
     }
 
+    /// The queues of a message that the broker itself sends to an exchange, which may be an internal one.
+    pub(crate) fn route_within(
+        &mut self,
+        exchange: &Arc<str>,
+        key: &Arc<str>,
+    ) -> Result<Arc<[QueueId]>, RouteError> {
+        match self.route(exchange, key) {
+            Err(RouteError::Internal) => {
+                let start = self.exchanges.get(exchange).ok_or(RouteError::NoExchange)?;
+                Ok(self.walk(exchange, start, key).into_iter().collect())
+            }
+            route => route,
+        }
+    }
+
     fn walk(&self, name: &Arc<str>, start: &Exchange, key: &Arc<str>) -> BTreeSet<QueueId> {
         let mut queues = BTreeSet::new();
         if name.is_empty() {
