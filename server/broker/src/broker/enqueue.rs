@@ -4,16 +4,22 @@ use std::sync::Arc;
 
 use super::Broker;
 use super::declare::queue_fact;
+use super::publish::publish_bytes;
 use crate::arguments::Overflow;
 use crate::budget::Fresh;
 use crate::death::Reason;
 use crate::effect::{Batch, Effect, Outcome, Put};
 use crate::ids::{QueueId, Seq};
+use crate::input::Publish;
 use crate::message::Message;
 use crate::queue::Dead;
 use crate::record;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::VHOST;
+
+/// Upper bound of what a queue's fact takes beside its value as it is, when it learns of a level or of messages that
+/// expire; with the level's beginning.
+const LEARNED_BYTES: u64 = 512;
 
 /// What became of a message.
 #[derive(Debug, Default)]
@@ -103,6 +109,19 @@ impl Broker {
         true
     }
 
+    /// Upper bound of what a publish to these queues takes in the log, with what they have to learn for it.
+    pub(super) fn append_bytes(&self, publish: &Publish, queues: &[QueueId]) -> u64 {
+        let learned = publish.extras.as_ref().map_or(0, |extras| {
+            let queues = queues.iter().filter_map(|id| self.queues.get(id));
+            let learns = queues.filter(|queue| {
+                let expires = extras.expiration_ms.is_some() && !queue.expiring;
+                queue.props.durable && (expires || !queue.has_level(queue.priority(extras.priority)))
+            });
+            learns.map(|queue| LEARNED_BYTES + queue_fact(queue).value().len() as u64).sum()
+        });
+        publish_bytes(publish, queues.len()) + learned
+    }
+
     /// Sees to it that a queue has a level for the message's priority, and knows that messages of it expire. Both go to
     /// the log before the message does, and only for the first such message.
     fn prepare(&mut self, id: QueueId, message: &Message, priority: u8, out: &mut Vec<Effect>) {
@@ -122,7 +141,7 @@ impl Broker {
         if queue.props.durable {
             let fact = queue_fact(queue);
             batch.facts.push((fact.key(), Some(fact.value())));
-            self.tickets.append_ahead(batch, out);
+            self.tickets.append(batch, out);
         }
     }
 }

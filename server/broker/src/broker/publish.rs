@@ -30,7 +30,7 @@ impl Broker {
         let strict = channel.strict;
         let mandatory = publish.mandatory;
         let routed = self.route(vhost, &publish).and_then(|queues| {
-            self.fits(append_bytes(&publish, queues.len()))?;
+            self.fits(self.append_bytes(&publish, &queues))?;
             Ok(queues)
         });
         let outcome = match routed {
@@ -72,7 +72,7 @@ impl Broker {
         let routes: Vec<_> = publishes.iter().map(|publish| self.route(vhost, publish)).collect();
         let routed = publishes.iter().zip(&routes);
         let bytes = routed
-            .filter_map(|(publish, route)| Some(append_bytes(publish, route.as_ref().ok()?.len())))
+            .filter_map(|(publish, route)| Some(self.append_bytes(publish, route.as_ref().ok()?)))
             .sum();
         if let Err(refusal) = self.fits(bytes) {
             return self.reply_when_durable(req, Err(refusal));
@@ -179,7 +179,7 @@ impl Broker {
 }
 
 /// Upper bound of what a publish to so many queues takes in the log.
-pub(super) fn append_bytes(publish: &Publish, queues: usize) -> u64 {
+pub(super) fn publish_bytes(publish: &Publish, queues: usize) -> u64 {
     let names = publish.exchange.len() + publish.routing_key.len();
     let bytes = (publish.body.len() + publish.properties.len() + names) as u64 + record::HEADER_FIXED_BYTES;
     Batch::put_bytes(bytes, queues as u64)

@@ -1,7 +1,7 @@
 //! Transactions: publishes and settlements that wait for a commit, and are then one append.
 
 use super::Broker;
-use super::publish::append_bytes;
+use super::publish::publish_bytes;
 use crate::channel::{Channel, Tx};
 use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ChanId, QueueId};
@@ -35,7 +35,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         let most = self.settings.append_bytes_max;
-        let least = append_bytes(&publish, 0);
+        let least = publish_bytes(&publish, 0);
         let checked = self.check_route(vhost, &publish);
         let Some(tx) = self.channels.get_mut(&chan).and_then(|channel| channel.tx.as_mut()) else { return };
         let checked = checked.and_then(|()| match tx.append_bytes + least {
@@ -112,7 +112,7 @@ impl Broker {
         let mut bytes = Batch::ack_bytes(tx.settled.len() as u64);
         for (_, publish) in &tx.publishes {
             let queues = self.route(VHOST, publish)?;
-            bytes += append_bytes(publish, queues.len());
+            bytes += self.append_bytes(publish, &queues);
             let size = publish.body.len() as u64;
             for id in queues.iter() {
                 let Some(queue) = self.queues.get(id) else { continue };
