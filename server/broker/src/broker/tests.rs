@@ -3,10 +3,15 @@
 mod confirm;
 mod connection;
 mod consume;
+mod dead_letter;
 mod declare;
+mod expiry;
 mod get;
+mod lengths;
 mod model;
+mod priority;
 mod publish;
+mod quorum;
 mod recovery;
 mod settle;
 pub(crate) mod store;
