@@ -11,15 +11,14 @@ use crate::record;
 use crate::topology::Routing;
 
 impl Broker {
-    /// Removes the messages of a queue that have expired, as far as they are next: those whose time was over before
-    /// now, or, with `now` over, those whose time is over. One that has no time at all is thus handed out at once or
-    /// not at all.
-    pub(crate) fn drop_expired(&mut self, id: QueueId, now_over: bool) {
-        let before_ms = self.now_ms + u64::from(now_over);
+    /// Removes the messages of a queue that have expired, as far as they are next. Those that came just now are left
+    /// until `all` are to go: one that has no time at all is thus handed out at once or not at all.
+    pub(crate) fn drop_expired(&mut self, id: QueueId, all: bool) {
         loop {
             let Some(queue) = self.queues.get_mut(&id).filter(|queue| queue.can_expire()) else { return };
             let Some(message) = queue.peek().cloned() else { return };
-            if queue.deadline_ms(&message).is_none_or(|deadline_ms| deadline_ms >= before_ms) {
+            let over = queue.deadline_ms(&message).is_some_and(|deadline_ms| deadline_ms <= self.now_ms);
+            if !over || (message.received_ms == self.now_ms && !all) {
                 return;
             }
             let Some(taken) = queue.remove() else { return };

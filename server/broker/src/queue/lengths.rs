@@ -86,6 +86,9 @@ impl Level {
 impl Queue {
     /// It holds more than it may, and its oldest messages give way.
     pub(crate) fn is_over_limit(&self) -> bool {
+        if self.known.overflow != Overflow::DropHead {
+            return false;
+        }
         self.ready_bytes() > self.known.bytes_max.unwrap_or(u64::MAX)
             || self.messages_ready() > self.known.length_max.unwrap_or(u64::MAX)
     }
