@@ -333,6 +333,7 @@ pub fn command(data: &Path, grpc_port: u16, http_port: u16, options: &Options) -
     command.arg("serve").arg("--data-dir").arg(data);
     command.args(["--grpc-addr", &format!("127.0.0.1:{grpc_port}")]);
     command.args(["--http-addr", &format!("127.0.0.1:{http_port}")]);
+    command.args(["--amqp-addr", "127.0.0.1:0"]);
     command.args(["--fsync", &options.fsync]);
     command.args(["--memory-budget", &options.memory_budget]);
     command.args(["--log-budget", &options.log_budget]);
