@@ -260,6 +260,8 @@ pub enum Reply {
     Consuming {
         /// Its tag.
         consumer_tag: Arc<str>,
+        /// What reply_to is to say in publishes on the channel, where this consumer waits for direct replies.
+        reply_to: Option<Arc<str>>,
     },
     /// Answer to ListExchanges, ordered by name.
     Exchanges(Vec<ExchangeRow>),

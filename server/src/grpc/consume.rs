@@ -18,8 +18,8 @@ use super::deliver::delivery;
 use super::errors::{self, invalid};
 use super::lane::{Collect, End, Lane, LaneStream};
 use super::names;
-use super::stage;
 use crate::hub::{Channel, Hub, Output, Outputs};
+use crate::stage;
 
 /// A response is cut after about so many bytes, so that no client has to raise its limit for many small messages.
 const RESPONSE_BYTES: u64 = 64 * 1024;
@@ -70,7 +70,7 @@ impl Reader {
         let consume = consume_from(open, &self.lane.channel).map_err(errors::status)?;
         let queue = Arc::clone(&consume.queue);
         let consumer_tag = match self.request(&vhost, Op::Consume(consume)).await? {
-            Reply::Consuming { consumer_tag } => consumer_tag,
+            Reply::Consuming { consumer_tag, .. } => consumer_tag,
             other => return Err(errors::unexpected(&other)),
         };
         self.lane.update(|deliveries| deliveries.opened(queue, Arc::clone(&consumer_tag)));

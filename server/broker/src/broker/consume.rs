@@ -50,7 +50,7 @@ impl Broker {
         };
         self.consumers.insert(consumer_id, consumer);
         self.seat(consumer_id);
-        Ok(Reply::Consuming { consumer_tag: tag })
+        Ok(Reply::Consuming { consumer_tag: tag, reply_to: None })
     }
 
     /// Ends a consumer. One that is not there is fine.

@@ -13,9 +13,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 
-use crate::grpc::{GrpcParts, GrpcSettings, Health, ServeError, ServerStatus, Stage, StatusSource, serve};
+use crate::grpc::{GrpcParts, GrpcSettings, Health, ServeError, ServerStatus, StatusSource, serve};
 use crate::hub::{Hub, LaneId, Output};
 use crate::inbox::{Envelope, Inbox};
+use crate::stage::Stage;
 
 /// What the core saw, for assertions.
 #[derive(Debug, Default)]
@@ -232,7 +233,7 @@ impl Core {
                     let (chan, consumer_tag) = (consume.chan, "tag".into());
                     lane.outputs.push(Output::ConsumerCancelled { chan, consumer_tag });
                 }
-                Ok(Reply::Consuming { consumer_tag: "tag".into() })
+                Ok(Reply::Consuming { consumer_tag: "tag".into(), reply_to: None })
             }
             Op::Cancel { .. } => Ok(Reply::Done),
             Op::ListChannels => Ok(Reply::Channels(
