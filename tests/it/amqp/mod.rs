@@ -1,5 +1,7 @@
 //! AMQP 0-9-1 on the wire, with frames of our own: what clients must not do, and what no client library does.
 
+use std::time::Duration;
+
 use leveret_tests::amqp::{Connection, Error};
 use leveret_tests::server::{Options, Server};
 
@@ -38,9 +40,16 @@ impl Broker {
         connection
     }
 
-    /// Whether the log has this word; only where the log is ours.
-    fn logged(&self, word: &str) -> bool {
-        self.server.as_ref().is_none_or(|server| server.home().stderr().contains(word))
+    /// Waits until the log has this word; only where the log is ours.
+    async fn logged(&self, word: &str) {
+        let Some(server) = &self.server else { return };
+        for _ in 0..500 {
+            if server.home().stderr().contains(word) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("nothing of {word} in the log");
     }
 }
 
