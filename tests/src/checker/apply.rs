@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{Checker, Consumer, Existence, Place, Queue, Return, Sent};
+use super::state::{Checker, Consumer, Existence, Place, Return, Sent};
 use super::{Invariant, Violation};
 use crate::history::{BatchRef, ConsumerRef, Event, Keep, QueueRef, Share};
 use crate::payload::MsgId;
@@ -325,10 +325,7 @@ impl Checker {
                 self.anywhere(*queue, *id, &|place| place.found_after_crash || place.acked)
             };
             let survived = parts.iter().find(found);
-            let missing = parts.iter().find(|part| {
-                let gone_by_rule = self.queues.get(&part.1).is_none_or(Queue::leaving);
-                !gone_by_rule && !found(part) && !self.anywhere(part.1, part.0, &Place::settled)
-            });
+            let missing = parts.iter().find(|part| !found(part) && !self.accounted(part.1, part.0));
             if let (Some((id, queue)), Some((lost, nowhere))) = (survived, missing) {
                 let (there, not_there) = (self.queue_name(*queue), self.queue_name(*nowhere));
                 let text =

@@ -139,6 +139,8 @@ impl Checker {
                 format!("part of {batch:?} was carried out, and then it was refused"),
             );
         }
+        let run = self.run;
+        self.groups.entry(batch).or_insert_with(|| Group { fate: Fate::Open, run, moves: Vec::new() });
         self.undo(batch);
         Ok(())
     }
@@ -377,7 +379,7 @@ impl Checker {
     }
 
     /// Whether a message was found at a place, or where it went from there, or was removed by somebody.
-    fn accounted(&self, queue: QueueRef, id: MsgId) -> bool {
+    pub(super) fn accounted(&self, queue: QueueRef, id: MsgId) -> bool {
         let Some(state) = self.queues.get(&queue) else { return true };
         let Some(place) = state.places.get(&id) else { return state.leaving() };
         let left = place.left.as_ref().filter(|left| self.fate(left.batch) != Fate::Void);
