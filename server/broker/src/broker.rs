@@ -47,6 +47,8 @@ pub struct Broker {
     pub(crate) failed_channels: BTreeMap<ChanId, ConnId>,
     pub(crate) consumers: BTreeMap<ConsumerId, Consumer>,
     pub(crate) next_consumer_id: ConsumerId,
+    /// Requests that wait until nothing is out on a channel.
+    pub(crate) idle: BTreeSet<(ChanId, ReqId)>,
     /// Leases by their end on the lease clock.
     pub(crate) leases: BTreeSet<(u64, QueueId, Seq)>,
     pub(crate) budget: Budget,
@@ -79,6 +81,7 @@ impl Broker {
             failed_channels: BTreeMap::new(),
             consumers: BTreeMap::new(),
             next_consumer_id: ConsumerId(1),
+            idle: BTreeSet::new(),
             leases: BTreeSet::new(),
             budget: Budget::new(settings.memory_budget_bytes),
             tickets: Tickets::new(settings.append_bytes_max),
@@ -131,6 +134,7 @@ impl Broker {
             }
         }
         self.send_confirms(out);
+        self.answer_idle(out);
     }
 
     /// Per durable queue, the places that are known to have been delivered and are still live: inclusive ranges, for

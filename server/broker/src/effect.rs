@@ -274,8 +274,7 @@ pub enum Reply {
     Consuming {
         /// Its tag.
         consumer_tag: Arc<str>,
-        /// Where answers to it go, if it consumes `amq.rabbitmq.reply-to`: the routing key that reaches it through the
-        /// default exchange.
+        /// What reply_to is to say in publishes on the channel, where this consumer waits for direct replies.
         reply_to: Option<Arc<str>>,
     },
     /// Answer to ListExchanges, ordered by name.

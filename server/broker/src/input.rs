@@ -258,6 +258,12 @@ pub enum Op {
         /// The channel.
         chan: ChanId,
     },
+    /// Answered when nothing is out on a channel any more, or it is closed. Deliveries of queues that are gone do not
+    /// count: nobody can settle them.
+    WhenIdle {
+        /// The channel.
+        chan: ChanId,
+    },
     /// Close a channel; answered when what it had out is requeued. Works on one that has failed.
     CloseChannel {
         /// The channel.

@@ -143,15 +143,6 @@ pub fn delivery_mode(bytes: &[u8]) -> Option<u8> {
     list.octet(DELIVERY_MODE, "delivery_mode").ok()?
 }
 
-/// The headers in encoded properties, found without decoding the others; `None` when they are absent or cannot be
-/// decoded.
-pub fn headers(bytes: &[u8]) -> Option<Table> {
-    let mut list = List::open(bytes).ok()?;
-    list.short(CONTENT_TYPE, "content_type").ok()?;
-    list.short(CONTENT_ENCODING, "content_encoding").ok()?;
-    list.table().ok()?
-}
-
 /// What is left of a property list, and which properties stand in it.
 struct List<'a> {
     flags: u16,
@@ -212,6 +203,15 @@ impl<'a> List<'a> {
         self.rest = rest;
         Ok(taken)
     }
+}
+
+/// The headers in encoded properties, found without decoding the others; `None` when they are absent or cannot be
+/// decoded.
+pub fn headers(bytes: &[u8]) -> Option<Table> {
+    let mut list = List::open(bytes).ok()?;
+    list.short(CONTENT_TYPE, "content_type").ok()?;
+    list.short(CONTENT_ENCODING, "content_encoding").ok()?;
+    list.table().ok()?
 }
 
 struct Encoder {

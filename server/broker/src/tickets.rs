@@ -50,6 +50,12 @@ struct Group {
     acks: Vec<(QueueId, Seq)>,
 }
 
+impl Group {
+    fn is_empty(&self) -> bool {
+        self.acks.is_empty() && self.batch == Batch::default()
+    }
+}
+
 impl Tickets {
     /// Nothing appended yet.
     pub(crate) fn new(bytes_max: u64) -> Self {
@@ -66,13 +72,15 @@ impl Tickets {
         }
     }
 
-    /// The newest append so far; 0 when there is none.
+    /// The newest append so far, with the group that is being gathered; 0 when there is none.
     pub(crate) fn issued(&self) -> Ticket {
-        self.issued
+        match &self.group {
+            Some(group) if !group.is_empty() => Ticket(self.issued.0 + 1),
+            _ => self.issued,
+        }
     }
 
-    /// From here to [`Tickets::end_group`] all messages, acks and other appends become one append. Nothing may be read
-    /// back in between.
+    /// From here to [`Tickets::end_group`] all messages, acks and other appends become one append, the next one.
     pub(crate) fn begin_group(&mut self, out: &mut Vec<Effect>) {
         self.flush_puts(out);
         self.group = Some(Group::default());
@@ -80,11 +88,9 @@ impl Tickets {
 
     /// Appends the group, unless there is nothing in it.
     pub(crate) fn end_group(&mut self, out: &mut Vec<Effect>) {
-        let Some(Group { mut batch, mut acks }) = self.group.take() else { return };
-        batch.acks.extend(merged(&mut acks));
-        if batch != Batch::default() {
-            self.issue(batch, true, out);
-        }
+        let Some(mut group) = self.group.take().filter(|group| !group.is_empty()) else { return };
+        group.batch.acks.extend(merged(&mut group.acks));
+        self.issue(group.batch, true, out);
     }
 
     /// Appends what somebody waits for.
@@ -138,16 +144,17 @@ impl Tickets {
 
     /// Lets a waiter follow all that was appended so far.
     pub(crate) fn wait(&mut self, waiter: Waiter) {
+        let issued = self.issued();
         if let Waiter::Confirm { chan, upto, outcome: Outcome::Routed { .. } } = waiter
             && let Some((ticket, Waiter::Confirm { chan: same, upto: last, outcome: Outcome::Routed { .. } })) =
                 self.waiting.back_mut()
-            && *ticket == self.issued
+            && *ticket == issued
             && *same == chan
         {
             *last = upto;
             return;
         }
-        self.waiting.push_back((self.issued, waiter));
+        self.waiting.push_back((issued, waiter));
     }
 
     /// Lets a waiter follow this turn's acks as well.

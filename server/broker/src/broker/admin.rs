@@ -49,6 +49,10 @@ impl Broker {
                 Ok(()) => return,
                 Err(refusal) => (Err(refusal), true),
             },
+            Op::WhenIdle { chan } => {
+                self.idle.insert((chan, req));
+                return;
+            }
             // These speak of what has to be durable.
             Op::DeclareExchange(declare) => (self.declare_exchange(declare, out), false),
             Op::DeleteExchange { name, if_unused } => (self.delete_exchange(&name, if_unused, out), false),
@@ -241,6 +245,7 @@ fn vhost_matters(op: &Op) -> bool {
             | Op::TxCommit { .. }
             | Op::TxRollback { .. }
             | Op::Recover { .. }
+            | Op::WhenIdle { .. }
             | Op::CloseChannel { .. }
             | Op::CloseConnection
             | Op::ListConnections

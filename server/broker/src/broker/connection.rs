@@ -2,7 +2,7 @@
 
 use super::Broker;
 use crate::channel::{Channel, Connection};
-use crate::effect::{Batch, Effect};
+use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ChanId, ConnId};
 use crate::input::{ConnectionInfo, Settle};
 
@@ -72,6 +72,22 @@ impl Broker {
         for queue in left {
             self.delete_if_abandoned(queue, out);
         }
+    }
+
+    /// Answers who waits until nothing is out on a channel, where that is so.
+    pub(super) fn answer_idle(&mut self, out: &mut Vec<Effect>) {
+        let (queues, channels) = (&self.queues, &self.channels);
+        self.idle.retain(|(chan, req)| {
+            // Mostly the first one shows that it is not idle.
+            let busy = channels.get(chan).is_some_and(|channel| {
+                let in_tx = channel.tx.iter().flat_map(|tx| tx.settled.values().map(|(unacked, _)| unacked));
+                channel.unacked.values().chain(in_tx).any(|unacked| queues.contains_key(&unacked.queue))
+            });
+            if !busy {
+                out.push(Effect::Reply { req: *req, result: Ok(Reply::Done) });
+            }
+            busy
+        });
     }
 
     pub(super) fn writable(&mut self, chan: ChanId, bytes: u64) {

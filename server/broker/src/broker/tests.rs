@@ -4,12 +4,17 @@ mod confirm;
 mod connection;
 mod consume;
 mod declare;
+mod exchanges;
 mod get;
 mod model;
 mod publish;
 mod recovery;
+mod replies;
 mod settle;
+mod single_active;
 pub(crate) mod store;
+mod strict;
+mod tx;
 mod window;
 pub(crate) mod world;
 
