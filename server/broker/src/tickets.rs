@@ -72,27 +72,33 @@ impl Tickets {
     /// Appends a message, together with those that directly follow it: as one batch they cost the store far less, and
     /// that they stand or fall together is more than anybody asked for.
     pub(crate) fn put(&mut self, put: Put, out: &mut Vec<Effect>) {
-        self.put_instead(put, None, out);
+        self.shift(None, Some(put), out);
     }
 
-    /// The same for a message that was at another place: never is it at both, and never at neither.
-    pub(crate) fn put_instead(&mut self, put: Put, old: Option<(QueueId, Seq)>, out: &mut Vec<Effect>) {
-        let bytes = Batch::put_bytes((put.header.len() + put.body.len()) as u64, put.targets.len() as u64);
-        let bytes = bytes + old.map_or(0, |_| ACK_BYTES);
+    /// The same for a message that was at another place: never is it at both, and never at neither. One that goes to
+    /// transient queues only has nothing to put; but it may go on from there, and must have left by then.
+    pub(crate) fn shift(&mut self, old: Option<(QueueId, Seq)>, put: Option<Put>, out: &mut Vec<Effect>) {
+        if old.is_none() && put.is_none() {
+            return;
+        }
+        let put_bytes = |put: &Put| {
+            Batch::put_bytes((put.header.len() + put.body.len()) as u64, put.targets.len() as u64)
+        };
+        let bytes = put.as_ref().map_or(0, put_bytes) + old.map_or(0, |_| ACK_BYTES);
         if self.puts_bytes + bytes > PUTS_BYTES_MAX.min(self.bytes_max) {
             self.flush_puts(out);
         }
-        if self.puts.is_empty() {
+        if self.puts_bytes == 0 {
             self.issued = Ticket(self.issued.0 + 1);
         }
-        self.puts.push(put);
+        self.puts.extend(put);
         self.moved.extend(old.map(|(queue, seq)| (queue, seq, seq)));
         self.puts_bytes += bytes;
     }
 
     /// Appends the messages gathered so far: before anything else that is appended, or read.
     pub(crate) fn flush_puts(&mut self, out: &mut Vec<Effect>) {
-        if self.puts.is_empty() {
+        if self.puts_bytes == 0 {
             return;
         }
         let puts = std::mem::take(&mut self.puts);

@@ -11,6 +11,7 @@ mod lengths;
 mod model;
 mod priority;
 mod publish;
+mod queues;
 mod quorum;
 mod recovery;
 mod settle;

@@ -179,6 +179,11 @@ impl World {
         self.ok(Op::DeclareQueue(DeclareQueue { arguments: arguments_of(arguments), ..queue(name) }));
     }
 
+    /// Channels begin anew.
+    pub(crate) fn forget_tags(&mut self) {
+        self.tags.clear();
+    }
+
     pub(crate) fn publish_input(&mut self, chan: u64, publish: Publish) -> Input {
         let chan = ChanId(chan);
         let tag = match self.tags.iter_mut().find(|(c, _)| *c == chan) {
