@@ -3,7 +3,7 @@
 //! Confirms, settled notices and replies take this one way, in order, whether they have something in the log or not:
 //! what has nothing of its own waits for the newest append issued so far. Several ways would overtake each other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::effect::{ACK_BYTES, Batch, Effect, Outcome, Put, Reply};
 use crate::ids::{ChanId, QueueId, ReqId, Seq, Ticket};
@@ -41,6 +41,11 @@ pub(crate) struct Tickets {
     turn: Vec<Waiter>,
     /// This turn's plain acks.
     acks: Vec<(QueueId, Seq)>,
+    /// Messages that were settled but are still at their place, since they have to be read before they can move.
+    dying: BTreeSet<u64>,
+    last_dying: u64,
+    /// Who was told of settlements may rely on them: these wait until all that were dying are gone.
+    held: VecDeque<(u64, Waiter)>,
 }
 
 impl Tickets {
@@ -56,6 +61,9 @@ impl Tickets {
             waiting: VecDeque::new(),
             turn: Vec::new(),
             acks: Vec::new(),
+            dying: BTreeSet::new(),
+            last_dying: 0,
+            held: VecDeque::new(),
         }
     }
 
@@ -164,8 +172,27 @@ impl Tickets {
             let urgent = self.turn.iter().any(|waiter| matches!(waiter, Waiter::Reply { .. }));
             self.issue(Batch { acks: ranges, ..Batch::default() }, urgent, out);
         }
-        for waiter in self.turn.drain(..) {
-            self.waiting.push_back((self.issued, waiter));
+        self.held.extend(self.turn.drain(..).map(|waiter| (self.last_dying, waiter)));
+        let oldest = self.dying.first().copied().unwrap_or(u64::MAX);
+        let free = self.held.partition_point(|(upto, _)| *upto < oldest);
+        self.waiting.extend(self.held.drain(..free).map(|(_, waiter)| (self.issued, waiter)));
+    }
+
+    /// The number of the next message that has to be read before it can move.
+    pub(crate) fn next_dying(&self) -> u64 {
+        self.last_dying + 1
+    }
+
+    /// That message has been settled.
+    pub(crate) fn begin_dying(&mut self, number: u64) {
+        self.last_dying = number;
+        self.dying.insert(number);
+    }
+
+    /// Those moved in this turn, or will not move.
+    pub(crate) fn end_dying(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            self.dying.remove(&number);
         }
     }
 

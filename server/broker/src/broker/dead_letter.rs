@@ -71,10 +71,14 @@ impl Broker {
             }
             return Some(out);
         }
-        let (out, dead) = queue.give_up(place, reason, &mut self.budget)?;
+        let number = self.tickets.next_dying();
+        let (out, dead) = queue.give_up(place, reason, number, &mut self.budget)?;
         match dead {
             Some(dead) => self.letters.push_back(dead),
-            None => self.mark_dirty(id),
+            None => {
+                self.tickets.begin_dying(number);
+                self.mark_dirty(id);
+            }
         }
         Some(out)
     }

@@ -9,6 +9,7 @@ mod expiry;
 mod get;
 mod lengths;
 mod model;
+mod parts;
 mod priority;
 mod publish;
 mod queues;

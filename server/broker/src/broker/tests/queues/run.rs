@@ -7,7 +7,7 @@ use super::naive::{Conf, Message, Naive, No, Queue};
 use crate::Settings;
 use crate::arguments::Overflow;
 use crate::broker::Broker;
-use crate::broker::tests::store::Store;
+use crate::broker::tests::store::{Mark, Store};
 use crate::broker::tests::world::{
     SETTINGS, World, arguments_of, confirms, get, queue, string, text, with_properties,
 };
@@ -119,8 +119,8 @@ impl Run {
             self.step(Step::Settle { which: 0, how: Settle::Requeue });
         }
         self.step(Step::Tick { ms: 100 });
-        for queue in 0..NAMES.len() {
-            while self.naive.queues[NAMES[queue]].ready().next().is_some() {
+        for (queue, name) in NAMES.into_iter().enumerate() {
+            while self.naive.queues[name].ready().next().is_some() {
                 self.step(Step::Get { queue, count: 100, lease: false });
             }
         }
@@ -293,7 +293,7 @@ impl Run {
         self.reopen(store, None);
     }
 
-    fn reopen(&mut self, mut store: Store, mark: Option<Vec<(QueueId, Vec<(crate::Seq, crate::Seq)>)>>) {
+    fn reopen(&mut self, mut store: Store, mark: Option<Mark>) {
         self.reached.opens += 1;
         let recovered = store.reopen(mark);
         let settings = self.world.broker.settings.clone();
