@@ -180,6 +180,7 @@ impl Broker {
         let name = queue.props.name.clone();
         let taken = queue.fetched(answer, &mut self.budget);
         self.letters.extend(taken.dead);
+        self.tickets.end_dying(taken.ended);
         for loss in taken.losses {
             let text = match loss {
                 Loss::Place(seq, reason) => {

@@ -66,6 +66,8 @@ impl Broker {
         }
         self.drop_expired(id, true);
         self.drop_overflow(id);
+        // What was behind those may have expired as well.
+        self.drop_expired(id, true);
         self.arm(id);
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let in_store = queue.next_ready() == Next::InStore;
@@ -210,7 +212,8 @@ impl Broker {
             Hold::AutoAck | Hold::Lease { .. } => true,
         };
         while held && got.messages.len() < get.count as usize {
-            self.drop_expired(id, false);
+            // Only a consumer can take at once what has no time at all.
+            self.drop_expired(id, true);
             let Some(queue) = self.queues.get_mut(&id) else { return got };
             let Some(message) = queue.peek() else { break };
             bytes += message.body.len() as u64;

@@ -3,7 +3,7 @@
 //! Confirms, settled notices and replies take this one way, in order, whether they have something in the log or not:
 //! what has nothing of its own waits for the newest append issued so far. Several ways would overtake each other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::effect::{ACK_BYTES, Batch, Effect, Outcome, Put, Reply};
 use crate::ids::{ChanId, QueueId, ReqId, Seq, Ticket};
@@ -43,7 +43,15 @@ pub(crate) struct Tickets {
     acks: Vec<(QueueId, Seq)>,
     /// What is to be appended as one.
     group: Option<Group>,
+    /// Messages that were settled but are still at their place, since they have to be read before they can move.
+    dying: BTreeSet<u64>,
+    last_dying: u64,
+    /// Who was told of settlements may rely on them: these wait until all that were dying are gone.
+    held: VecDeque<(u64, Waiter)>,
 }
+
+/// A level and a place in it.
+type Place = (QueueId, Seq);
 
 /// See [`Tickets::begin_group`].
 #[derive(Debug, Default)]
@@ -53,7 +61,7 @@ struct Group {
     /// Upper bound of what its messages and acks take.
     bytes: u64,
     /// Moves that follow from it and found no room in it.
-    late: Vec<(Put, Option<(QueueId, Seq)>)>,
+    late: Vec<(Option<Place>, Option<Put>)>,
 }
 
 impl Group {
@@ -76,6 +84,9 @@ impl Tickets {
             turn: Vec::new(),
             acks: Vec::new(),
             group: None,
+            dying: BTreeSet::new(),
+            last_dying: 0,
+            held: VecDeque::new(),
         }
     }
 
@@ -105,8 +116,8 @@ impl Tickets {
             group.batch.acks.extend(merged(&mut group.acks));
             self.issue(group.batch, true, out);
         }
-        for (put, old) in group.late {
-            self.put_instead(put, old, out);
+        for (old, put) in group.late {
+            self.shift(old, put, out);
         }
     }
 
@@ -123,37 +134,41 @@ impl Tickets {
                 group.bytes += put.bytes();
                 group.batch.puts.push(put);
             }
-            None => self.put_instead(put, None, out),
+            None => self.shift(None, Some(put), out),
         }
     }
 
-    /// The same for a message that was at another place: never is it at both, and never at neither.
-    pub(crate) fn put_instead(&mut self, put: Put, old: Option<(QueueId, Seq)>, out: &mut Vec<Effect>) {
-        let bytes = put.bytes() + old.map_or(0, |_| ACK_BYTES);
+    /// The same for a message that was at another place: never is it at both, and never at neither. One that goes to
+    /// transient queues only has nothing to put; but it may go on from there, and must have left by then.
+    pub(crate) fn shift(&mut self, old: Option<(QueueId, Seq)>, put: Option<Put>, out: &mut Vec<Effect>) {
+        if old.is_none() && put.is_none() {
+            return;
+        }
+        let bytes = put.as_ref().map_or(0, Put::bytes) + old.map_or(0, |_| ACK_BYTES);
         if let Some(group) = &mut self.group {
             if group.bytes + bytes > self.bytes_max {
-                group.late.push((put, old));
+                group.late.push((old, put));
                 return;
             }
             group.bytes += bytes;
-            group.batch.puts.push(put);
+            group.batch.puts.extend(put);
             group.acks.extend(old);
             return;
         }
         if self.puts_bytes + bytes > PUTS_BYTES_MAX.min(self.bytes_max) {
             self.flush_puts(out);
         }
-        if self.puts.is_empty() {
+        if self.puts_bytes == 0 {
             self.issued = Ticket(self.issued.0 + 1);
         }
-        self.puts.push(put);
+        self.puts.extend(put);
         self.moved.extend(old.map(|(queue, seq)| (queue, seq, seq)));
         self.puts_bytes += bytes;
     }
 
     /// Appends the messages gathered so far: before anything else that is appended, or read.
     pub(crate) fn flush_puts(&mut self, out: &mut Vec<Effect>) {
-        if self.puts.is_empty() {
+        if self.puts_bytes == 0 {
             return;
         }
         let puts = std::mem::take(&mut self.puts);
@@ -226,8 +241,27 @@ impl Tickets {
             let urgent = self.turn.iter().any(|waiter| matches!(waiter, Waiter::Reply { .. }));
             self.issue(Batch { acks, ..Batch::default() }, urgent, out);
         }
-        for waiter in self.turn.drain(..) {
-            self.waiting.push_back((self.issued, waiter));
+        self.held.extend(self.turn.drain(..).map(|waiter| (self.last_dying, waiter)));
+        let oldest = self.dying.first().copied().unwrap_or(u64::MAX);
+        let free = self.held.partition_point(|(upto, _)| *upto < oldest);
+        self.waiting.extend(self.held.drain(..free).map(|(_, waiter)| (self.issued, waiter)));
+    }
+
+    /// The number of the next message that has to be read before it can move.
+    pub(crate) fn next_dying(&self) -> u64 {
+        self.last_dying + 1
+    }
+
+    /// That message has been settled.
+    pub(crate) fn begin_dying(&mut self, number: u64) {
+        self.last_dying = number;
+        self.dying.insert(number);
+    }
+
+    /// Those moved in this turn, or will not move.
+    pub(crate) fn end_dying(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            self.dying.remove(&number);
         }
     }
 

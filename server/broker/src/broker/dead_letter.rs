@@ -71,10 +71,14 @@ impl Broker {
             }
             return Some(out);
         }
-        let (out, dead) = queue.give_up(place, reason, &mut self.budget)?;
+        let number = self.tickets.next_dying();
+        let (out, dead) = queue.give_up(place, reason, number, &mut self.budget)?;
         match dead {
             Some(dead) => self.letters.push_back(dead),
-            None => self.mark_dirty(id),
+            None => {
+                self.tickets.begin_dying(number);
+                self.mark_dirty(id);
+            }
         }
         Some(out)
     }
@@ -91,7 +95,7 @@ impl Broker {
         let id = self.owner(dead.queue);
         let Some(queue) = self.queues.get(&id) else { return };
         let (name, to) = (queue.props.name.clone(), queue.known.dead_letter.clone());
-        let mut put = None;
+        let (mut put, mut queues) = (None, 0);
         if let Some(to) = to {
             let letter = Letter::new(&dead.message, &name, dead.reason, &to, self.now_ms);
             let targets = self.targets(id, &letter, dead.reason, out);
@@ -105,13 +109,13 @@ impl Broker {
             } else {
                 let done = self.enqueue(&message, letter.priority, &targets, out);
                 self.counters.dead_lettered += u64::from(done.queues > 0);
-                put = done.put;
+                (put, queues) = (done.put, done.queues);
             }
         }
-        match put {
-            Some(put) => self.tickets.put_instead(put, dead.stored.then_some((dead.queue, dead.seq)), out),
-            None if dead.stored => self.tickets.ack(dead.queue, dead.seq),
-            None => {}
+        let old = dead.stored.then_some((dead.queue, dead.seq));
+        match old {
+            Some((level, seq)) if queues == 0 => self.tickets.ack(level, seq),
+            _ => self.tickets.shift(old, put, out),
         }
     }
 

@@ -235,6 +235,7 @@ impl Broker {
                 self.tickets.forget_acks(level);
             }
         }
+        self.tickets.end_dying(queue.dying());
         queue.clear(&mut self.budget);
     }
 

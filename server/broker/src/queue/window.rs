@@ -53,6 +53,8 @@ pub(crate) struct Wants {
 pub(crate) struct TakenIn {
     pub(crate) losses: Vec<Loss>,
     pub(crate) dead: Vec<Dead>,
+    /// Numbers of those that are dying no more.
+    pub(crate) ended: Vec<u64>,
 }
 
 /// Places that are gone although nobody removed them.
@@ -171,7 +173,7 @@ impl Level {
                 Vec::new()
             }
         };
-        TakenIn { losses, dead: Vec::new() }
+        TakenIn { losses, ..TakenIn::default() }
     }
 
     fn take_tail(&mut self, upto: u64, answer: Fetched, budget: &mut Budget) -> Vec<Loss> {
@@ -253,30 +255,6 @@ impl Level {
         if let Some(returned) = self.returned.remove(&seq) {
             self.count_bytes_out(seq, returned.size);
         }
-    }
-
-    fn take_dying(&mut self, from: u64, upto: u64, answer: Fetched) -> TakenIn {
-        let mut taken = TakenIn::default();
-        for (seq, reason) in answer.lost {
-            if self.dying.remove(&seq.0).is_some() {
-                taken.losses.push(Loss::Place(seq, reason));
-            }
-        }
-        for (seq, bytes) in answer.records {
-            match record::decode_message(&bytes) {
-                Ok(message) => taken.dead.extend(self.died(seq, &Arc::new(message))),
-                Err(reason) if self.dying.remove(&seq.0).is_some() => {
-                    taken.losses.push(Loss::Place(seq, reason.to_string()));
-                }
-                Err(_) => {}
-            }
-        }
-        let missing: Vec<u64> = self.dying.range(from..upto).map(|(seq, _)| *seq).collect();
-        if !missing.is_empty() {
-            self.dying.retain(|seq, _| missing.binary_search(seq).is_err());
-            taken.losses.push(Loss::Missing(missing.len() as u64, Seq(from), Seq(upto)));
-        }
-        taken
     }
 
     fn take_sizes(&mut self, upto: u64, answer: Fetched) {

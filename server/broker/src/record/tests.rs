@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::fact::{BindingFact, ExchangeFact, Fact, FactError, QueueFact, fields, table};
+use super::fact::{BindingFact, ExchangeFact, Fact, FactError, LevelFact, QueueFact, fields, table};
 use super::{MessageError, decode_message, encode_message_header};
 use crate::input::{Binding, DestinationKind};
 use crate::message::Message;
@@ -142,6 +142,19 @@ fn queue_fact() -> Fact {
     })
 }
 
+/// A queue that uses its priorities, and was sent messages that expire.
+fn levelled_fact() -> Fact {
+    let level = |priority, queue| LevelFact { priority, queue };
+    Fact::Queue(QueueFact {
+        vhost: "/".into(),
+        name: "q".into(),
+        queue: 300,
+        levels: vec![level(3, 301), level(255, 302)],
+        expiring: true,
+        ..QueueFact::default()
+    })
+}
+
 fn binding_fact(arguments: Table) -> Fact {
     Fact::Binding(BindingFact::new(
         "/",
@@ -186,6 +199,14 @@ fn fact_bytes() {
                 "0a0c782d71756575652d6d6f6465",
                 "1053",
                 "32046c617a79"
+            ),
+        ),
+        (
+            levelled_fact(),
+            concat!("02", "01000000", "2f", "01000000", "71"),
+            concat!(
+                "01", "0a012f", "120171", "18ac02", "3205", "0803", "10ad02", "3206", "08ff01", "10ae02",
+                "3801"
             ),
         ),
         (

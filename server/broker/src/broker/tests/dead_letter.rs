@@ -348,6 +348,31 @@ fn a_rejected_message_that_is_not_in_memory_is_read_before_it_moves() {
 }
 
 #[test]
+fn an_answer_waits_until_the_message_has_moved() {
+    let mut world = with_budget(0, &[]);
+    world.fill("q", &["a", "b"]);
+    let ids: Vec<_> = (0..2).flat_map(|_| world.leased("q", 1)).map(|m| m.ack_id).collect();
+    world.prompt = false;
+    assert!(world.try_ask(None, Op::SettleIds { ids: vec![ids[0]], how: Settle::Drop }).is_none());
+    assert!(world.try_ask(None, Op::SettleIds { ids: vec![ids[1]], how: Settle::Ack }).is_none());
+    let answered = |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Reply { .. })).count();
+    assert_eq!(answered(&world.confirm()), 0, "a crash now would bring it back");
+    assert_eq!(answered(&world.answer()), 0);
+    assert_eq!(world.stored("dead"), ["a"]);
+    assert_eq!(answered(&world.confirm()), 2);
+    // A queue that ends does not let anybody wait for ever.
+    world.prompt = true;
+    world.fill("q", &["c"]);
+    let held = world.leased("q", 1);
+    world.prompt = false;
+    assert!(world.try_ask(None, Op::SettleIds { ids: vec![held[0].ack_id], how: Settle::Drop }).is_none());
+    let delete = Op::DeleteQueue { name: "q".into(), if_unused: false, if_empty: false };
+    let delete = world.request(Some(1), delete);
+    let effects = world.send(delete);
+    assert_eq!(answered(&effects) + answered(&world.confirm()), 2);
+}
+
+#[test]
 fn what_a_queue_gave_up_before_its_end_still_moves() {
     let mut world = with(&[]);
     let arguments = arguments_of(&to("dead"));

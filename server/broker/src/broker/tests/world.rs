@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(crate) use super::parts::{arguments_of, expiring, numbers_from, string, with_properties};
 use super::store::Store;
 use crate::broker::Broker;
 use crate::effect::{Deliver, Effect, Fetch, Got, GotMessage, Outcome, QueueRow, Reply};
 use crate::ids::{AckId, ChanId, ConnId, ReqId, Ticket};
 use crate::input::{
     Binding, ConnectionInfo, Consume, DeclareExchange, DeclareQueue, DestinationKind, Get, Hold, Input, Op,
-    Publish, PublishExtras, Settle,
+    Publish, Settle,
 };
-use crate::properties::Properties;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::value::{Table, Value};
 use crate::{Settings, record};
@@ -202,6 +202,11 @@ impl World {
         self.ok(Op::DeclareQueue(DeclareQueue { arguments: arguments_of(arguments), ..queue(name) }));
     }
 
+    /// Channels begin anew.
+    pub(crate) fn forget_tags(&mut self) {
+        self.tags.clear();
+    }
+
     pub(crate) fn publish_input(&mut self, chan: u64, publish: Publish) -> Input {
         let chan = ChanId(chan);
         let tag = match self.tags.iter_mut().find(|(c, _)| *c == chan) {
@@ -343,33 +348,6 @@ impl World {
         let body = |record: &Bytes| text(&record::decode_message(record).expect("a message").body);
         levels.flat_map(|level| level.live.values().map(body)).collect()
     }
-}
-
-pub(crate) fn arguments_of(arguments: &[(&str, Value)]) -> Table {
-    Table(arguments.iter().map(|(name, value)| (name.to_string(), value.clone())).collect())
-}
-
-pub(crate) fn string(value: &str) -> Value {
-    Value::Bytes(Bytes::copy_from_slice(value.as_bytes()))
-}
-
-/// A persistent message to a queue with properties, as a front end hands it on.
-pub(crate) fn with_properties(queue: &str, body: &str, properties: &Properties) -> Publish {
-    let expiration_ms = properties.expiration.as_ref().map(|ms| ms.parse().expect("a number"));
-    let priority = properties.priority.unwrap_or(0);
-    let extras = PublishExtras { expiration_ms, priority, ..PublishExtras::default() };
-    let properties = Properties { delivery_mode: Some(2), ..properties.clone() };
-    let properties = properties.encode().expect("they fit");
-    Publish { properties, extras: Some(Box::new(extras)), ..to_queue(queue, body) }
-}
-
-/// A persistent message that expires by itself.
-pub(crate) fn expiring(queue: &str, body: &str, ms: u64) -> Publish {
-    with_properties(queue, body, &Properties { expiration: Some(ms.to_string()), ..Properties::default() })
-}
-
-pub(crate) fn numbers_from(from: u64, upto: u64) -> Vec<String> {
-    (from..upto).map(|n| n.to_string()).collect()
 }
 
 pub(crate) fn text(bytes: &Bytes) -> String {
