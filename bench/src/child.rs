@@ -36,7 +36,8 @@ impl Running {
             .env_remove("LEVERET_BIN")
             .args(["serve", "--log-level", "warn", "--fsync", fsync, "--data-dir"])
             .arg(data)
-            .args(["--grpc-addr", &addr.to_string(), "--http-addr", &http.to_string(), "--amqp-addr", "127.0.0.1:0"])
+            .args(["--grpc-addr", &addr.to_string(), "--http-addr", &http.to_string()])
+            .args(["--amqp-addr", "127.0.0.1:0"])
             .stdin(Stdio::null())
             .spawn()?;
         let mut running = Self { child, addr };

@@ -63,7 +63,7 @@ pub(super) async fn run(
     {
         core.lane.send(inputs, None);
     }
-    tell(addr, connection.session.ended(), ended.err());
+    tell(addr, connection.session.outcome(), ended.err());
 }
 
 /// Ids from the hub.

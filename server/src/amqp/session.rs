@@ -333,6 +333,14 @@ impl Session {
         }
     }
 
+    /// How the connection ended, or would have, had the other side waited for it. For the log.
+    pub fn outcome(&self) -> Option<&End> {
+        match &self.phase {
+            Phase::Ended(end) | Phase::Closing { end, .. } => Some(end),
+            _ => None,
+        }
+    }
+
     fn take_credit(&mut self, inputs: &mut Vec<Input>) {
         self.credit_bytes = 0;
         inputs.extend(self.credit.drain(..).map(|(chan, bytes)| Input::Writable { chan, bytes }));
