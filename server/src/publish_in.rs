@@ -110,7 +110,7 @@ fn expiration_ms(text: &[u8]) -> Result<u64, Refusal> {
 }
 
 fn refusal(text: String, field: &'static str) -> Refusal {
-    Refusal::new(RefusalKind::PreconditionFailed, text).with("field", field)
+    Refusal::new(RefusalKind::InvalidArgument, text).with("field", field)
 }
 
 /// Encoded properties of a message that is persistent and has no others.

@@ -91,6 +91,8 @@ struct Held {
     inputs: Vec<Input>,
     permit: Pin<Box<dyn Future<Output = Result<Permit, Refusal>> + Send>>,
     since: Instant,
+    /// The client knows.
+    told: bool,
 }
 
 struct Socket<'a> {
@@ -171,7 +173,7 @@ impl Socket<'_> {
         }
         let hub = self.hub.clone();
         let permit = Box::pin(async move { hub.permit(for_core.publish_bytes).await });
-        self.held = Some(Held { inputs: for_core.inputs, permit, since: Instant::now() });
+        self.held = Some(Held { inputs: for_core.inputs, permit, since: Instant::now(), told: false });
     }
 
     /// Waits for the next thing to happen, and takes it in.
@@ -217,10 +219,16 @@ impl Socket<'_> {
                     session.output(batch);
                     self.take_outputs();
                 }
-                None => session.shut_down(),
+                // The core is gone.
+                None => {
+                    session.shut_down();
+                    *core = None;
+                }
             },
             permit = permit => self.let_in(permit),
-            _ = stage.changed() => {}
+            changed = stage.changed() => {
+                changed.map_err(|_| io::ErrorKind::BrokenPipe)?;
+            }
             () = timer, if deadline.is_some() => self.tick(),
         }
         Ok(())
@@ -249,7 +257,11 @@ impl Socket<'_> {
 
     fn tick(&mut self) {
         self.session.at(self.now_ms());
-        if self.held.as_ref().is_some_and(|held| held.since.elapsed() >= BLOCKED_AFTER) {
+        if let Some(held) = &mut self.held
+            && !held.told
+            && held.since.elapsed() >= BLOCKED_AFTER
+        {
+            held.told = true;
             self.session.set_blocked(true);
         }
         self.session.tick();
@@ -262,7 +274,7 @@ impl Socket<'_> {
 
     fn deadline(&self) -> Option<Instant> {
         let tick = self.session.next_tick_ms().map(|ms| self.started + Duration::from_millis(ms));
-        let held = self.held.as_ref().filter(|_| !self.session.is_blocked());
+        let held = self.held.as_ref().filter(|held| !held.told);
         let blocked = held.map(|held| held.since + BLOCKED_AFTER);
         match (tick, blocked) {
             (Some(tick), Some(blocked)) => Some(tick.min(blocked)),

@@ -9,6 +9,8 @@
 
 mod connection;
 mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod listener;
 mod method;
 mod outbox;
@@ -27,3 +29,6 @@ pub use wire::WireError;
 
 /// Protocol name in listings.
 const PROTOCOL: &str = "amqp 0-9-1";
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use leveret_broker::ChanId;
 
 /// Parts of bodies from this size on are not copied.
@@ -125,17 +125,6 @@ impl Outbox {
         }
     }
 
-    /// All that waits as one piece, handed on. For tests.
-    pub fn take(&mut self, credit: impl FnMut(ChanId, u64)) -> Vec<u8> {
-        let mut all = BytesMut::new();
-        for chunk in &self.chunks {
-            all.extend_from_slice(chunk);
-        }
-        all.extend_from_slice(&self.open[self.open_gone..]);
-        self.advance(all.len(), credit);
-        all.into()
-    }
-
     /// Gives memory back that an idle connection does not need.
     pub fn shrink(&mut self) {
         if self.is_empty() {
@@ -145,3 +134,6 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,9 @@ const HALF_SENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Frames before the tuning may be so large: tokens in a password can be long.
 const EARLY_FRAME_MAX: u32 = 8192;
 
+/// What comes before any frame.
+const PROTOCOL_HEADER_BYTES: usize = 8;
+
 /// What a session may do.
 #[derive(Debug, Clone)]
 pub struct SessionSettings {
@@ -187,7 +190,7 @@ impl Session {
         while self.reads() {
             let rest = &bytes[used..];
             if self.phase == Phase::Header {
-                let Some(header) = rest.first_chunk() else { break };
+                let Some(header) = rest.first_chunk::<PROTOCOL_HEADER_BYTES>() else { break };
                 used += header.len();
                 self.protocol_header(header);
                 continue;
@@ -230,6 +233,9 @@ impl Session {
 
     /// How long the frame is in all that begins with `bytes`, for a buffer that takes it as a whole.
     pub fn frame_bytes(&self, bytes: &[u8]) -> usize {
+        if self.phase == Phase::Header {
+            return PROTOCOL_HEADER_BYTES;
+        }
         let most = self.frame_max as usize + frame::FRAME_BYTES;
         frame::length(bytes).unwrap_or(frame::FRAME_BYTES).min(most)
     }

@@ -7,7 +7,7 @@ use leveret_broker::{ChanId, Input, Op};
 
 use super::answer::{Answer, Asked};
 use super::content::Content;
-use super::{Session, decode, failed, unexpected};
+use super::{Phase, Session, decode, failed, unexpected};
 use crate::amqp::frame::Kind;
 use crate::amqp::method::Method;
 use crate::amqp::reply_code::{Failure, ReplyCode};
@@ -89,12 +89,15 @@ impl Session {
         let Some(mut channel) = self.channels.remove(&number) else { return };
         self.numbers.remove(&channel.chan);
         self.drop_content(&mut channel);
-        while let Some((kind, payload)) = channel.backlog.pop_front() {
-            self.backlog_bytes -= backlog_cost(&payload);
+        self.backlog_bytes -= backlog_bytes(&channel.backlog);
+        while self.phase == Phase::Running
+            && let Some((kind, payload)) = channel.backlog.pop_front()
+        {
             if let Err(failure) = self.channel_frame(number, kind, &payload) {
                 self.fail(number, failure);
             }
             if let Some(reopened) = self.channels.get_mut(&number) {
+                self.backlog_bytes += backlog_bytes(&channel.backlog);
                 reopened.backlog = channel.backlog;
                 return self.resume(number);
             }
@@ -197,6 +200,10 @@ impl Channel {
             refused_by: (60, 120),
         }
     }
+}
+
+fn backlog_bytes(backlog: &VecDeque<(Kind, Vec<u8>)>) -> usize {
+    backlog.iter().map(|(_, payload)| backlog_cost(payload)).sum()
 }
 
 /// What a frame in a backlog counts.

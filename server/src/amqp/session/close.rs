@@ -2,6 +2,7 @@
 
 use leveret_broker::{Input, Op};
 
+use super::answer::Answer;
 use super::channel::{Channel, Mode, backlog_cost};
 use super::{Phase, Session, decode, failed};
 use crate::amqp::frame::{Frame, Kind};
@@ -48,6 +49,8 @@ impl Session {
         if let Some(content) = content {
             self.half_sent_bytes -= content.held_bytes();
         }
+        // The client has closed it, too, behind what failed.
+        let crossed = asked.as_ref().is_some_and(|asked| matches!(asked.answer, Answer::ChannelClosed));
         if let Some(asked) = asked {
             self.requests.remove(&asked.req);
         }
@@ -61,6 +64,9 @@ impl Session {
             method_id,
         };
         self.send(number, &close);
+        if crossed {
+            self.send(number, &Method::ChannelCloseOk {});
+        }
         // The client's own close may be among them.
         for (kind, payload) in backlog {
             self.backlog_bytes -= backlog_cost(&payload);

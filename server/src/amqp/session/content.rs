@@ -6,7 +6,7 @@ use bytes::Bytes;
 use leveret_broker::{Input, Publish, PublishExtras};
 
 use super::channel::Channel;
-use super::{BASIC, Session, failed, unexpected};
+use super::{BASIC, HALF_SENT_BYTES_MAX, Session, failed, unexpected};
 use crate::amqp::frame::CONTENT_HEAD_BYTES;
 use crate::amqp::reply_code::{Failure, ReplyCode};
 use crate::publish_in::{self, Accepted, publish_cost_bytes};
@@ -107,7 +107,7 @@ impl Session {
     }
 
     pub(super) fn content_body(&mut self, number: u16, payload: &[u8]) -> Result<(), Failure> {
-        let half_sent_max = HALF_SENT_MAX.max(2 * self.settings.message_bytes_max);
+        let half_sent_max = HALF_SENT_BYTES_MAX.max(2 * self.settings.message_bytes_max);
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         let Some((content, header)) =
             channel.content.as_mut().and_then(|content| Some((&mut content.body, content.header.as_ref()?)))
@@ -167,8 +167,6 @@ impl Session {
         }
     }
 }
-
-const HALF_SENT_MAX: u64 = super::HALF_SENT_BYTES_MAX;
 
 /// Appends, with no more room than the whole body needs, and not much more than has come.
 fn grow(body: &mut Vec<u8>, part: &[u8], body_bytes: u64) {

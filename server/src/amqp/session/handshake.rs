@@ -7,7 +7,7 @@ use leveret_broker::{Table, Value};
 
 use super::client::Client;
 use super::close::End;
-use super::{Phase, Session, failed};
+use super::{PROTOCOL_HEADER_BYTES, Phase, Session, failed};
 use crate::amqp::frame::FRAME_MAX_MIN;
 use crate::amqp::method::Method;
 use crate::amqp::reply_code::{Failure, ReplyCode};
@@ -15,9 +15,9 @@ use crate::amqp::sasl;
 use crate::version;
 
 /// What we answer to any other protocol.
-const OUR_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
+const OUR_HEADER: &[u8; PROTOCOL_HEADER_BYTES] = b"AMQP\x00\x00\x09\x01";
 /// 0-9, which differs in nothing that matters; some clients say it.
-const HEADER_0_9: &[u8; 8] = b"AMQP\x01\x01\x00\x09";
+const HEADER_0_9: &[u8; PROTOCOL_HEADER_BYTES] = b"AMQP\x01\x01\x00\x09";
 
 /// What the broker can do, as clients look for it.
 const CAPABILITIES: [&str; 9] = [
@@ -36,7 +36,7 @@ const CAPABILITIES: [&str; 9] = [
 const VHOST: &str = "/";
 
 impl Session {
-    pub(super) fn protocol_header(&mut self, header: &[u8; 8]) {
+    pub(super) fn protocol_header(&mut self, header: &[u8; PROTOCOL_HEADER_BYTES]) {
         if header != OUR_HEADER && header != HEADER_0_9 {
             self.out.write(|out| out.extend_from_slice(OUR_HEADER));
             self.phase = Phase::Ended(End::OtherProtocol(other_protocol(header)));
@@ -182,7 +182,7 @@ fn negotiated(name: &str, theirs: u32, ours: u32, least: u32) -> Result<u32, Fai
     Ok(theirs)
 }
 
-fn other_protocol(header: &[u8; 8]) -> &'static str {
+fn other_protocol(header: &[u8; PROTOCOL_HEADER_BYTES]) -> &'static str {
     match header {
         [0x16, 0x03, ..] => "a TLS handshake",
         [b'A', b'M', b'Q', b'P', ..] => "another version of AMQP",

@@ -100,11 +100,6 @@ impl Session {
         self.out.shrink();
     }
 
-    /// Publishes wait for room.
-    pub fn is_blocked(&self) -> bool {
-        self.blocked
-    }
-
     /// Publishes wait for room, or not any more.
     pub fn set_blocked(&mut self, blocked: bool) {
         if self.phase != Phase::Running || self.blocked == blocked {
