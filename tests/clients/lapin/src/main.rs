@@ -22,6 +22,8 @@ async fn main() -> Result<()> {
     let connection = connect().await?;
     let channel = connection.create_channel().await?;
     let queue = format!("lapin.{scenario}");
+    // What an earlier run left.
+    channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await?;
     let durable = QueueDeclareOptions { durable: true, ..Default::default() };
     channel.queue_declare(queue.as_str().into(), durable, FieldTable::default()).await?;
     match scenario.as_str() {
