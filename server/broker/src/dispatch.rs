@@ -1,116 +1,20 @@
 //! From ready messages to who wants them: gets that wait, then consumers in turn.
-//!
-//! A queue keeps its ready consumers in rings, one per priority. One that cannot take a message is parked, once, with
-//! what it waits for: its own prefetch, or its channel. It costs nothing until that changes.
-
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use crate::broker::Broker;
-use crate::channel::{Channel, Unacked};
+use crate::channel::Unacked;
+use crate::consumers::Seat;
 use crate::effect::{Deliver, Effect, Got, GotMessage, Reply};
 use crate::ids::{AckId, ChanId, QueueId, ReqId};
 use crate::input::Hold;
-use crate::queue::{Holder, Next};
+use crate::queue::{Holder, Next, Taken, Wants};
 use crate::refusal::{Refusal, RefusalKind};
-
-/// One consumer of the core. Never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ConsumerId(pub(crate) u64);
-
-/// A consumer.
-#[derive(Debug)]
-pub(crate) struct Consumer {
-    pub(crate) chan: ChanId,
-    pub(crate) queue: QueueId,
-    pub(crate) tag: Arc<str>,
-    pub(crate) prefetch_messages: u32,
-    pub(crate) prefetch_bytes: u64,
-    pub(crate) auto_ack: bool,
-    pub(crate) exclusive: bool,
-    pub(crate) priority: i32,
-    pub(crate) out_messages: u64,
-    pub(crate) out_bytes: u64,
-    pub(crate) seat: Seat,
-}
-
-/// Where a consumer waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seat {
-    /// In its queue's ring, for a message.
-    Ring,
-    /// For one of its own deliveries to be settled.
-    OwnPrefetch,
-    /// In its channel's list, for credit or shared prefetch.
-    Channel,
-}
-
-impl Consumer {
-    /// Where this consumer belongs now.
-    pub(crate) fn seat_for(&self, channel: &Channel) -> Seat {
-        if !channel.has_credit() {
-            return Seat::Channel;
-        }
-        if self.auto_ack {
-            return Seat::Ring;
-        }
-        let messages = self.prefetch_messages == 0 || self.out_messages < u64::from(self.prefetch_messages);
-        let bytes = self.prefetch_bytes == 0 || self.out_bytes < self.prefetch_bytes;
-        match (messages && bytes, channel.has_prefetch()) {
-            (false, _) => Seat::OwnPrefetch,
-            (true, false) => Seat::Channel,
-            (true, true) => Seat::Ring,
-        }
-    }
-}
-
-/// The ready consumers of a queue: one ring per priority, the highest first.
-#[derive(Debug, Default)]
-pub(crate) struct Rings(BTreeMap<Reverse<i32>, VecDeque<ConsumerId>>);
-
-impl Rings {
-    pub(crate) fn any(&self) -> bool {
-        !self.0.is_empty()
-    }
-
-    pub(crate) fn push(&mut self, priority: i32, consumer: ConsumerId) {
-        self.0.entry(Reverse(priority)).or_default().push_back(consumer);
-    }
-
-    fn first(&self) -> Option<ConsumerId> {
-        self.0.first_key_value().and_then(|(_, ring)| ring.front().copied())
-    }
-
-    fn pop(&mut self) {
-        let Some(mut ring) = self.0.first_entry() else { return };
-        ring.get_mut().pop_front();
-        if ring.get().is_empty() {
-            ring.remove();
-        }
-    }
-
-    /// A consumer ends.
-    pub(crate) fn remove(&mut self, priority: i32, consumer: ConsumerId) {
-        let Some(ring) = self.0.get_mut(&Reverse(priority)) else { return };
-        ring.retain(|id| *id != consumer);
-        if ring.is_empty() {
-            self.0.remove(&Reverse(priority));
-        }
-    }
-
-    /// The first consumer had its turn.
-    fn rotate(&mut self) {
-        if let Some(mut ring) = self.0.first_entry() {
-            ring.get_mut().rotate_left(1);
-        }
-    }
-}
 
 /// A get that waits for messages to be read back.
 #[derive(Debug)]
 pub(crate) struct PendingGet {
     pub(crate) req: ReqId,
+    /// The strict channel that it is made on, if any.
+    pub(crate) chan: Option<ChanId>,
     pub(crate) count: u32,
     pub(crate) bytes_max: u64,
     pub(crate) hold: Hold,
@@ -130,12 +34,18 @@ impl Broker {
     }
 
     pub(crate) fn dispatch_dirty(&mut self, out: &mut Vec<Effect>) {
-        let mut at = 0;
-        while at < self.dirty.len() {
-            self.dispatch(self.dirty[at], out);
-            at += 1;
+        loop {
+            let mut at = 0;
+            while at < self.dirty.len() {
+                self.dispatch(self.dirty[at], out);
+                at += 1;
+            }
+            self.dirty.clear();
+            if self.letters.is_empty() {
+                return;
+            }
+            self.send_letters(out);
         }
-        self.dirty.clear();
     }
 
     /// Hands out what a queue has, as far as somebody can take it, and reads on where that is worth it.
@@ -144,16 +54,28 @@ impl Broker {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         queue.dirty = false;
         if self.stopping {
+            // Only what a client has rejected still moves.
+            let fetch = queue.plan_fetch(Wants::default(), &self.budget, self.tickets.issued());
+            out.extend(fetch.map(Effect::Fetch));
             return;
         }
+        self.drop_expired(id, false);
         self.serve_gets(id, out);
-        while self.deliver_one(id, out) {}
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        let waiting = !queue.gets.is_empty() || (queue.rings.any() && queue.next_ready() == Next::InStore);
-        if waiting || !queue.consumers.is_empty() {
-            let fetch = queue.plan_fetch(waiting, &self.budget, self.tickets.issued());
-            out.extend(fetch.map(Effect::Fetch));
+        while self.deliver_one(id, out) {
+            self.drop_expired(id, false);
         }
+        self.drop_expired(id, true);
+        self.drop_overflow(id);
+        self.arm(id);
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let in_store = queue.next_ready() == Next::InStore;
+        let wants = Wants {
+            head: !queue.gets.is_empty() || (queue.rings.any() && in_store),
+            glance: in_store && (queue.can_expire() || queue.is_over_limit()),
+            ahead: !queue.consumers.is_empty(),
+        };
+        let fetch = queue.plan_fetch(wants, &self.budget, self.tickets.issued());
+        out.extend(fetch.map(Effect::Fetch));
     }
 
     /// Delivers the next message to the consumer whose turn it is. False when either lacks.
@@ -175,7 +97,7 @@ impl Broker {
             consumer.seat = consumer.seat_for(channel);
             match consumer.seat {
                 Seat::Ring => break (first, consumer, channel),
-                Seat::OwnPrefetch => {}
+                Seat::OwnPrefetch | Seat::Standby => {}
                 Seat::Channel => channel.parked.push(first),
             }
             queue.rings.pop();
@@ -193,21 +115,23 @@ impl Broker {
             chan: consumer.chan,
             consumer_tag: consumer.tag.clone(),
             delivery_tag,
-            ack_id: AckId { epoch: self.epoch, queue: id, seq: taken.seq, attempt: taken.attempt },
+            ack_id: AckId { epoch: self.epoch, queue: taken.queue, seq: taken.seq, attempt: taken.attempt },
             redelivered: taken.redelivered,
             attempt: taken.attempt,
+            delivery_count: queue.delivery_count(taken.attempt),
             message,
         }));
         if consumer.auto_ack {
             self.counters.acked += 1;
             if taken.stored {
-                self.tickets.ack(id, taken.seq);
+                self.tickets.ack(taken.queue, taken.seq);
             }
             queue.finish(taken, &mut self.budget);
         } else {
             consumer.out_messages += 1;
             consumer.out_bytes += cost_bytes;
-            let unacked = Unacked { queue: id, seq: taken.seq, consumer: Some(consumer_id), cost_bytes };
+            let unacked =
+                Unacked { queue: taken.queue, seq: taken.seq, consumer: Some(consumer_id), cost_bytes };
             channel.unacked.insert(delivery_tag, unacked);
             queue.put_out(taken, Holder::Channel(consumer.chan, delivery_tag), &mut self.budget);
         }
@@ -223,7 +147,8 @@ impl Broker {
             let here = queue.in_memory(count as usize) as u64;
             let all = queue.messages_ready().min(u64::from(count));
             if here < all && (here == 0 || !waited) {
-                let fetch = queue.plan_fetch(true, &self.budget, self.tickets.issued());
+                let wants = Wants { head: true, ..Wants::default() };
+                let fetch = queue.plan_fetch(wants, &self.budget, self.tickets.issued());
                 out.extend(fetch.map(Effect::Fetch));
                 // It waits only for a read that will be answered.
                 if queue.is_fetching() {
@@ -231,70 +156,115 @@ impl Broker {
                 }
             }
             if let Some(get) = queue.gets.pop_front() {
+                self.forget_get(&get, id);
                 let got = self.take_for(id, &get);
                 out.push(Effect::Reply { req: get.req, result: Ok(Reply::Got(got)) });
             }
         }
     }
 
-    /// Ends the gets that wait on a queue which cannot serve them any more.
+    /// Ends the gets that wait on a queue which cannot serve them any more, and with each the strict channel that it
+    /// was made on.
     pub(crate) fn refuse_gets(&mut self, id: QueueId, kind: RefusalKind, text: &str, out: &mut Vec<Effect>) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        for get in queue.gets.drain(..) {
+        for get in std::mem::take(&mut queue.gets) {
+            self.forget_get(&get, id);
+            if get.chan.is_some_and(|chan| self.failed_channels.contains_key(&chan)) {
+                out.push(Effect::Dropped { req: get.req });
+                continue;
+            }
+            self.fail_channel(get.chan, out);
             out.push(Effect::Reply { req: get.req, result: Err(Refusal::new(kind, text)) });
         }
     }
 
+    /// Drops the gets that wait on behalf of a strict channel that ends.
+    pub(crate) fn drop_gets(&mut self, chan: ChanId, waiting: &[QueueId], out: &mut Vec<Effect>) {
+        for id in waiting {
+            let Some(queue) = self.queues.get_mut(id) else { continue };
+            queue.gets.retain(|get| {
+                let stays = get.chan != Some(chan);
+                if !stays {
+                    out.push(Effect::Dropped { req: get.req });
+                }
+                stays
+            });
+            // Those behind them may be served now.
+            self.mark_dirty(*id);
+        }
+    }
+
+    fn forget_get(&mut self, get: &PendingGet, queue: QueueId) {
+        if let Some(channel) = get.chan.and_then(|chan| self.channels.get_mut(&chan)) {
+            channel.forget_get(queue);
+        }
+    }
+
     fn take_for(&mut self, id: QueueId, get: &PendingGet) -> Got {
+        self.used(id);
         let mut got = Got::default();
-        let Some(queue) = self.queues.get_mut(&id) else { return got };
-        let mut channel = match get.hold {
-            Hold::Channel(chan) => match self.channels.get_mut(&chan) {
-                Some(channel) => Some((chan, channel)),
-                // Nobody is left to hold anything.
-                None => return Got { messages_ready: queue.messages_ready(), ..got },
-            },
-            Hold::AutoAck | Hold::Lease { .. } => None,
-        };
         let mut bytes = 0;
-        while got.messages.len() < get.count as usize {
+        // Without its channel nobody is left to hold anything.
+        let held = match get.hold {
+            Hold::Channel(chan) => self.channels.contains_key(&chan),
+            Hold::AutoAck | Hold::Lease { .. } => true,
+        };
+        while held && got.messages.len() < get.count as usize {
+            self.drop_expired(id, false);
+            let Some(queue) = self.queues.get_mut(&id) else { return got };
             let Some(message) = queue.peek() else { break };
             bytes += message.body.len() as u64;
             if bytes > get.bytes_max && !got.messages.is_empty() {
                 break;
             }
             let Some(taken) = queue.take() else { break };
-            let message = taken.message().clone();
-            let cost_bytes = message.cost_bytes();
-            self.counters.delivered += 1;
-            self.counters.redelivered += u64::from(taken.redelivered);
-            let mut delivery_tag = 0;
-            let (seq, attempt, redelivered) = (taken.seq, taken.attempt, taken.redelivered);
-            match (&get.hold, &mut channel) {
-                (Hold::Channel(_), Some((chan, channel))) => {
-                    delivery_tag = channel.next_delivery_tag();
-                    channel
-                        .unacked
-                        .insert(delivery_tag, Unacked { queue: id, seq, consumer: None, cost_bytes });
-                    queue.put_out(taken, Holder::Channel(*chan, delivery_tag), &mut self.budget);
-                }
-                (Hold::Lease { lease_ms }, _) => {
-                    let deadline = self.lease_clock_ms.saturating_add(*lease_ms);
-                    self.leases.insert((deadline, id, seq));
-                    queue.put_out(taken, Holder::Lease(deadline), &mut self.budget);
-                }
-                _ => {
-                    self.counters.acked += 1;
-                    if taken.stored {
-                        self.tickets.ack(id, seq);
-                    }
-                    queue.finish(taken, &mut self.budget);
-                }
-            }
-            let ack_id = AckId { epoch: self.epoch, queue: id, seq, attempt };
-            got.messages.push(GotMessage { ack_id, delivery_tag, redelivered, attempt, message });
+            got.messages.push(self.got(id, taken, get.hold));
         }
-        got.messages_ready = queue.messages_ready();
+        got.messages_ready = self.queues.get(&id).map_or(0, |queue| queue.messages_ready());
+        got
+    }
+
+    /// Gives a taken message to who asked for it.
+    fn got(&mut self, id: QueueId, taken: Taken, hold: Hold) -> GotMessage {
+        let message = taken.message().clone();
+        let (level, seq, attempt, redelivered) = (taken.queue, taken.seq, taken.attempt, taken.redelivered);
+        self.counters.delivered += 1;
+        self.counters.redelivered += u64::from(redelivered);
+        let mut got = GotMessage {
+            ack_id: AckId { epoch: self.epoch, queue: level, seq, attempt },
+            delivery_tag: 0,
+            redelivered,
+            attempt,
+            delivery_count: None,
+            message,
+        };
+        let Some(queue) = self.queues.get_mut(&id) else { return got };
+        got.delivery_count = queue.delivery_count(attempt);
+        let cost_bytes = got.message.cost_bytes();
+        let channel = match hold {
+            Hold::Channel(chan) => self.channels.get_mut(&chan).map(|channel| (chan, channel)),
+            Hold::AutoAck | Hold::Lease { .. } => None,
+        };
+        match (hold, channel) {
+            (Hold::Channel(_), Some((chan, channel))) => {
+                got.delivery_tag = channel.next_delivery_tag();
+                let unacked = Unacked { queue: level, seq, consumer: None, cost_bytes };
+                channel.unacked.insert(got.delivery_tag, unacked);
+                queue.put_out(taken, Holder::Channel(chan, got.delivery_tag), &mut self.budget);
+            }
+            (Hold::Lease { lease_ms }, _) => {
+                let deadline = self.lease_clock_ms.saturating_add(lease_ms);
+                self.leases.insert((deadline, level, seq));
+                queue.put_out(taken, Holder::Lease(deadline), &mut self.budget);
+            }
+            _ => {
+                self.counters.acked += 1;
+                if taken.stored {
+                    self.tickets.ack(level, seq);
+                }
+                queue.finish(taken, &mut self.budget);
+            }
+        }
         got
     }
 }

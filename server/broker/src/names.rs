@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::refusal::{Refusal, RefusalKind};
 
 /// Longest name, routing key or tag, in bytes: an AMQP short string.
-const NAME_BYTES_MAX: usize = 255;
+pub(crate) const NAME_BYTES_MAX: usize = 255;
 
 /// The name as RabbitMQ reads it: without carriage returns and line feeds; refused when too long.
 pub(crate) fn clean(what: &str, name: &Arc<str>) -> Result<Arc<str>, Refusal> {
@@ -22,6 +22,14 @@ pub(crate) fn check_length(what: &str, name: &str) -> Result<(), Refusal> {
         return Err(Refusal::new(RefusalKind::InvalidArgument, text).with("field", what));
     }
     Ok(())
+}
+
+/// The name to consume replies from. Each such consumer has a queue of its own, named `amq.rabbitmq.reply-to.<22 characters>`.
+pub(crate) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// Whether this is [`REPLY_TO`] or the name of a queue behind it.
+pub(crate) fn is_reply_queue(name: &str) -> bool {
+    name.strip_prefix(REPLY_TO).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// Refuses a name that only the broker may create.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::table_codec::{TableError, read_table, write_table};
 use crate::value::Table;
 
-pub use inspect::{Inspected, inspect, with_header, with_reply_to, without_header};
+pub use inspect::{Inspected, inspect, with_delivery_count, with_header, with_reply_to, without_header};
 
 /// Properties of a message. Absent ones are `None`, and stay absent.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -191,6 +191,15 @@ impl<'a> List<'a> {
         self.rest = rest;
         Ok(taken)
     }
+}
+
+/// The headers in encoded properties, found without decoding the others; `None` when they are absent or cannot be
+/// decoded.
+pub fn headers(bytes: &[u8]) -> Option<Table> {
+    let mut list = List::open(bytes).ok()?;
+    list.short(CONTENT_TYPE, "content_type").ok()?;
+    list.short(CONTENT_ENCODING, "content_encoding").ok()?;
+    list.table().ok()?
 }
 
 struct Encoder {

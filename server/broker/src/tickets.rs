@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::effect::{Batch, Effect, Outcome, Put, Reply};
+use crate::effect::{ACK_BYTES, Batch, Effect, Outcome, Put, Reply};
 use crate::ids::{ChanId, QueueId, ReqId, Seq, Ticket};
 use crate::refusal::Refusal;
 
@@ -32,6 +32,8 @@ pub(crate) struct Tickets {
     issued: Ticket,
     /// Messages of the newest ticket that are not handed to the store yet.
     puts: Vec<Put>,
+    /// Places that some of them were moved from.
+    moved: Vec<(QueueId, Seq, Seq)>,
     puts_bytes: u64,
     confirmable: Ticket,
     waiting: VecDeque<(Ticket, Waiter)>,
@@ -39,6 +41,25 @@ pub(crate) struct Tickets {
     turn: Vec<Waiter>,
     /// This turn's plain acks.
     acks: Vec<(QueueId, Seq)>,
+    /// What is to be appended as one.
+    group: Option<Group>,
+}
+
+/// See [`Tickets::begin_group`].
+#[derive(Debug, Default)]
+struct Group {
+    batch: Batch,
+    acks: Vec<(QueueId, Seq)>,
+    /// Upper bound of what its messages and acks take.
+    bytes: u64,
+    /// Moves that follow from it and found no room in it.
+    late: Vec<(Put, Option<(QueueId, Seq)>)>,
+}
+
+impl Group {
+    fn is_empty(&self) -> bool {
+        self.acks.is_empty() && self.batch == Batch::default()
+    }
 }
 
 impl Tickets {
@@ -48,17 +69,45 @@ impl Tickets {
             bytes_max,
             issued: Ticket::default(),
             puts: Vec::new(),
+            moved: Vec::new(),
             puts_bytes: 0,
             confirmable: Ticket::default(),
             waiting: VecDeque::new(),
             turn: Vec::new(),
             acks: Vec::new(),
+            group: None,
         }
     }
 
-    /// The newest append so far; 0 when there is none.
+    /// The newest append so far, with the group that is being gathered; 0 when there is none.
     pub(crate) fn issued(&self) -> Ticket {
-        self.issued
+        match &self.group {
+            Some(group) if !group.is_empty() => Ticket(self.issued.0 + 1),
+            _ => self.issued,
+        }
+    }
+
+    /// From here to [`Tickets::end_group`] all messages, acks and other appends become one append, the next one.
+    pub(crate) fn begin_group(&mut self, out: &mut Vec<Effect>) {
+        self.flush_puts(out);
+        self.group = Some(Group::default());
+    }
+
+    /// Whether a group is open.
+    pub(crate) fn is_grouping(&self) -> bool {
+        self.group.is_some()
+    }
+
+    /// Appends the group, unless there is nothing in it.
+    pub(crate) fn end_group(&mut self, out: &mut Vec<Effect>) {
+        let Some(mut group) = self.group.take() else { return };
+        if !group.is_empty() {
+            group.batch.acks.extend(merged(&mut group.acks));
+            self.issue(group.batch, true, out);
+        }
+        for (put, old) in group.late {
+            self.put_instead(put, old, out);
+        }
     }
 
     /// Appends what somebody waits for.
@@ -69,7 +118,28 @@ impl Tickets {
     /// Appends a message, together with those that directly follow it: as one batch they cost the store far less, and
     /// that they stand or fall together is more than anybody asked for.
     pub(crate) fn put(&mut self, put: Put, out: &mut Vec<Effect>) {
-        let bytes = Batch::put_bytes((put.header.len() + put.body.len()) as u64, put.targets.len() as u64);
+        match &mut self.group {
+            Some(group) => {
+                group.bytes += put.bytes();
+                group.batch.puts.push(put);
+            }
+            None => self.put_instead(put, None, out),
+        }
+    }
+
+    /// The same for a message that was at another place: never is it at both, and never at neither.
+    pub(crate) fn put_instead(&mut self, put: Put, old: Option<(QueueId, Seq)>, out: &mut Vec<Effect>) {
+        let bytes = put.bytes() + old.map_or(0, |_| ACK_BYTES);
+        if let Some(group) = &mut self.group {
+            if group.bytes + bytes > self.bytes_max {
+                group.late.push((put, old));
+                return;
+            }
+            group.bytes += bytes;
+            group.batch.puts.push(put);
+            group.acks.extend(old);
+            return;
+        }
         if self.puts_bytes + bytes > PUTS_BYTES_MAX.min(self.bytes_max) {
             self.flush_puts(out);
         }
@@ -77,6 +147,7 @@ impl Tickets {
             self.issued = Ticket(self.issued.0 + 1);
         }
         self.puts.push(put);
+        self.moved.extend(old.map(|(queue, seq)| (queue, seq, seq)));
         self.puts_bytes += bytes;
     }
 
@@ -86,15 +157,20 @@ impl Tickets {
             return;
         }
         let puts = std::mem::take(&mut self.puts);
+        let acks = std::mem::take(&mut self.moved);
         self.puts_bytes = 0;
         out.push(Effect::Append {
             ticket: self.issued,
-            batch: Batch { puts, ..Batch::default() },
+            batch: Batch { puts, acks, ..Batch::default() },
             urgent: true,
         });
     }
 
     fn issue(&mut self, batch: Batch, urgent: bool, out: &mut Vec<Effect>) {
+        if let Some(group) = &mut self.group {
+            group.batch.merge(batch);
+            return;
+        }
         self.flush_puts(out);
         for batch in batch.pieces(self.bytes_max) {
             self.issued = Ticket(self.issued.0 + 1);
@@ -104,16 +180,17 @@ impl Tickets {
 
     /// Lets a waiter follow all that was appended so far.
     pub(crate) fn wait(&mut self, waiter: Waiter) {
+        let issued = self.issued();
         if let Waiter::Confirm { chan, upto, outcome: Outcome::Routed { .. } } = waiter
             && let Some((ticket, Waiter::Confirm { chan: same, upto: last, outcome: Outcome::Routed { .. } })) =
                 self.waiting.back_mut()
-            && *ticket == self.issued
+            && *ticket == issued
             && *same == chan
         {
             *last = upto;
             return;
         }
-        self.waiting.push_back((self.issued, waiter));
+        self.waiting.push_back((issued, waiter));
     }
 
     /// Lets a waiter follow this turn's acks as well.
@@ -121,30 +198,33 @@ impl Tickets {
         self.turn.push(waiter);
     }
 
-    /// Acks one place with all others of this turn.
+    /// Acks one place with all others of this turn, or of the group.
     pub(crate) fn ack(&mut self, queue: QueueId, seq: Seq) {
-        self.acks.push((queue, seq));
+        match &mut self.group {
+            Some(group) => {
+                group.bytes += ACK_BYTES;
+                group.acks.push((queue, seq));
+            }
+            None => self.acks.push((queue, seq)),
+        }
     }
 
     /// Forgets this turn's acks of a queue that is about to be deleted: they must not follow its end.
     pub(crate) fn forget_acks(&mut self, queue: QueueId) {
         self.acks.retain(|(q, _)| *q != queue);
+        if let Some(group) = &mut self.group {
+            group.acks.retain(|(q, _)| *q != queue);
+        }
     }
 
     /// Appends this turn's acks, if any, and queues who waits for them.
     pub(crate) fn flush_acks(&mut self, out: &mut Vec<Effect>) {
+        self.flush_puts(out);
         if !self.acks.is_empty() {
-            self.acks.sort_unstable();
-            let mut ranges: Vec<(QueueId, Seq, Seq)> = Vec::new();
-            for (queue, seq) in self.acks.drain(..) {
-                match ranges.last_mut() {
-                    Some((same, _, last)) if *same == queue && last.0 + 1 == seq.0 => *last = seq,
-                    _ => ranges.push((queue, seq, seq)),
-                }
-            }
+            let acks = merged(&mut self.acks);
             // A settled notice may come a little later; who waits for an answer waits now.
             let urgent = self.turn.iter().any(|waiter| matches!(waiter, Waiter::Reply { .. }));
-            self.issue(Batch { acks: ranges, ..Batch::default() }, urgent, out);
+            self.issue(Batch { acks, ..Batch::default() }, urgent, out);
         }
         for waiter in self.turn.drain(..) {
             self.waiting.push_back((self.issued, waiter));
@@ -164,4 +244,17 @@ impl Tickets {
         }
         self.waiting.pop_front().map(|(_, waiter)| waiter)
     }
+}
+
+/// Single places, taken out and put together as inclusive ranges.
+fn merged(acks: &mut Vec<(QueueId, Seq)>) -> Vec<(QueueId, Seq, Seq)> {
+    acks.sort_unstable();
+    let mut ranges: Vec<(QueueId, Seq, Seq)> = Vec::new();
+    for (queue, seq) in acks.drain(..) {
+        match ranges.last_mut() {
+            Some((same, _, last)) if *same == queue && last.0 + 1 == seq.0 => *last = seq,
+            _ => ranges.push((queue, seq, seq)),
+        }
+    }
+    ranges
 }

@@ -72,6 +72,7 @@ impl From<RefusalKind> for ReplyCode {
             | RefusalKind::InvalidArgument
             | RefusalKind::AckIdStale
             | RefusalKind::SessionRequired
+            | RefusalKind::Overflow
             | RefusalKind::TooLarge => Self::PreconditionFailed,
             RefusalKind::NotAllowed => Self::NotAllowed,
             RefusalKind::NotImplemented => Self::NotImplemented,

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::Broker;
 use super::bind::{exchange_fact, remove_facts};
-use crate::arguments;
+use crate::arguments::{self, QueueFlags};
 use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ConnId, QueueId};
 use crate::input::{DeclareExchange, DeclareQueue};
 use crate::names;
 use crate::queue::{Queue, QueueProps};
-use crate::record::fact::{Fact, QueueFact, fields};
+use crate::record::fact::{Fact, LevelFact, QueueFact, fields};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::{ExchangeKind, ExchangeProps, Gone, VHOST};
 
@@ -28,16 +28,14 @@ impl Broker {
         if declare.passive {
             return existing.map(|_| Reply::Done).ok_or_else(|| no_exchange(&name));
         }
+        let kind = ExchangeKind::parse(&declare.kind).ok_or_else(|| unknown_kind(&declare.kind))?;
         if let Some(existing) = existing {
-            same_exchange(&name, existing, &declare)?;
+            same_exchange(&name, existing, kind, &declare)?;
             return Ok(Reply::Done);
         }
 
         names::refuse_reserved("exchange", &name)?;
-        let Some(kind) = ExchangeKind::parse(&declare.kind) else {
-            return Err(unknown_kind(&declare.kind));
-        };
-        arguments::check_exchange(&name, &declare.arguments)?;
+        arguments::exchange::check(&name, &declare.arguments)?;
         let props = ExchangeProps {
             kind,
             durable: declare.durable,
@@ -88,6 +86,9 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let name = names::clean("queue", &declare.name)?;
+        if names::is_reply_queue(&name) {
+            return self.declare_reply_queue(&name);
+        }
         if declare.passive {
             let id = self.accessible_queue(conn, &name)?;
             return self.declared(id, &name);
@@ -113,10 +114,13 @@ impl Broker {
         }
 
         names::refuse_reserved("queue", &name)?;
-        arguments::check_queue(&name, &declare.arguments)?;
+        let flags = QueueFlags {
+            durable: declare.durable,
+            exclusive: declare.exclusive,
+            auto_delete: declare.auto_delete,
+        };
+        arguments::check_queue(&name, flags, &declare.arguments)?;
         let name = if name.is_empty() { self.unused_queue_name() } else { name };
-        let id = self.next_queue_id;
-        self.next_queue_id = QueueId(id.0 + 1);
         let props = QueueProps {
             name: name.clone(),
             durable: declare.durable && owner.is_none(),
@@ -124,17 +128,27 @@ impl Broker {
             exclusive_owner: owner,
             arguments: declare.arguments,
         };
-        if props.durable {
-            let fact = queue_fact(id, &props);
+        let id = self.add_queue(props, out);
+        self.declared(id, &name)
+    }
+
+    /// Creates a queue, which does not exist yet.
+    pub(super) fn add_queue(&mut self, props: QueueProps, out: &mut Vec<Effect>) -> QueueId {
+        let id = self.next_queue_id;
+        self.next_queue_id = QueueId(id.0 + 1);
+        let (name, durable, owner) = (props.name.clone(), props.durable, props.exclusive_owner);
+        let queue = Queue::new(id, props);
+        if durable {
+            let fact = queue_fact(&queue);
             let facts = vec![(fact.key(), Some(fact.value()))];
             self.tickets.append(Batch { queues_created: vec![id], facts, ..Batch::default() }, out);
         }
-        if let Some(connection) = owner.and_then(|owner| self.connections.get_mut(&owner)) {
-            connection.exclusive_queues.insert(id);
+        if let Some(owner) = owner.and_then(|owner| self.connections.get_mut(&owner)) {
+            owner.exclusive_queues.insert(id);
         }
-        self.topology.add_queue(name.clone(), id, props.durable);
-        self.queues.insert(id, Queue::new(id, props));
-        self.declared(id, &name)
+        self.topology.add_queue(name, id, durable);
+        self.queues.insert(id, queue);
+        id
     }
 
     pub(super) fn delete_queue(
@@ -146,7 +160,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let name = names::clean("queue", name)?;
-        let Some(id) = self.topology.queue(&name) else { return Ok(Reply::Removed { messages: 0 }) };
+        let Ok(id) = self.named_queue(&name) else { return Ok(Reply::Removed { messages: 0 }) };
         self.check_access(conn, id)?;
         let queue = self.queues.get(&id).ok_or_else(|| no_queue(&name))?;
         let messages = queue.messages_ready();
@@ -154,11 +168,11 @@ impl Broker {
             let text = format!("queue '{name}' in vhost '{VHOST}' {why}");
             Err(Refusal::new(RefusalKind::PreconditionFailed, text).with("queue", &*name))
         };
-        if if_unused && !queue.consumers.is_empty() {
-            return refuse("in use");
-        }
         if if_empty && messages > 0 {
             return refuse("not empty");
+        }
+        if if_unused && !queue.consumers.is_empty() {
+            return refuse("in use");
         }
         let mut batch = Batch::default();
         self.remove_queue(id, &mut batch, out);
@@ -176,8 +190,7 @@ impl Broker {
         let id = self.accessible_queue(conn, &name)?;
         let queue = self.queues.get_mut(&id).ok_or_else(|| no_queue(&name))?;
         let (messages, places) = queue.purge(&mut self.budget);
-        let acks = places.into_iter().map(|(from, last)| (id, from, last)).collect();
-        self.append_unless_empty(Batch { acks, ..Batch::default() }, out);
+        self.append_unless_empty(Batch { acks: places, ..Batch::default() }, out);
         // Gets that waited for what is gone now have their answer.
         self.mark_dirty(id);
         Ok(Reply::Removed { messages })
@@ -187,6 +200,9 @@ impl Broker {
     /// appended at once.
     pub(super) fn remove_queue(&mut self, id: QueueId, batch: &mut Batch, out: &mut Vec<Effect>) {
         let Some(name) = self.queues.get(&id).map(|queue| queue.props.name.clone()) else { return };
+        // What left it before its end still goes where it was to go.
+        self.send_letters(out);
+        self.disarm(id);
         let gone = no_queue(&name);
         self.refuse_gets(id, gone.kind, &gone.text, out);
         let Some(mut queue) = self.queues.remove(&id) else { return };
@@ -198,8 +214,8 @@ impl Broker {
             }
             out.push(Effect::ConsumerCancelled { chan: consumer.chan, consumer_tag: consumer.tag });
         }
-        for (deadline, seq) in queue.leases() {
-            self.leases.remove(&(deadline, id, seq));
+        for lease in queue.leases() {
+            self.leases.remove(&lease);
         }
         if let Some(owner) = queue.props.exclusive_owner.and_then(|owner| self.connections.get_mut(&owner)) {
             owner.exclusive_queues.remove(&id);
@@ -208,9 +224,16 @@ impl Broker {
         self.topology.remove_queue(&name, &mut gone);
         remove_facts(gone, batch);
         if queue.props.durable {
-            batch.facts.push((queue_fact(id, &queue.props).key(), None));
+            batch.facts.push((queue_fact(&queue).key(), None));
             batch.queues_deleted.push(id);
             self.tickets.forget_acks(id);
+        }
+        for (_, level) in queue.upper_levels() {
+            self.levels.remove(&level);
+            if queue.props.durable {
+                batch.queues_deleted.push(level);
+                self.tickets.forget_acks(level);
+            }
         }
         queue.clear(&mut self.budget);
     }
@@ -218,9 +241,15 @@ impl Broker {
     /// The queue of that name, unless it is another connection's own.
     pub(super) fn accessible_queue(&self, conn: Option<ConnId>, name: &Arc<str>) -> Result<QueueId, Refusal> {
         let name = names::clean("queue", name)?;
-        let id = self.topology.queue(&name).ok_or_else(|| no_queue(&name))?;
+        let id = self.named_queue(&name)?;
         self.check_access(conn, id)?;
         Ok(id)
+    }
+
+    /// The queue of that name. Queues for replies are not for clients to touch.
+    pub(super) fn named_queue(&self, name: &str) -> Result<QueueId, Refusal> {
+        let named = self.topology.queue(name).filter(|_| !names::is_reply_queue(name));
+        named.ok_or_else(|| no_queue(name))
     }
 
     pub(super) fn check_access(&self, conn: Option<ConnId>, id: QueueId) -> Result<(), Refusal> {
@@ -231,7 +260,8 @@ impl Broker {
         }
     }
 
-    fn declared(&self, id: QueueId, name: &Arc<str>) -> Result<Reply, Refusal> {
+    fn declared(&mut self, id: QueueId, name: &Arc<str>) -> Result<Reply, Refusal> {
+        self.used(id);
         let queue = self.queues.get(&id).ok_or_else(|| no_queue(name))?;
         Ok(Reply::QueueDeclared {
             name: queue.props.name.clone(),
@@ -276,24 +306,24 @@ fn locked(name: &str) -> Refusal {
 }
 
 fn unknown_kind(kind: &str) -> Refusal {
-    if kind == "headers" {
-        let text = "exchanges of type 'headers' are not implemented yet";
-        return Refusal::new(RefusalKind::NotImplemented, text).with("field", "type");
-    }
     let text = format!("unknown exchange type '{kind}'");
     Refusal::new(RefusalKind::PreconditionFailed, text).with("field", "type").with("actual", kind)
 }
 
-fn same_exchange(name: &str, existing: &ExchangeProps, declare: &DeclareExchange) -> Result<(), Refusal> {
+fn same_exchange(
+    name: &str,
+    existing: &ExchangeProps,
+    kind: ExchangeKind,
+    declare: &DeclareExchange,
+) -> Result<(), Refusal> {
     let what = format!("exchange '{name}' in vhost '{VHOST}'");
-    if ExchangeKind::parse(&declare.kind) != Some(existing.kind) {
-        ExchangeKind::parse(&declare.kind).ok_or_else(|| unknown_kind(&declare.kind))?;
-        return Err(arguments::inequivalent("type", &what, &declare.kind, existing.kind.name()));
+    if kind != existing.kind {
+        return Err(arguments::inequivalent("type", &what, kind.name(), existing.kind.name()));
     }
     arguments::same_flag("durable", &what, declare.durable, existing.durable)?;
     arguments::same_flag("auto_delete", &what, declare.auto_delete, existing.auto_delete)?;
     arguments::same_flag("internal", &what, declare.internal, existing.internal)?;
-    arguments::same(&arguments::EXCHANGE, &what, &declare.arguments, &existing.arguments)
+    arguments::exchange::same(&what, &declare.arguments, &existing.arguments)
 }
 
 fn same_queue(existing: &QueueProps, owner: Option<ConnId>, declare: &DeclareQueue) -> Result<(), Refusal> {
@@ -307,12 +337,16 @@ fn same_queue(existing: &QueueProps, owner: Option<ConnId>, declare: &DeclareQue
     arguments::same(&arguments::QUEUE, &what, &declare.arguments, &existing.arguments)
 }
 
-fn queue_fact(id: QueueId, props: &QueueProps) -> Fact {
+pub(super) fn queue_fact(queue: &Queue) -> Fact {
+    let props = &queue.props;
+    let level = |(priority, id): (u8, QueueId)| LevelFact { priority: u32::from(priority), queue: id.0 };
     Fact::Queue(QueueFact {
         vhost: VHOST.to_string(),
         name: props.name.to_string(),
-        queue: id.0,
+        queue: queue.id.0,
         auto_delete: props.auto_delete,
         arguments: fields(&props.arguments),
+        levels: queue.upper_levels().map(level).collect(),
+        expiring: queue.expiring,
     })
 }

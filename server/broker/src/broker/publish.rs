@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::Broker;
-use crate::budget::Fresh;
-use crate::effect::{Batch, Cause, Effect, Outcome, Put, Reply};
+use crate::effect::{Batch, Cause, Effect, Outcome, Reply};
 use crate::ids::{ChanId, QueueId, ReqId};
 use crate::input::Publish;
 use crate::message::Message;
@@ -12,7 +11,7 @@ use crate::names;
 use crate::record;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::tickets::Waiter;
-use crate::topology::{RouteError, VHOST};
+use crate::topology::{RouteError, Routing, VHOST};
 
 impl Broker {
     pub(super) fn publish(
@@ -24,35 +23,42 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         let Some(channel) = self.channels.get_mut(&chan) else { return };
+        if channel.tx.is_some() {
+            return self.publish_in_tx(chan, tag, vhost, publish, out);
+        }
         channel.confirms.published = tag;
         let strict = channel.strict;
         let mandatory = publish.mandatory;
         let routed = self.route(vhost, &publish).and_then(|queues| {
-            self.fits(append_bytes(&publish, &queues))?;
+            self.fits(self.append_bytes(&publish, &queues))?;
             Ok(queues)
         });
         let outcome = match routed {
-            Err(refusal) if strict => {
-                self.count(Outcome::Rejected(refusal.kind));
-                self.fail_channel(Some(chan), out);
-                out.push(Effect::ChannelFailed { chan, cause: Cause::Publish { tag }, refusal });
-                return;
-            }
+            Err(refusal) if strict => return self.fail_publish(chan, tag, refusal, out),
             Err(refusal) => Outcome::Rejected(refusal.kind),
             Ok(queues) => {
-                let message = self.message(publish);
+                let (message, priority) = self.message(publish);
                 if queues.is_empty() && mandatory {
                     out.push(Effect::Return { chan, tag, message: message.clone() });
                 }
-                if let Some(put) = self.enqueue(message, &queues) {
+                let done = self.enqueue(&message, priority, &queues, out);
+                let outcome = done.outcome();
+                if let Some(put) = done.put {
                     self.tickets.put(put, out);
                 }
                 self.pass_through(out);
-                outcome(&queues)
+                outcome
             }
         };
         self.count(outcome);
         self.tickets.wait(Waiter::Confirm { chan, upto: tag, outcome });
+    }
+
+    /// Ends a strict channel by a publish that is refused.
+    pub(super) fn fail_publish(&mut self, chan: ChanId, tag: u64, refusal: Refusal, out: &mut Vec<Effect>) {
+        self.count(Outcome::Rejected(refusal.kind));
+        self.fail_channel(Some(chan), out);
+        out.push(Effect::ChannelFailed { chan, cause: Cause::Publish { tag }, refusal });
     }
 
     /// A batch is one append. What is rejected of it stands in the answer, the rest is published.
@@ -65,34 +71,45 @@ impl Broker {
     ) {
         let routes: Vec<_> = publishes.iter().map(|publish| self.route(vhost, publish)).collect();
         let routed = publishes.iter().zip(&routes);
-        let bytes =
-            routed.filter_map(|(publish, route)| Some(append_bytes(publish, route.as_ref().ok()?))).sum();
+        let bytes = routed
+            .filter_map(|(publish, route)| Some(self.append_bytes(publish, route.as_ref().ok()?)))
+            .sum();
         if let Err(refusal) = self.fits(bytes) {
             return self.reply_when_durable(req, Err(refusal));
         }
-        let mut batch = Batch::default();
+        self.tickets.begin_group(out);
         let mut results = Vec::with_capacity(publishes.len());
         for (publish, route) in publishes.into_iter().zip(routes) {
             let result = match route {
                 Err(refusal) => (Outcome::Rejected(refusal.kind), Some(refusal)),
                 Ok(queues) => {
-                    let message = self.message(publish);
-                    batch.puts.extend(self.enqueue(message, &queues));
-                    (outcome(&queues), None)
+                    let (message, priority) = self.message(publish);
+                    let done = self.enqueue(&message, priority, &queues, out);
+                    let (outcome, refused) = (done.outcome(), done.refused);
+                    if let Some(put) = done.put {
+                        self.tickets.put(put, out);
+                    }
+                    (outcome, refused.map(|id| self.full(id)))
                 }
             };
             self.count(result.0);
             self.counters.confirmed += 1;
             results.push(result);
         }
-        if !batch.puts.is_empty() {
-            self.tickets.append(batch, out);
-        }
+        self.tickets.end_group(out);
         self.pass_through(out);
         self.reply_when_durable(req, Ok(Reply::Published(results)));
     }
 
-    fn route(&mut self, vhost: &str, publish: &Publish) -> Result<Arc<[QueueId]>, Refusal> {
+    /// The queues of a publish.
+    pub(super) fn route(&mut self, vhost: &str, publish: &Publish) -> Result<Arc<[QueueId]>, Refusal> {
+        self.check_publish(vhost, publish)?;
+        let routed = self.topology.route(Routing::of(publish));
+        routed.map_err(|error| unroutable(error, &publish.exchange))
+    }
+
+    /// Refuses what no exchange may take.
+    fn check_publish(&self, vhost: &str, publish: &Publish) -> Result<(), Refusal> {
         if vhost != VHOST {
             return Err(super::admin::no_vhost(vhost));
         }
@@ -103,18 +120,19 @@ impl Broker {
             return Err(Refusal::new(RefusalKind::TooLarge, text));
         }
         names::check_length("routing key", &publish.routing_key)?;
-        let exchange = &publish.exchange;
-        self.topology.route(exchange, &publish.routing_key).map_err(|e| match e {
-            RouteError::NoExchange => super::declare::no_exchange(exchange),
-            RouteError::Internal => {
-                let text = format!("cannot publish to internal exchange '{exchange}' in vhost '{VHOST}'");
-                Refusal::new(RefusalKind::AccessRefused, text).with("exchange", &**exchange)
-            }
-        })
+        let mut more_keys = publish.extras.iter().flat_map(|extras| &extras.routing_keys);
+        more_keys.try_for_each(|key| names::check_length("routing key", key))
+    }
+
+    /// Refuses what would be refused whatever the routing key.
+    pub(super) fn check_route(&self, vhost: &str, publish: &Publish) -> Result<(), Refusal> {
+        self.check_publish(vhost, publish)?;
+        let open = self.topology.open_to_clients(&publish.exchange);
+        open.map_err(|error| unroutable(error, &publish.exchange))
     }
 
     /// Refuses what the store could not take as one append.
-    fn fits(&self, bytes: u64) -> Result<(), Refusal> {
+    pub(super) fn fits(&self, bytes: u64) -> Result<(), Refusal> {
         let most = self.settings.append_bytes_max;
         if bytes <= most {
             return Ok(());
@@ -126,46 +144,31 @@ impl Broker {
         Err(Refusal::new(RefusalKind::TooLarge, text))
     }
 
-    fn message(&self, publish: Publish) -> Arc<Message> {
-        Arc::new(Message {
+    /// The message of a publish, and its priority.
+    pub(super) fn message(&self, publish: Publish) -> (Arc<Message>, u8) {
+        let extras = publish.extras.unwrap_or_default();
+        let message = Arc::new(Message {
             exchange: publish.exchange,
             routing_key: publish.routing_key,
             properties: publish.properties,
             body: publish.body,
             received_ms: self.now_ms,
             persistent: publish.persistent,
-        })
-    }
-
-    /// Puts a message into its queues. What has to go to the log for that is the answer.
-    fn enqueue(&mut self, message: Arc<Message>, queues: &[QueueId]) -> Option<Put> {
-        let fresh = Fresh::new(message.clone(), queues.len());
-        let mut targets = Vec::new();
-        for id in queues {
-            let Some(queue) = self.queues.get_mut(id) else { continue };
-            let seq = queue.push(&fresh, &mut self.budget);
-            if queue.stores(&message) {
-                targets.push((*id, seq));
-            }
-            if !std::mem::replace(&mut queue.dirty, true) {
-                self.dirty.push(*id);
-            }
-        }
-        if targets.is_empty() {
-            return None;
-        }
-        Some(Put { targets, header: record::encode_message_header(&message), body: message.body.clone() })
+            expiration_ms: extras.expiration_ms,
+            dead_lettered: false,
+        });
+        (message, extras.priority)
     }
 
     /// With a full budget, hands out at once: what a consumer takes frees its room for the next message. Only after
     /// the append, since reads that follow from it wait for the newest append.
-    fn pass_through(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn pass_through(&mut self, out: &mut Vec<Effect>) {
         if !self.budget.has_room_to_stay() {
             self.dispatch_dirty(out);
         }
     }
 
-    fn count(&mut self, outcome: Outcome) {
+    pub(super) fn count(&mut self, outcome: Outcome) {
         self.counters.published += 1;
         match outcome {
             Outcome::Routed { .. } => {}
@@ -175,16 +178,19 @@ impl Broker {
     }
 }
 
-/// Upper bound of what a publish to these queues takes in the log.
-fn append_bytes(publish: &Publish, queues: &[QueueId]) -> u64 {
+/// Upper bound of what a publish to so many queues takes in the log.
+pub(super) fn publish_bytes(publish: &Publish, queues: usize) -> u64 {
     let names = publish.exchange.len() + publish.routing_key.len();
     let bytes = (publish.body.len() + publish.properties.len() + names) as u64 + record::HEADER_FIXED_BYTES;
-    Batch::put_bytes(bytes, queues.len() as u64)
+    Batch::put_bytes(bytes, queues as u64)
 }
 
-fn outcome(queues: &[QueueId]) -> Outcome {
-    match queues.len() {
-        0 => Outcome::Unrouted,
-        queues => Outcome::Routed { queues: queues as u32 },
+fn unroutable(error: RouteError, exchange: &Arc<str>) -> Refusal {
+    match error {
+        RouteError::NoExchange => super::declare::no_exchange(exchange),
+        RouteError::Internal => {
+            let text = format!("cannot publish to internal exchange '{exchange}' in vhost '{VHOST}'");
+            Refusal::new(RefusalKind::AccessRefused, text).with("exchange", &**exchange)
+        }
     }
 }

@@ -3,13 +3,23 @@
 mod confirm;
 mod connection;
 mod consume;
+mod dead_letter;
 mod declare;
+mod exchanges;
+mod expiry;
 mod get;
+mod lengths;
 mod model;
+mod priority;
 mod publish;
+mod quorum;
 mod recovery;
+mod replies;
 mod settle;
+mod single_active;
 pub(crate) mod store;
+mod strict;
+mod tx;
 mod window;
 pub(crate) mod world;
 

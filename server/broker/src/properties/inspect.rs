@@ -114,6 +114,16 @@ pub fn with_header(bytes: &Bytes, name: &str, value: Value) -> Bytes {
     change_headers(bytes, name, Some(value))
 }
 
+/// The properties of a delivery whose message was delivered so often before, where its queue counts: with the header
+/// x-delivery-count from the second time on, as a quorum queue of RabbitMQ adds it.
+#[must_use]
+pub fn with_delivery_count(bytes: &Bytes, count: Option<u32>) -> Bytes {
+    match count {
+        Some(count @ 1..) => with_header(bytes, "x-delivery-count", Value::I64(count.into())),
+        Some(0) | None => bytes.clone(),
+    }
+}
+
 /// The same properties with another reply_to, which must fit into a short string.
 #[must_use]
 pub fn with_reply_to(bytes: &Bytes, reply_to: &str) -> Bytes {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use leveret_broker::properties::with_delivery_count;
 use leveret_broker::{Cause, ChanId, Deliver, GotMessage, Message, Outcome, Refusal, Reply, ReqId, Settle};
 
 use super::channel::Mode;
@@ -85,7 +86,8 @@ impl Session {
                 exchange: &message.exchange,
                 routing_key: &message.routing_key,
             };
-            self.send_content(number, &method, &message.properties, &message.body);
+            let properties = with_delivery_count(&message.properties, deliver.delivery_count);
+            self.send_content(number, &method, &properties, &message.body);
             self.out.mark(deliver.chan, message.cost_bytes());
         }
     }
@@ -238,7 +240,8 @@ impl Session {
             routing_key: &message.routing_key,
             message_count: count(messages_ready),
         };
-        self.send_content(number, &method, &message.properties, &message.body);
+        let properties = with_delivery_count(&message.properties, got.delivery_count);
+        self.send_content(number, &method, &properties, &message.body);
     }
 
     pub(super) fn tell_blocked(&mut self, blocked: bool) {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use leveret_broker::*;
 use leveret_proto::v1::broker_client::BrokerClient;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
 use crate::grpc::{GrpcParts, GrpcSettings, Health, ServeError, ServerStatus, StatusSource, serve};
@@ -69,6 +69,7 @@ impl World {
                 lanes: HashMap::new(),
                 channels: HashMap::new(),
                 held: Vec::new(),
+                idle: Vec::new(),
             };
             let inbox = Arc::clone(&inbox);
             move || core.run(&inbox)
@@ -109,6 +110,8 @@ struct Core {
     lanes: HashMap<LaneId, mpsc::UnboundedSender<Vec<Output>>>,
     channels: HashMap<ChanId, Lane>,
     held: Vec<crate::hub::Permit>,
+    /// Who waits until nothing is out.
+    idle: Vec<oneshot::Sender<Result<Reply, Refusal>>>,
 }
 
 impl Core {
@@ -133,9 +136,16 @@ impl Core {
                     Envelope::Input(input) => self.input(input),
                     Envelope::Request { input, reply, .. } => {
                         let Input::Request { op, .. } = input else { unreachable!() };
+                        if let Op::WhenIdle { .. } = op {
+                            self.idle.push(reply);
+                            continue;
+                        }
                         let _ = reply.send(self.request(op));
                     }
                 }
+            }
+            if self.seen.out.load(Ordering::Relaxed) == 0 {
+                self.idle.drain(..).for_each(|reply| drop(reply.send(Ok(Reply::Done))));
             }
             if self.seen.disk_stands.load(Ordering::Relaxed) {
                 continue;
@@ -236,19 +246,6 @@ impl Core {
                 Ok(Reply::Consuming { consumer_tag: "tag".into(), reply_to: None })
             }
             Op::Cancel { .. } => Ok(Reply::Done),
-            Op::ListChannels => Ok(Reply::Channels(
-                self.channels
-                    .keys()
-                    .map(|chan| ChannelRow {
-                        chan: *chan,
-                        conn: ConnId(1),
-                        consumers: 1,
-                        messages_unacknowledged: self.seen.out.load(Ordering::Relaxed),
-                        messages_unconfirmed: 0,
-                        prefetch_messages: 0,
-                    })
-                    .collect(),
-            )),
             Op::Publish(batch) => {
                 let outcomes = batch.iter().map(|publish| match &*publish.routing_key {
                     "nowhere" => (Outcome::Unrouted, None),
@@ -272,6 +269,7 @@ impl Core {
                         delivery_tag: 0,
                         redelivered: false,
                         attempt: 1,
+                        delivery_count: None,
                         message: deliver.message,
                     }
                 });
@@ -306,6 +304,8 @@ fn message(publish: Publish) -> Message {
         body: publish.body,
         received_ms: 0,
         persistent: publish.persistent,
+        expiration_ms: None,
+        dead_lettered: false,
     }
 }
 
@@ -317,6 +317,7 @@ fn deliver(chan: ChanId, tag: u64, bytes: usize) -> Deliver {
         ack_id: AckId { epoch: Epoch(1), queue: QueueId(1), seq: Seq(tag), attempt: 1 },
         redelivered: false,
         attempt: 1,
+        delivery_count: None,
         message: Arc::new(Message {
             exchange: "".into(),
             routing_key: "q".into(),
@@ -324,6 +325,8 @@ fn deliver(chan: ChanId, tag: u64, bytes: usize) -> Deliver {
             body: Bytes::from(vec![b'x'; bytes]),
             received_ms: 0,
             persistent: true,
+            expiration_ms: None,
+            dead_lettered: false,
         }),
     }
 }
