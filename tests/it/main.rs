@@ -10,6 +10,7 @@ mod crash;
 mod expected;
 mod features;
 mod grpcurl;
+mod lapin;
 mod memory;
 mod pika;
 mod readme;

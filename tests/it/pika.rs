@@ -54,7 +54,7 @@ async fn run(python: PathBuf, port: u16, arguments: &[&str]) -> Output {
 }
 
 /// The port of the broker under test, and that broker where it is ours.
-async fn broker() -> (u16, Option<Server>) {
+pub(crate) async fn broker() -> (u16, Option<Server>) {
     match std::env::var("AMQP_PORT") {
         Ok(port) => (port.parse().expect("AMQP_PORT is a number"), None),
         Err(_) => {
