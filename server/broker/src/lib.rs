@@ -12,6 +12,7 @@ mod broker;
 mod budget;
 mod channel;
 mod consumers;
+mod controls;
 mod dispatch;
 mod effect;
 mod hash;
@@ -32,6 +33,7 @@ mod topology;
 mod value;
 
 pub use broker::Broker;
+pub use controls::Control;
 pub use effect::*;
 pub use ids::*;
 pub use input::*;

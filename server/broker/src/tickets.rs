@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use crate::controls::{Control, Switches};
 use crate::effect::{Batch, Effect, Outcome, Put, Reply};
 use crate::ids::{ChanId, QueueId, ReqId, Seq, Ticket};
 use crate::refusal::Refusal;
@@ -41,6 +42,7 @@ pub(crate) struct Tickets {
     acks: Vec<(QueueId, Seq)>,
     /// What is to be appended as one.
     group: Option<Group>,
+    pub(crate) switches: Switches,
 }
 
 /// See [`Tickets::begin_group`].
@@ -69,6 +71,7 @@ impl Tickets {
             turn: Vec::new(),
             acks: Vec::new(),
             group: None,
+            switches: Switches::default(),
         }
     }
 
@@ -90,6 +93,11 @@ impl Tickets {
     pub(crate) fn end_group(&mut self, out: &mut Vec<Effect>) {
         let Some(mut group) = self.group.take().filter(|group| !group.is_empty()) else { return };
         group.batch.acks.extend(merged(&mut group.acks));
+        if self.switches.has(Control::TxInPieces) {
+            for put in std::mem::take(&mut group.batch.puts) {
+                self.issue(Batch { puts: vec![put], ..Batch::default() }, true, out);
+            }
+        }
         self.issue(group.batch, true, out);
     }
 
