@@ -6,11 +6,13 @@
 pub enum Control {
     /// A transaction is appended in pieces: each of its messages, then what it settles.
     TxInPieces,
+    /// A dead letter's move is two appends: it leaves its old queue, then it comes to the new ones.
+    MoveInTwo,
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 1] = [Self::TxInPieces];
+    pub const ALL: [Self; 2] = [Self::TxInPieces, Self::MoveInTwo];
 }
 
 /// Which bug is switched on.

@@ -111,6 +111,13 @@ impl Reached {
             ("consumers lost with messages out", self.consumers_lost, 100),
             ("confirms", self.seen.confirmed, 20_000),
             ("messages found after a crash", self.seen.recovered, 5_000),
+            ("commits", self.commits, 5_000),
+            ("rollbacks", self.rollbacks, 500),
+            ("confirmed moves", self.seen.moved, 4_000),
+            ("moves by a rule", self.seen.moved_by_rule, 10_000),
+            ("moves under way at a crash", self.seen.moves_at_crash, 800),
+            ("such moves that were kept", self.seen.moves_kept, 200),
+            ("such moves that were undone", self.seen.moves_undone, 200),
         ];
         for (what, reached, per_thousand) in floors {
             let floor = per_thousand * self.seeds / 1_000;

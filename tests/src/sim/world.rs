@@ -317,18 +317,24 @@ impl World {
 
     /// Takes everything out of every queue, and judges what was there.
     fn drain(&mut self, life: &mut Life) -> Result<(), Violation> {
-        for queue in self.clients.queues_to_drain() {
-            for _ in 0..5_000 {
-                let more = self.clients.drain_some(life, &queue);
-                self.settle_down(life);
-                self.judge()?;
-                if !more || self.clients.drained_dry() {
-                    break;
+        let queues = self.clients.queues_to_drain();
+        // What expires in one queue goes on to another that was empty before.
+        let mut found = true;
+        while found {
+            found = false;
+            for queue in &queues {
+                for _ in 0..5_000 {
+                    let more = self.clients.drain_some(life, queue);
+                    self.settle_down(life);
+                    self.judge()?;
+                    if !more || self.clients.drained_dry() {
+                        break;
+                    }
+                    found = true;
                 }
             }
-            self.recorder.record(Event::Drained { queue });
-            self.judge()?;
         }
+        self.recorder.record_all(queues.into_iter().map(|queue| Event::Drained { queue }));
         self.recorder.record(Event::AllDrained);
         self.judge()
     }

@@ -151,6 +151,10 @@ impl Clients {
         let (how, staged) = match rng.u8(..8) {
             0 => (Settle::Requeue, Staged::Returned { tag, held }),
             1 => (Settle::Ack, Staged::Moved { tag, held, to: [].into(), fanout: false }),
+            2 => {
+                let to = self.known(queue).map(|known| known.dead.to).unwrap_or_default();
+                (Settle::Drop, Staged::Moved { tag, held, to, fanout: false })
+            }
             _ => {
                 let Some((exchange, key, to)) = self.where_to(rng, held.id, queue) else { return };
                 let fanout = &*exchange == FANOUT;
