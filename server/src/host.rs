@@ -33,6 +33,12 @@ impl Host {
         Ok(Self { broker, store, told: zero, last: zero, effects: Vec::new() })
     }
 
+    /// Switches a deliberate bug of the core on, for tests of the tests.
+    #[cfg(feature = "controls")]
+    pub fn switch_on(&mut self, control: leveret_broker::Control) {
+        self.broker.switch_on(control);
+    }
+
     /// One turn: tells the core what the store has to say, then the inputs; hands appends and fetches to the store
     /// and the other effects, in order, to `out`. Reads `now_ms` only as a value.
     pub fn turn(&mut self, inputs: impl IntoIterator<Item = Input>, now_ms: u64, out: &mut Vec<Effect>) {

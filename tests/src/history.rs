@@ -205,6 +205,14 @@ pub enum Event {
         /// The message.
         id: MsgId,
     },
+    /// The ack, by an id from an earlier delivery, was confirmed: the message is not there any more, by this ack or
+    /// because it was moved before.
+    Gone {
+        /// The queue.
+        queue: QueueRef,
+        /// The message.
+        id: MsgId,
+    },
     /// The ack was refused as stale: the message is not settled by it.
     AckRefused {
         /// The queue.

@@ -113,6 +113,12 @@ impl Broker {
         Ok(broker)
     }
 
+    /// Switches a deliberate bug on, for tests of the tests.
+    #[cfg(feature = "controls")]
+    pub fn switch_on(&mut self, control: crate::Control) {
+        self.tickets.switches.control = Some(control);
+    }
+
     /// Takes one input and says what is to be done now; more may follow from [`Broker::finish`].
     pub fn step(&mut self, input: Input, out: &mut Vec<Effect>) {
         match input {

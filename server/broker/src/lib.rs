@@ -12,6 +12,7 @@ mod broker;
 mod budget;
 mod channel;
 mod consumers;
+mod controls;
 mod death;
 mod dispatch;
 mod effect;
@@ -33,6 +34,7 @@ mod topology;
 mod value;
 
 pub use broker::Broker;
+pub use controls::Control;
 pub use effect::*;
 pub use ids::*;
 pub use input::*;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use crate::controls::{Control, Switches};
 use crate::effect::{ACK_BYTES, Batch, Effect, Outcome, Put, Reply};
 use crate::ids::{ChanId, QueueId, ReqId, Seq, Ticket};
 use crate::refusal::Refusal;
@@ -48,6 +49,7 @@ pub(crate) struct Tickets {
     last_dying: u64,
     /// Who was told of settlements may rely on them: these wait until all that were dying are gone.
     held: VecDeque<(u64, Waiter)>,
+    pub(crate) switches: Switches,
 }
 
 /// A level and a place in it.
@@ -87,6 +89,7 @@ impl Tickets {
             dying: BTreeSet::new(),
             last_dying: 0,
             held: VecDeque::new(),
+            switches: Switches::default(),
         }
     }
 
@@ -114,6 +117,11 @@ impl Tickets {
         let Some(mut group) = self.group.take() else { return };
         if !group.is_empty() {
             group.batch.acks.extend(merged(&mut group.acks));
+            if self.switches.has(Control::TxInPieces) {
+                for put in std::mem::take(&mut group.batch.puts) {
+                    self.issue(Batch { puts: vec![put], ..Batch::default() }, true, out);
+                }
+            }
             self.issue(group.batch, true, out);
         }
         for (old, put) in group.late {

@@ -208,6 +208,7 @@ impl RobotCore {
                     delivery_tag: deliver.delivery_tag,
                     redelivered: false,
                     attempt: 1,
+                    delivery_count: None,
                     message: deliver.message,
                 };
                 Reply::Got(Got { messages: vec![message], messages_ready: 4 })
@@ -226,6 +227,7 @@ impl RobotCore {
             ack_id: AckId { epoch: Epoch(1), queue: QueueId(1), seq: Seq(self.delivery_tag), attempt: 1 },
             redelivered: false,
             attempt: 1,
+            delivery_count: None,
             message: message("q", Bytes::from_static(&[0x10, 0, 2]), "hello".into()),
         }
     }
@@ -239,6 +241,8 @@ pub(super) fn message(routing_key: &str, properties: Bytes, body: Bytes) -> Arc<
         body,
         received_ms: 0,
         persistent: true,
+        expiration_ms: None,
+        dead_lettered: false,
     })
 }
 

@@ -46,6 +46,7 @@ impl Checker {
             },
             Event::AckSent { queue, id } => self.place(*queue, *id).acks_sent += 1,
             Event::Acked { queue, id } => self.acked(*queue, *id),
+            Event::Gone { queue, id } => self.gone(*queue, *id),
             Event::AckRefused { queue, id } => {
                 let place = self.place(*queue, *id);
                 place.acks_sent = place.acks_sent.saturating_sub(1);
@@ -211,6 +212,16 @@ impl Checker {
     fn acked(&mut self, queue: QueueRef, id: MsgId) {
         self.counts.acked += 1;
         self.seen_at(queue, id, true);
+        let place = self.place(queue, id);
+        place.acked = true;
+        place.out = false;
+    }
+
+    fn gone(&mut self, queue: QueueRef, id: MsgId) {
+        if self.look(queue, id).is_none_or(|place| self.stands(id, place)) {
+            return self.acked(queue, id);
+        }
+        self.counts.acked += 1;
         let place = self.place(queue, id);
         place.acked = true;
         place.out = false;

@@ -5,9 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use leveret_engine::Control;
-
-use super::{Reached, run};
+use super::{Bug, Reached, run};
 
 /// Runs seeds until they, or the time, are used up. Err: the failing seed and what broke, or a floor that was missed.
 pub fn campaign(from: u64, seeds: u64, until: Instant, threads: usize) -> Result<Reached, String> {
@@ -50,19 +48,19 @@ pub fn campaign(from: u64, seeds: u64, until: Instant, threads: usize) -> Result
 pub fn controls(from: u64, seeds: u64) -> Result<Vec<String>, String> {
     let mut lines = Vec::new();
     let mut missed = Vec::new();
-    for control in Control::ALL {
+    for bug in Bug::all() {
         let caught = (from..from + seeds).find_map(|seed| {
             // A panic is no catch: only a named invariant counts.
-            let outcome = std::panic::catch_unwind(|| run(seed, Some(control))).ok()?;
+            let outcome = std::panic::catch_unwind(|| run(seed, Some(bug))).ok()?;
             let violation = outcome.violation?;
             run(seed, None).violation.is_none().then_some((seed, violation))
         });
         match caught {
             Some((seed, violation)) => lines.push(format!(
-                "{control:?}: caught by {:?} at seed {seed}: {}",
+                "{bug:?}: caught by {:?} at seed {seed}: {}",
                 violation.invariant, violation.text
             )),
-            None => missed.push(format!("{control:?} went unnoticed over {seeds} seeds")),
+            None => missed.push(format!("{bug:?} went unnoticed over {seeds} seeds")),
         }
     }
     if missed.is_empty() { Ok(lines) } else { Err(missed.join("\n")) }
@@ -113,6 +111,13 @@ impl Reached {
             ("consumers lost with messages out", self.consumers_lost, 100),
             ("confirms", self.seen.confirmed, 20_000),
             ("messages found after a crash", self.seen.recovered, 5_000),
+            ("commits", self.commits, 5_000),
+            ("rollbacks", self.rollbacks, 500),
+            ("confirmed moves", self.seen.moved, 4_000),
+            ("moves by a rule", self.seen.moved_by_rule, 10_000),
+            ("moves under way at a crash", self.seen.moves_at_crash, 800),
+            ("such moves that were kept", self.seen.moves_kept, 200),
+            ("such moves that were undone", self.seen.moves_undone, 200),
         ];
         for (what, reached, per_thousand) in floors {
             let floor = per_thousand * self.seeds / 1_000;

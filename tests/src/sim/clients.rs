@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use leveret_broker::{
-    AckId, Binding, ChanId, ConnId, ConnectionInfo, DeclareExchange, Deliver, Effect, Get, Got, Hold, Input,
-    Op, Outcome, Reply, ReqId, Settle, Table,
+    AckId, Binding, ChanId, ConnId, ConnectionInfo, Deliver, Effect, Get, Got, Hold, Input, Op, Outcome,
+    Reply, ReqId, Settle, Table,
 };
 
 use super::world::{Life, Reached};
@@ -15,8 +15,10 @@ use crate::history::{BindingName, ConsumerRef, Event, Listed, QueueRef, Recorder
 use crate::payload::MsgId;
 
 mod actions;
+mod queues;
 mod transactions;
 
+use queues::DeadLetters;
 use transactions::{Committing, Transacting};
 
 const FANOUT: &str = "all";
@@ -35,6 +37,10 @@ struct Known {
     sole: bool,
     /// Somebody took from it in this life of the server. A purge leaves what is out, also what its taker never saw.
     taken: bool,
+    arguments: Table,
+    dead: DeadLetters,
+    /// Dead letters go there.
+    target: bool,
 }
 
 /// What a request was.
@@ -90,7 +96,8 @@ struct Consuming {
     acks: bool,
     out: BTreeMap<u64, MsgId>,
     settles: u64,
-    settling: VecDeque<(u64, Vec<MsgId>, Settle)>,
+    /// What is recorded when a settlement is answered.
+    settling: VecDeque<(u64, Vec<Event>)>,
 }
 
 /// All of them.
@@ -155,19 +162,10 @@ impl Clients {
         self.conn = ConnId(self.id());
         life.inputs.push_back(Input::ConnectionOpened { conn: self.conn, info: ConnectionInfo::default() });
         // Declared again in every life: what exists already is answered as quickly as it is durable.
-        let op = Op::DeclareExchange(DeclareExchange {
-            name: FANOUT.into(),
-            kind: "fanout".into(),
-            durable: true,
-            auto_delete: false,
-            internal: false,
-            passive: false,
-            arguments: Table::default(),
-        });
-        self.ask(life, op, Asked::Exchange);
+        self.ask_exchange(life, &FANOUT.into(), Asked::Exchange);
         for known in self.queues.clone() {
             if known.ready && rng.bool() {
-                self.ask_declare(life, &known.name, known.queue);
+                self.ask_declare(life, &known);
             }
         }
     }
@@ -219,13 +217,9 @@ impl Clients {
             Effect::Deliver(deliver) => self.delivered(&deliver, life),
             Effect::Settled { chan, upto, .. } => {
                 let Some(Lane::Consumer(lane)) = self.lanes.get_mut(&chan) else { return };
-                while lane.settling.front().is_some_and(|(number, ..)| *number <= upto) {
-                    let Some((_, ids, how)) = lane.settling.pop_front() else { break };
-                    let (queue, consumer) = (lane.queue, lane.consumer);
-                    self.recorder.record_all(ids.into_iter().map(|id| match how {
-                        Settle::Requeue => Event::Returned { consumer, queue, id, under_way: 0 },
-                        _ => Event::Acked { queue, id },
-                    }));
+                while lane.settling.front().is_some_and(|(number, _)| *number <= upto) {
+                    let Some((_, done)) = lane.settling.pop_front() else { break };
+                    self.recorder.record_all(done);
                 }
             }
             Effect::ConsumerCancelled { chan, .. } => {
@@ -251,8 +245,8 @@ impl Clients {
         // Queues whose declare was not answered are there or not: what is there can be used from here on.
         for known in &mut self.queues {
             known.ready = known.ready && queues.iter().any(|listed| *listed.name == *known.name);
-            known.fanned =
-                bindings.iter().any(|binding| binding.queue == *known.name && binding.key.is_empty());
+            let fans = |binding: &BindingName| binding.queue == *known.name && binding.exchange == FANOUT;
+            known.fanned = bindings.iter().any(fans);
         }
         (queues, bindings)
     }
@@ -310,7 +304,7 @@ impl Clients {
                         (Ok(()), Settle::Requeue) => {
                             Some(Event::Returned { consumer, queue, id, under_way: 0 })
                         }
-                        (Ok(()), _) => Some(Event::Acked { queue, id }),
+                        (Ok(()), _) => Some(Event::Gone { queue, id }),
                         (Err(_), Settle::Requeue) => None,
                         (Err(_), _) => Some(Event::AckRefused { queue, id }),
                     });
@@ -420,15 +414,21 @@ impl Clients {
         self.recorder.record(sent);
     }
 
+    /// A message may come to a queue, and from there to where its dead letters go.
     fn aim(&mut self, id: MsgId, to: QueueRef, from: Option<QueueRef>) {
         self.aims.entry(id).or_default().push((to, from));
+        let next = self.known(to).map(|known| known.dead.to);
+        next.iter().flat_map(|next| next.iter()).for_each(|next| self.aim(id, *next, Some(to)));
     }
 
-    /// Whether a message that is out of `from` can move to `to`: it never was there. An earlier move from the same
-    /// queue came to nothing, since it is there now.
+    /// Whether a message that is out of `from` can move to `to`: it never was there, nor where it may go from there.
+    /// An earlier move from the same queue came to nothing, since it is there now.
     fn may_move(&self, id: MsgId, from: QueueRef, to: QueueRef) -> bool {
         let aims = self.aims.get(&id);
-        to != from && aims.is_none_or(|aims| aims.iter().all(|aim| aim.0 != to || aim.1 == Some(from)))
+        let free = aims.is_none_or(|aims| aims.iter().all(|aim| aim.0 != to || aim.1 == Some(from)));
+        let next = self.known(to).map(|known| known.dead.to);
+        free && to != from
+            && next.iter().flat_map(|next| next.iter()).all(|next| self.may_move(id, to, *next))
     }
 
     fn pick(&self, rng: &mut Rng, which: impl Fn(&Known) -> bool) -> Option<Known> {

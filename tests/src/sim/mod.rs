@@ -2,12 +2,14 @@
 //! that threads, sockets and clocks would decide, the seed decides: which worker steps next, when an input reaches the
 //! core, when an effect reaches its client, when the process is killed or the power fails, and what the disk keeps.
 //!
-//! Simulated clients publish, consume, get, ack, nack, purge, declare and delete; what they do and see goes through the
-//! same checker as the crash harness's record of the real server.
+//! Simulated clients publish, consume, get, ack, nack, work in transactions, purge, declare and delete; what they do and
+//! see goes through the same checker as the crash harness's record of the real server.
 
+mod bug;
 mod campaign;
 mod clients;
 mod world;
 
+pub use bug::Bug;
 pub use campaign::{campaign, controls};
 pub use world::{Outcome, Reached, run};

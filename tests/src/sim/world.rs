@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use leveret_broker::{Effect, Input};
-use leveret_engine::{Control, CrashPlan, Disk, Error, Fsync, Settings, SimDisk, Step, Store, Workers};
+use leveret_engine::{CrashPlan, Disk, Error, Fsync, Settings, SimDisk, Step, Store, Workers};
 use leveret_server::host::Host;
 
+use super::bug::Bug;
 use super::clients::Clients;
 use crate::checker::{Checker, Counts, Invariant, Violation};
 use crate::history::{Event, Recorder};
@@ -60,6 +61,8 @@ pub(super) struct World {
     pub(super) rng: Rng,
     disk: SimDisk,
     settings: Settings,
+    /// A deliberate bug of the core.
+    control: Option<leveret_broker::Control>,
     memory_bytes: u64,
     /// Only with fsync=always does a power loss keep what was confirmed.
     power_may_fail: bool,
@@ -88,8 +91,8 @@ enum End {
 }
 
 /// Runs one seed, with a deliberate bug if asked for.
-pub fn run(seed: u64, control: Option<Control>) -> Outcome {
-    let mut world = World::new(seed, control);
+pub fn run(seed: u64, bug: Option<Bug>) -> Outcome {
+    let mut world = World::new(seed, bug);
     let violation = world.play().err();
     world.reached.seen = world.checker.counts();
     world.reached.commits = world.clients.commits;
@@ -98,7 +101,7 @@ pub fn run(seed: u64, control: Option<Control>) -> Outcome {
 }
 
 impl World {
-    fn new(seed: u64, control: Option<Control>) -> Self {
+    fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut rng = Rng::with_seed(seed);
         let fsync = match rng.u8(..12) {
             0 => Fsync::Interval { ms: 30 },
@@ -113,13 +116,14 @@ impl World {
             spares: rng.usize(0..3),
             idle_checkpoint_ms: 300,
             new_store_id: seed | 1,
-            control,
+            control: bug.and_then(Bug::of_engine),
             ..Settings::default()
         };
         let recorder = Recorder::default();
         Self {
             disk: SimDisk::default(),
             settings,
+            control: bug.and_then(Bug::of_core),
             memory_bytes: *rng.choice(&[2_000, 20_000, 10_000_000]).unwrap_or(&2_000),
             power_may_fail: fsync == Fsync::Always,
             clients: Clients::new(recorder.clone()),
@@ -176,7 +180,8 @@ impl World {
                         seed: self.rng.u64(..),
                     };
                     let host = Host::new(settings, store, recovered, self.wall_ms);
-                    let host = host.map_err(|e| refused(&e.to_string()))?;
+                    let mut host = host.map_err(|e| refused(&e.to_string()))?;
+                    self.control.into_iter().for_each(|control| host.switch_on(control));
                     return Ok(Life { host, workers, inputs: [].into(), effects: [].into() });
                 }
                 Err(error) if self.disk.crashed() => {
@@ -312,18 +317,24 @@ impl World {
 
     /// Takes everything out of every queue, and judges what was there.
     fn drain(&mut self, life: &mut Life) -> Result<(), Violation> {
-        for queue in self.clients.queues_to_drain() {
-            for _ in 0..5_000 {
-                let more = self.clients.drain_some(life, &queue);
-                self.settle_down(life);
-                self.judge()?;
-                if !more || self.clients.drained_dry() {
-                    break;
+        let queues = self.clients.queues_to_drain();
+        // What expires in one queue goes on to another that was empty before.
+        let mut found = true;
+        while found {
+            found = false;
+            for queue in &queues {
+                for _ in 0..5_000 {
+                    let more = self.clients.drain_some(life, queue);
+                    self.settle_down(life);
+                    self.judge()?;
+                    if !more || self.clients.drained_dry() {
+                        break;
+                    }
+                    found = true;
                 }
             }
-            self.recorder.record(Event::Drained { queue });
-            self.judge()?;
         }
+        self.recorder.record_all(queues.into_iter().map(|queue| Event::Drained { queue }));
         self.recorder.record(Event::AllDrained);
         self.judge()
     }

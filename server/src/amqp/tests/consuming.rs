@@ -116,6 +116,7 @@ fn a_get_says_what_is_left_or_that_there_is_nothing() {
         delivery_tag: 1,
         redelivered: true,
         attempt: 2,
+        delivery_count: None,
         message: message("q", vec![0, 0].into(), Default::default()),
     };
     talk.replies(102, Reply::Got(Got { messages: vec![got], messages_ready: 4 }));

@@ -222,6 +222,15 @@ fn i8_by_a_rule() {
 }
 
 #[test]
+fn an_ack_by_an_old_id_says_only_that_a_message_is_gone() {
+    let start = [rule(), sent(1), confirmed(1), reads(A), delivered(1), return_sent(1)];
+    let gone = [Event::AckSent { queue: A, id: id(1) }, Event::Gone { queue: A, id: id(1) }];
+    assert_eq!(judge(&[&start, &gone, &drained(B, 1, false), &end()]), None);
+    assert_eq!(judge(&[&start, &gone, &end()]), None);
+    assert_eq!(judge(&[&start, &gone, &drained(A, 1, true)]), Some(Invariant::I2));
+}
+
+#[test]
 fn a_reject_and_a_rule_lead_to_the_same_queue() {
     let start = [rule(), sent(1), confirmed(1), reads(A), delivered(1), leaves(1, &[B], MOVE)];
     assert_eq!(judge(&[&start, &drained(B, 1, false), &end()]), None);

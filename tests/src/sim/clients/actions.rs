@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fastrand::Rng;
 use leveret_broker::{
-    Binding, ChanId, Consume, DeclareQueue, DestinationKind, Get, Hold, Input, Op, Publish, Settle, Table,
+    Binding, ChanId, Consume, DestinationKind, Get, Hold, Input, Op, Publish, Settle, Table,
 };
 
 use super::{Asked, CREDIT_BYTES, Clients, Consuming, FANOUT, Known, Lane, name_of, pick, publisher_of};
@@ -15,46 +15,8 @@ use crate::payload::{self, MsgId};
 use crate::sim::world::{Life, Reached};
 
 impl Clients {
-    pub(super) fn declare_new(&mut self, life: &mut Life, rng: &mut Rng) {
-        if self.queues.iter().filter(|known| !known.ready).count() > 3 && self.queues.len() > 8 {
-            return;
-        }
-        self.names += 1;
-        let name: Arc<str> = format!("q{}", self.names).into();
-        let queue = self.recorder.new_queue();
-        let sole = rng.u8(..3) == 0;
-        self.queues.push(Known {
-            queue,
-            name: Arc::clone(&name),
-            ready: false,
-            fanned: false,
-            sole,
-            taken: false,
-        });
-        self.recorder.record(Event::DeclareSent { queue, name: name.to_string() });
-        self.ask_declare(life, &name, queue);
-    }
-
-    pub(super) fn ask_declare(&mut self, life: &mut Life, name: &Arc<str>, queue: QueueRef) {
-        let op = Op::DeclareQueue(DeclareQueue {
-            name: Arc::clone(name),
-            durable: true,
-            exclusive: false,
-            auto_delete: false,
-            passive: false,
-            arguments: Table::default(),
-        });
-        self.ask(life, op, Asked::Declare(queue));
-    }
-
-    pub(super) fn redeclare(&mut self, life: &mut Life, rng: &mut Rng) {
-        if let Some(known) = self.pick(rng, |known| known.ready) {
-            self.ask_declare(life, &known.name, known.queue);
-        }
-    }
-
     pub(super) fn bind(&mut self, life: &mut Life, rng: &mut Rng) {
-        let Some(known) = self.pick(rng, |known| known.ready && !known.sole) else { return };
+        let Some(known) = self.pick(rng, |known| known.ready && !known.sole && !known.target) else { return };
         if !self.exchange_ready {
             return;
         }
@@ -85,28 +47,6 @@ impl Clients {
         let Some(known) = self.pick(rng, |known| known.ready && !known.taken) else { return };
         self.recorder.record(Event::PurgeSent { queue: known.queue });
         self.ask(life, Op::PurgeQueue { name: known.name }, Asked::Purge(known.queue));
-    }
-
-    /// Deletes a queue. Nobody uses it from here on.
-    pub(super) fn delete(&mut self, life: &mut Life, rng: &mut Rng) {
-        let Some(known) = self.pick(rng, |known| known.ready && !known.fanned) else { return };
-        self.recorder.record(Event::DeleteSent { queue: known.queue });
-        let op = Op::DeleteQueue { name: Arc::clone(&known.name), if_unused: false, if_empty: false };
-        self.ask(life, op, Asked::Delete(known.queue));
-        if let Some(known) = self.queues.iter_mut().find(|other| other.queue == known.queue) {
-            known.ready = false;
-        }
-    }
-
-    /// A queue was deleted: its name is declared again, as another queue.
-    pub(super) fn deleted(&mut self, life: &mut Life, old: QueueRef) {
-        self.recorder.record(Event::Deleted { queue: old });
-        let queue = self.recorder.new_queue();
-        let Some(known) = self.queues.iter_mut().find(|known| known.queue == old) else { return };
-        known.queue = queue;
-        let name = Arc::clone(&known.name);
-        self.recorder.record(Event::DeclareSent { queue, name: name.to_string() });
-        self.ask_declare(life, &name, queue);
     }
 
     /// A message for one queue, or for all that are bound: none may be bound halfway meanwhile.
@@ -225,20 +165,35 @@ impl Clients {
         let Some(tag) = pick(lane.out.keys().copied(), rng) else { return };
         let multiple = rng.u8(..3) == 0;
         let how = match (lane.acks, rng.u8(..4)) {
-            (true, _) | (false, 0) => Settle::Ack,
-            (false, 1) => Settle::Drop,
+            (true, 1..) | (false, 0) => Settle::Ack,
+            (true, 0) | (false, 1) => Settle::Drop,
             _ => Settle::Requeue,
         };
         let tags: Vec<u64> =
             lane.out.keys().copied().filter(|t| *t == tag || (multiple && *t < tag)).collect();
         let ids: Vec<MsgId> = tags.iter().filter_map(|tag| lane.out.remove(tag)).collect();
         let (queue, consumer) = (lane.queue, lane.consumer);
-        self.recorder.record_all(ids.iter().map(|id| match how {
-            Settle::Requeue => Event::ReturnSent { consumer, queue, id: *id },
-            _ => Event::AckSent { queue, id: *id },
-        }));
+        let to = self.queues.iter().find(|known| known.queue == queue).map(|known| known.dead.to.clone());
+        let to = to.filter(|to| how == Settle::Drop && !to.is_empty());
+        let mut done = Vec::new();
+        for id in ids {
+            let (asked, answered) = match (&to, how) {
+                (_, Settle::Requeue) => (
+                    Event::ReturnSent { consumer, queue, id },
+                    Event::Returned { consumer, queue, id, under_way: 0 },
+                ),
+                // Each of several letters is a move of its own.
+                (Some(to), _) => {
+                    let batch = self.recorder.new_batch();
+                    (Event::MoveSent { id, from: queue, to: Arc::clone(to), batch }, Event::Moved { batch })
+                }
+                (None, _) => (Event::AckSent { queue, id }, Event::Acked { queue, id }),
+            };
+            self.recorder.record(asked);
+            done.push(answered);
+        }
         lane.settles += 1;
-        lane.settling.push_back((lane.settles, ids, how));
+        lane.settling.push_back((lane.settles, done));
         life.inputs.push_back(Input::Settle { chan, tag, multiple, how });
     }
 

@@ -154,6 +154,10 @@ impl Clients {
         let (how, staged) = match rng.u8(..8) {
             0 => (Settle::Requeue, Staged::Returned { tag, held }),
             1 => (Settle::Ack, Staged::Moved { tag, held, to: [].into(), fanout: false }),
+            2 => {
+                let to = self.known(queue).map(|known| known.dead.to).unwrap_or_default();
+                (Settle::Drop, Staged::Moved { tag, held, to, fanout: false })
+            }
             _ => {
                 let Some((exchange, key, to)) = self.where_to(rng, held.id, queue) else { return };
                 let fanout = &*exchange == FANOUT;
@@ -201,18 +205,19 @@ impl Clients {
     fn commit(&mut self, life: &mut Life, chan: ChanId) {
         let Some(Lane::Tx(lane)) = self.lanes.get(&chan) else { return };
         let all = self.fanout_targets();
+        let from = lane.queue;
         let sure = lane.staged.iter().all(|staged| {
             let (to, fanout) = match staged {
+                // It may be on its way there from another queue meanwhile.
+                Staged::Moved { held, to, .. } if !to.iter().all(|to| self.may_move(held.id, from, *to)) => {
+                    return false;
+                }
                 Staged::Moved { to, fanout, .. } => (to, *fanout),
                 Staged::Published { sent: Event::Sent { queues, .. }, fanout } => (queues, *fanout),
                 _ => return true,
             };
-            match fanout {
-                true => all.as_ref() == Some(to),
-                false => {
-                    to.iter().all(|to| self.queues.iter().any(|known| known.queue == *to && known.ready))
-                }
-            }
+            let there = |to: &QueueRef| self.queues.iter().any(|known| known.queue == *to && known.ready);
+            if fanout { all.as_ref() == Some(to) } else { to.iter().all(there) }
         });
         if !sure {
             return self.roll_back(life, chan);
