@@ -55,6 +55,8 @@ impl Broker {
         if let Some(connection) = self.connections.get_mut(&channel.conn) {
             connection.channels.remove(&chan);
         }
+        // Nobody waits for these outcomes any more; a stop must not either.
+        self.counters.confirmed += channel.confirms.published.saturating_sub(channel.confirms.confirmed);
         let mut left = Vec::new();
         for id in channel.consumers.values() {
             left.extend(self.remove_consumer(*id));
