@@ -339,7 +339,7 @@ impl Keeper {
             return Ok(Job::FillSyncDir { id, file });
         }
         let part = FILL_BYTES.min(bytes - offset);
-        file.write_at(offset, &vec![0; part as usize])?;
+        file.write_zeros(offset, part)?;
         Ok(Job::Fill { id, file, offset: offset + part, synced })
     }
 

@@ -21,9 +21,9 @@ pub struct Threads {
 }
 
 /// An inline write that takes longer shows a disk that the owner should not wait for...
-const INLINE_SLOW: Duration = Duration::from_micros(700);
+const INLINE_SLOW: Duration = Duration::from_millis(3);
 /// ...the next so many times.
-const INLINE_PASS_OVER: u32 = 64;
+const INLINE_PASS_OVER: u32 = 32;
 /// Steps of one group: take it, write its frames, sync.
 const INLINE_STEPS_MAX: u32 = 8;
 

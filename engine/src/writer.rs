@@ -20,6 +20,8 @@ use crate::shared::{Counters, LogFile, Shared, Step, lock};
 
 /// How long an idle writer sleeps at most.
 const LOOK_AGAIN_MS: u64 = 1_000;
+/// Syncs wake the keeper at most this often; it looks by itself as well.
+const KEEPER_RING_MS: u64 = 50;
 /// How long to wait before trying again to find space for a segment.
 const SPACE_RETRY_MS: u64 = 100;
 
@@ -35,6 +37,8 @@ pub struct Writer {
     durable_frame: FrameNo,
     /// The newest frame is not yet proven by a later one that says so.
     unproven: bool,
+    /// When a sync woke the keeper last.
+    keeper_rung_ms: u64,
     /// When the last sync returned, in the steps' milliseconds.
     synced_at_ms: u64,
     /// When there was work last.
@@ -107,6 +111,7 @@ impl Writer {
             unsynced: Vec::new(),
             durable_frame,
             unproven: false,
+            keeper_rung_ms: 0,
             synced_at_ms: 0,
             busy_at_ms: 0,
             lazy_since_ms: None,
@@ -380,11 +385,21 @@ impl Writer {
         drop(ledger);
         self.shared.durable.fetch_max(ticket.0, Ordering::AcqRel);
         self.shared.confirmable.fetch_max(ticket.0, Ordering::AcqRel);
+        // To wake a thread costs about as much as a tenth of the sync: only who has something to do is woken.
+        let fetches = !lock(&self.shared.fetches).is_empty();
+        let keeper = now_ms.saturating_sub(self.keeper_rung_ms) >= KEEPER_RING_MS;
         self.shared.ring(|bells| {
             bells.ring_owner();
-            bells.ring_reader();
-            bells.ring_keeper();
+            if fetches {
+                bells.ring_reader();
+            }
+            if keeper {
+                bells.ring_keeper();
+            }
         });
+        if keeper {
+            self.keeper_rung_ms = now_ms;
+        }
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! names the groups and their counts.
 #![allow(missing_docs, reason = "tests say what they guard by their names")]
 
+mod amqp;
 mod architecture;
 mod bad_input;
 mod cli;
@@ -10,6 +11,7 @@ mod expected;
 mod features;
 mod grpcurl;
 mod memory;
+mod pika;
 mod readme;
 mod real_binary;
 #[cfg(feature = "sim")]

@@ -69,6 +69,14 @@ pub enum Event {
         /// Its name.
         name: String,
     },
+    /// The new queue has a rule by which its messages go on to others, each by itself at any time at which nobody has
+    /// it: they expire, or find the queue full.
+    DeadLetters {
+        /// The queue.
+        queue: QueueRef,
+        /// Every queue that such a message goes to.
+        to: Arc<[QueueRef]>,
+    },
     /// It was declared, and said to hold so many ready messages.
     Declared {
         /// The queue.
@@ -133,6 +141,28 @@ pub enum Event {
     Confirmed {
         /// Its name.
         id: MsgId,
+    },
+    /// A message is about to leave a queue for others, and perhaps more with it: a transaction that settles it is about
+    /// to be committed, or it is about to be rejected where its queue has dead letters.
+    MoveSent {
+        /// The message.
+        id: MsgId,
+        /// The queue that it leaves.
+        from: QueueRef,
+        /// Every queue that it goes to. None: it is only acked.
+        to: Arc<[QueueRef]>,
+        /// What it shares its fate with; messages that are published with it are sent with the same.
+        batch: BatchRef,
+    },
+    /// Everything that was to move as one was confirmed.
+    Moved {
+        /// What it was.
+        batch: BatchRef,
+    },
+    /// It was refused: nothing of it is, or will be, done.
+    MoveRefused {
+        /// What it was.
+        batch: BatchRef,
     },
     /// A consumer starts.
     ConsumerStarted {

@@ -51,6 +51,10 @@ pub struct SyncTimes {
 pub trait DiskFile: Send + Sync + Debug {
     /// Writes all of `bytes` at `offset`, growing the file if need be.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Writes zeros in a file that nobody else uses yet. What they cost the processor and the page cache, commits pay.
+    fn write_zeros(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        self.write_at(offset, &vec![0; bytes as usize])
+    }
     /// Fills `into` from `offset`; an error at the end of the file.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
     /// Makes the contents so far durable (fdatasync). After a failure nothing is known about what was written, and

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 
 use super::{Disk, DiskFile, SyncTimes};
 use crate::error::{Error, Result};
@@ -33,6 +33,12 @@ struct RealFile {
     file: File,
     times: Arc<Times>,
 }
+
+/// Zeros at an address that direct writes accept.
+#[repr(align(4096))]
+struct Zeros([u8; 1 << 20]);
+
+static ZEROS: Zeros = Zeros([0; 1 << 20]);
 
 /// Name of the lock file. It stays when the process ends; the lock does not.
 pub(crate) const LOCK_NAME: &str = "LOCK";
@@ -129,6 +135,29 @@ impl Disk for RealDisk {
 impl DiskFile for RealFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
+    }
+
+    /// Past the page cache where the file system can: copying the zeros of new segments into it was a fifth of all the
+    /// processor's work under a stream of publishes.
+    fn write_zeros(&self, offset: u64, bytes: u64) -> io::Result<()> {
+        let direct = rustix::fs::fcntl_getfl(&self.file)
+            .and_then(|flags| rustix::fs::fcntl_setfl(&self.file, flags | OFlags::DIRECT).map(|()| flags));
+        let mut done = 0;
+        let mut result = Ok(());
+        while done < bytes && result.is_ok() {
+            let part = (bytes - done).min(ZEROS.0.len() as u64) as usize;
+            result = self.file.write_all_at(&ZEROS.0[..part], offset + done);
+            done += part as u64;
+        }
+        let Ok(flags) = direct else { return result };
+        rustix::fs::fcntl_setfl(&self.file, flags)?;
+        match result {
+            // This place cannot be written to directly.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+                self.file.write_all_at(&vec![0; bytes as usize], offset)
+            }
+            result => result,
+        }
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {

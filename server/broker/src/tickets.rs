@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::effect::{Batch, Effect, Outcome, Put, Reply};
+use crate::effect::{ACK_BYTES, Batch, Effect, Outcome, Put, Reply};
 use crate::ids::{ChanId, QueueId, ReqId, Seq, Ticket};
 use crate::refusal::Refusal;
 
@@ -32,6 +32,8 @@ pub(crate) struct Tickets {
     issued: Ticket,
     /// Messages of the newest ticket that are not handed to the store yet.
     puts: Vec<Put>,
+    /// Places that some of them were moved from.
+    moved: Vec<(QueueId, Seq, Seq)>,
     puts_bytes: u64,
     confirmable: Ticket,
     waiting: VecDeque<(Ticket, Waiter)>,
@@ -48,6 +50,10 @@ pub(crate) struct Tickets {
 struct Group {
     batch: Batch,
     acks: Vec<(QueueId, Seq)>,
+    /// Upper bound of what its messages and acks take.
+    bytes: u64,
+    /// Moves that follow from it and found no room in it.
+    late: Vec<(Put, Option<(QueueId, Seq)>)>,
 }
 
 impl Group {
@@ -63,6 +69,7 @@ impl Tickets {
             bytes_max,
             issued: Ticket::default(),
             puts: Vec::new(),
+            moved: Vec::new(),
             puts_bytes: 0,
             confirmable: Ticket::default(),
             waiting: VecDeque::new(),
@@ -86,11 +93,21 @@ impl Tickets {
         self.group = Some(Group::default());
     }
 
+    /// Whether a group is open.
+    pub(crate) fn is_grouping(&self) -> bool {
+        self.group.is_some()
+    }
+
     /// Appends the group, unless there is nothing in it.
     pub(crate) fn end_group(&mut self, out: &mut Vec<Effect>) {
-        let Some(mut group) = self.group.take().filter(|group| !group.is_empty()) else { return };
-        group.batch.acks.extend(merged(&mut group.acks));
-        self.issue(group.batch, true, out);
+        let Some(mut group) = self.group.take() else { return };
+        if !group.is_empty() {
+            group.batch.acks.extend(merged(&mut group.acks));
+            self.issue(group.batch, true, out);
+        }
+        for (put, old) in group.late {
+            self.put_instead(put, old, out);
+        }
     }
 
     /// Appends what somebody waits for.
@@ -101,11 +118,28 @@ impl Tickets {
     /// Appends a message, together with those that directly follow it: as one batch they cost the store far less, and
     /// that they stand or fall together is more than anybody asked for.
     pub(crate) fn put(&mut self, put: Put, out: &mut Vec<Effect>) {
+        match &mut self.group {
+            Some(group) => {
+                group.bytes += put.bytes();
+                group.batch.puts.push(put);
+            }
+            None => self.put_instead(put, None, out),
+        }
+    }
+
+    /// The same for a message that was at another place: never is it at both, and never at neither.
+    pub(crate) fn put_instead(&mut self, put: Put, old: Option<(QueueId, Seq)>, out: &mut Vec<Effect>) {
+        let bytes = put.bytes() + old.map_or(0, |_| ACK_BYTES);
         if let Some(group) = &mut self.group {
+            if group.bytes + bytes > self.bytes_max {
+                group.late.push((put, old));
+                return;
+            }
+            group.bytes += bytes;
             group.batch.puts.push(put);
+            group.acks.extend(old);
             return;
         }
-        let bytes = Batch::put_bytes((put.header.len() + put.body.len()) as u64, put.targets.len() as u64);
         if self.puts_bytes + bytes > PUTS_BYTES_MAX.min(self.bytes_max) {
             self.flush_puts(out);
         }
@@ -113,6 +147,7 @@ impl Tickets {
             self.issued = Ticket(self.issued.0 + 1);
         }
         self.puts.push(put);
+        self.moved.extend(old.map(|(queue, seq)| (queue, seq, seq)));
         self.puts_bytes += bytes;
     }
 
@@ -122,10 +157,11 @@ impl Tickets {
             return;
         }
         let puts = std::mem::take(&mut self.puts);
+        let acks = std::mem::take(&mut self.moved);
         self.puts_bytes = 0;
         out.push(Effect::Append {
             ticket: self.issued,
-            batch: Batch { puts, ..Batch::default() },
+            batch: Batch { puts, acks, ..Batch::default() },
             urgent: true,
         });
     }
@@ -165,7 +201,10 @@ impl Tickets {
     /// Acks one place with all others of this turn, or of the group.
     pub(crate) fn ack(&mut self, queue: QueueId, seq: Seq) {
         match &mut self.group {
-            Some(group) => group.acks.push((queue, seq)),
+            Some(group) => {
+                group.bytes += ACK_BYTES;
+                group.acks.push((queue, seq));
+            }
             None => self.acks.push((queue, seq)),
         }
     }
@@ -180,6 +219,7 @@ impl Tickets {
 
     /// Appends this turn's acks, if any, and queues who waits for them.
     pub(crate) fn flush_acks(&mut self, out: &mut Vec<Effect>) {
+        self.flush_puts(out);
         if !self.acks.is_empty() {
             let acks = merged(&mut self.acks);
             // A settled notice may come a little later; who waits for an answer waits now.

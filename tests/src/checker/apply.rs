@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{Checker, Consumer, Existence, Place, Queue, Return, Sent};
+use super::state::{Checker, Consumer, Existence, Place, Return, Sent};
 use super::{Invariant, Violation};
 use crate::history::{BatchRef, ConsumerRef, Event, Keep, QueueRef, Share};
 use crate::payload::MsgId;
@@ -17,6 +17,7 @@ impl Checker {
     pub fn apply(&mut self, event: &Event) -> Result<(), Violation> {
         match event {
             Event::DeclareSent { queue, name } => self.declare_sent(*queue, name),
+            Event::DeadLetters { queue, to } => self.rule(*queue, to),
             Event::Declared { queue, ready } => self.declared(*queue, *ready)?,
             Event::DeleteSent { queue } => self.delete_sent(*queue),
             Event::Deleted { queue } => self.deleted(*queue),
@@ -32,6 +33,9 @@ impl Checker {
                 self.sent(*id, Sent { length, keep, confirmed, run, batch, queues, order });
             }
             Event::Confirmed { id } => self.confirmed(*id)?,
+            Event::MoveSent { id, from, to, batch } => self.move_sent(*id, *from, to, *batch),
+            Event::Moved { batch } => self.moved(*batch)?,
+            Event::MoveRefused { batch } => self.move_refused(*batch)?,
             Event::ConsumerStarted { consumer, queue, share } => {
                 self.consumers.insert(*consumer, Consumer::new(*queue, *share));
             }
@@ -65,10 +69,7 @@ impl Checker {
         assert!(id.seq > *newest, "the harness must number a publisher's messages upwards: {id:?}");
         *newest = id.seq;
         for queue in sent.queues.iter() {
-            let Some(queue) = self.queues.get_mut(queue) else { continue };
-            queue.used = true;
-            let maybe_purged = queue.purging || queue.leaving();
-            queue.places.insert(id, Place { maybe_purged, ..Place::default() });
+            self.published(*queue, id);
         }
         self.messages.insert(id, sent);
     }
@@ -96,7 +97,8 @@ impl Checker {
         self.counts.delivered += 1;
         self.counts.redelivered += u64::from(redelivered);
         self.may_come(queue, id, length, redelivered)?;
-        self.order(consumer, id, redelivered)?;
+        self.order(consumer, queue, id, redelivered)?;
+        self.seen_at(queue, id, false);
         let run = self.run;
         let Some(sent) = self.messages.get(&id) else { return Ok(()) };
         let (of_earlier_run, confirmed) = (sent.run < run, sent.confirmed);
@@ -130,7 +132,7 @@ impl Checker {
             };
         };
         let Some(place) = self.queues.get(&queue).and_then(|queue| queue.places.get(&id)) else {
-            return match self.sent_to_an_earlier_life(queue, sent) {
+            return match self.went_to_an_earlier_life(queue, id) {
                 true => broken(
                     Invariant::I7,
                     format!("{id:?} came from {name}, and was sent before the name's delete"),
@@ -141,6 +143,7 @@ impl Checker {
         if length != sent.length {
             return broken(Invariant::I3, format!("{id:?} has {length} bytes, {} were sent", sent.length));
         }
+        self.may_stand(queue, id, place)?;
         if place.acked {
             return broken(Invariant::I2, format!("{id:?} came from {name} after its ack was confirmed"));
         }
@@ -159,12 +162,23 @@ impl Checker {
         Ok(())
     }
 
-    fn order(&mut self, consumer: ConsumerRef, id: MsgId, redelivered: bool) -> Result<(), Violation> {
+    fn order(
+        &mut self,
+        consumer: ConsumerRef,
+        queue: QueueRef,
+        id: MsgId,
+        redelivered: bool,
+    ) -> Result<(), Violation> {
+        let moved_here = self.look(queue, id).is_some_and(|place| !place.published);
         let Some(state) = self.consumers.get_mut(&consumer) else {
             return Ok(());
         };
         state.out.insert(id);
         state.deliveries += 1;
+        if moved_here {
+            // Its place is after what was there when it came, wherever it was published.
+            return Ok(());
+        }
         if !redelivered {
             let highest = state.highest_fresh.entry(id.publisher).or_default();
             if id.seq <= *highest {
@@ -196,6 +210,7 @@ impl Checker {
 
     fn acked(&mut self, queue: QueueRef, id: MsgId) {
         self.counts.acked += 1;
+        self.seen_at(queue, id, true);
         let place = self.place(queue, id);
         place.acked = true;
         place.out = false;
@@ -222,7 +237,10 @@ impl Checker {
             return;
         }
         state.returns_under_way.remove(&id);
-        if state.maybe_returned.contains(&id) {
+        // One that was moved there has another order, and one that may go on by itself need not come again.
+        let place = self.queues.get(&queue).and_then(|queue| queue.places.get(&id));
+        let stays = place.is_some_and(|place| place.published && place.rule.is_none());
+        if stays && state.maybe_returned.contains(&id) {
             let order = self.counts.sent;
             let deliveries_upto = state.deliveries + u64::from(deliveries_under_way);
             state.returned.insert(id, Return { order, deliveries_upto });
@@ -242,6 +260,7 @@ impl Checker {
     fn crash(&mut self) {
         self.counts.crashes += 1;
         self.counts.crashes_in_flight += u64::from(self.in_flight > 0);
+        self.crash_moves();
         self.run += 1;
         self.in_flight = 0;
         self.consumers.clear();
@@ -258,7 +277,8 @@ impl Checker {
     fn drained(&self, queue: QueueRef) -> Result<(), Violation> {
         let Some(state) = self.queues.get(&queue) else { return Ok(()) };
         for (id, place) in &state.places {
-            if self.must_be_there(*id, place) {
+            // What was moved here is judged with what it was moved with, in the end.
+            if place.published && self.must_be_there(*id, place) {
                 let text = format!("{id:?} was confirmed, and {} was drained without it", state.name);
                 return broken(Invariant::I1, text);
             }
@@ -269,16 +289,22 @@ impl Checker {
     /// Confirmed, kept over crashes, and nothing asked for its removal.
     pub(super) fn must_be_there(&self, id: MsgId, place: &Place) -> bool {
         let Some(sent) = self.messages.get(&id) else { return false };
-        let kept = sent.keep == Keep::Persistent || sent.run == self.run;
-        sent.confirmed && kept && place.acks_sent == 0 && !place.acked && !place.maybe_purged
+        sent.confirmed && self.is_kept(id) && !place.settled() && self.stands(id, place)
+    }
+
+    /// Not lost in a crash by its publisher's leave.
+    pub(super) fn is_kept(&self, id: MsgId) -> bool {
+        self.messages.get(&id).is_some_and(|sent| sent.keep == Keep::Persistent || sent.run == self.run)
     }
 
     fn all_drained(&mut self) -> Result<(), Violation> {
         self.all_or_nothing()?;
+        self.moves_are_whole()?;
         for (publisher, newest) in &self.newest {
             self.drained_upto.insert(*publisher, *newest);
         }
         self.messages.clear();
+        self.groups.clear();
         self.in_flight = 0;
         for queue in self.queues.values_mut() {
             queue.places.clear();
@@ -294,17 +320,12 @@ impl Checker {
             batches.entry(sent.batch).or_default().extend(sent.queues.iter().map(|queue| (*id, *queue)));
         }
         for parts in batches.values().filter(|parts| parts.len() > 1) {
-            let place = |part: &(MsgId, QueueRef)| {
-                self.queues.get(&part.1).and_then(|queue| queue.places.get(&part.0))
+            // Here, or where it went from here.
+            let found = |(id, queue): &&(MsgId, QueueRef)| {
+                self.anywhere(*queue, *id, &|place| place.found_after_crash || place.acked)
             };
-            let survived =
-                parts.iter().find(|part| place(part).is_some_and(|p| p.found_after_crash || p.acked));
-            let missing = parts.iter().find(|part| {
-                let gone_by_rule = self.queues.get(&part.1).is_none_or(Queue::leaving);
-                let seen = place(part)
-                    .is_some_and(|p| p.found_after_crash || p.acks_sent > 0 || p.acked || p.maybe_purged);
-                !gone_by_rule && !seen
-            });
+            let survived = parts.iter().find(found);
+            let missing = parts.iter().find(|part| !found(part) && !self.accounted(part.1, part.0));
             if let (Some((id, queue)), Some((lost, nowhere))) = (survived, missing) {
                 let (there, not_there) = (self.queue_name(*queue), self.queue_name(*nowhere));
                 let text =

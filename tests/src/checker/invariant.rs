@@ -19,11 +19,14 @@ pub enum Invariant {
     I6,
     /// Declares, binds, deletes and purges that were answered are durable.
     I7,
+    /// A move leaves the message in exactly one of the two queues.
+    I8,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 7] = [Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6, Self::I7];
+    pub const ALL: [Self; 8] =
+        [Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6, Self::I7, Self::I8];
 
     /// What it says.
     pub fn sentence(self) -> &'static str {
@@ -35,6 +38,7 @@ impl Invariant {
             Self::I5 => "a second delivery says redelivered=true",
             Self::I6 => "a publish exists once per queue or not at all, and never in part of its queues",
             Self::I7 => "declares, binds, deletes and purges that were answered are durable",
+            Self::I8 => "a move, as of a dead letter, leaves the message in exactly one of the two queues",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod apply;
 mod invariant;
+mod moves;
 mod state;
 #[cfg(test)]
 mod tests;

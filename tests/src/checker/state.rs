@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::moves::{Group, Left, Rule};
 use crate::history::{BatchRef, BindingName, ConsumerRef, Keep, QueueRef, Share};
 use crate::payload::MsgId;
 
@@ -15,6 +16,8 @@ pub struct Checker {
     pub(super) drained_upto: HashMap<u32, u64>,
     pub(super) newest: HashMap<u32, u64>,
     pub(super) queues: BTreeMap<QueueRef, Queue>,
+    /// Moves by what they share their fate with.
+    pub(super) groups: BTreeMap<BatchRef, Group>,
     pub(super) bindings: BTreeMap<BindingName, Existence>,
     pub(super) consumers: HashMap<ConsumerRef, Consumer>,
     pub(super) in_flight: u64,
@@ -44,6 +47,16 @@ pub struct Counts {
     pub purges: u64,
     /// Confirmed deletes of queues.
     pub deletes: u64,
+    /// Confirmed moves of messages.
+    pub moved: u64,
+    /// Moves and acks of groups that were under way at a crash...
+    pub moves_at_crash: u64,
+    /// ...those of them that turned out to be carried out...
+    pub moves_kept: u64,
+    /// ...and those that turned out not to be.
+    pub moves_undone: u64,
+    /// Messages that went on by a rule of their queue.
+    pub moved_by_rule: u64,
     /// Crashes with a publish in flight.
     pub crashes_in_flight: u64,
     /// Crashes.
@@ -84,13 +97,25 @@ pub(super) struct Queue {
     pub(super) purging: bool,
     /// Something was ever sent to it.
     pub(super) used: bool,
+    /// Where its messages may go on to by themselves.
+    pub(super) rule: Option<Arc<[QueueRef]>>,
     pub(super) places: BTreeMap<MsgId, Place>,
 }
 
 /// What happened to a message in one queue.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts, not a state machine")]
 pub(super) struct Place {
+    /// It was published to the queue, not moved there.
+    pub(super) published: bool,
+    /// The newest move that may have brought it here.
+    pub(super) came: Option<BatchRef>,
+    /// The queue by whose rule it may have come here.
+    pub(super) came_by_rule: Option<QueueRef>,
+    /// The newest move that may have taken it away.
+    pub(super) left: Option<Left>,
+    /// The rule by which it may go away.
+    pub(super) rule: Option<Rule>,
     pub(super) delivered: bool,
     /// With a consumer of this run.
     pub(super) out: bool,
@@ -156,12 +181,20 @@ impl Checker {
 
 impl Queue {
     pub(super) fn new(name: String) -> Self {
-        Self { name, existence: Existence::MaybeMade, purging: false, used: false, places: BTreeMap::new() }
+        let existence = Existence::MaybeMade;
+        Self { name, existence, purging: false, used: false, rule: None, places: BTreeMap::new() }
     }
 
     /// A delete was asked for or answered.
     pub(super) fn leaving(&self) -> bool {
         matches!(self.existence, Existence::MaybeGone | Existence::Gone)
+    }
+}
+
+impl Place {
+    /// Somebody removed it, or may have.
+    pub(super) fn settled(&self) -> bool {
+        self.acks_sent > 0 || self.acked || self.maybe_purged
     }
 }
 

@@ -1,5 +1,7 @@
 //! The checker's own tests: an honest record passes, and for every invariant a doctored one is caught by name.
 
+mod moves;
+
 use std::sync::Arc;
 
 use super::{Checker, Invariant};

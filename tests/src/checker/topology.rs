@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::apply::broken;
-use super::state::{Checker, Existence, Queue, Sent};
+use super::state::{Checker, Existence, Queue};
 use super::{Invariant, Violation};
 use crate::history::{BindingName, Keep, Listed, QueueRef};
+use crate::payload::MsgId;
 
 impl Checker {
     pub(super) fn declare_sent(&mut self, queue: QueueRef, name: &str) {
@@ -55,6 +56,8 @@ impl Checker {
             place.maybe_purged = true;
             // What was on its way when the purge left may come after it, and what is out stays out.
             let arrived = messages.get(id).is_some_and(|sent| sent.confirmed || sent.run < run);
+            // What a move may bring here may come after it, and what one may have taken away cannot be purged.
+            let arrived = arrived && place.published && place.left.is_none();
             place.purge_candidate = arrived && !place.out && !place.maybe_out;
         }
         // What was returned may be purged instead of coming again.
@@ -94,7 +97,7 @@ impl Checker {
 
     /// Judges a listing that was made while no client was at work.
     pub(super) fn listing(&self, queues: &[Listed], bindings: &[BindingName]) -> Result<(), Violation> {
-        for queue in self.queues.values() {
+        for (queue_ref, queue) in &self.queues {
             let listed = queues.iter().find(|listed| listed.name == queue.name);
             match (queue.existence, listed) {
                 (Existence::Made, None) => {
@@ -103,7 +106,7 @@ impl Checker {
                 (Existence::Gone, Some(_)) if !self.name_lives(&queue.name) => {
                     return broken(Invariant::I7, format!("{} was deleted and is listed", queue.name));
                 }
-                (Existence::Made, Some(listed)) => self.count_fits(queue, listed.messages)?,
+                (Existence::Made, Some(listed)) => self.count_fits(*queue_ref, queue, listed.messages)?,
                 _ => {}
             }
         }
@@ -137,13 +140,14 @@ impl Checker {
     }
 
     /// Confirmed and not acked <= what is there <= confirmed and uncertain, less what is acked.
-    fn count_fits(&self, queue: &Queue, messages: u64) -> Result<(), Violation> {
+    fn count_fits(&self, queue_ref: QueueRef, queue: &Queue, messages: u64) -> Result<(), Violation> {
         let (mut least, mut most) = (0, 0);
         for (id, place) in &queue.places {
             least += u64::from(self.must_be_there(*id, place));
             let may_live =
                 self.messages.get(id).is_some_and(|s| s.keep == Keep::Persistent || s.run == self.run);
-            most += u64::from(may_live && !place.acked && !place.purged);
+            let may_be = self.may_be(queue_ref, *id, place);
+            most += u64::from(may_live && may_be && !place.acked && !place.purged);
         }
         if messages < least {
             let text = format!("{} lists {messages} messages, at least {least} must be there", queue.name);
@@ -157,9 +161,10 @@ impl Checker {
     }
 
     /// The message went to another queue of the same name, which was deleted.
-    pub(super) fn sent_to_an_earlier_life(&self, queue: QueueRef, sent: &Sent) -> bool {
+    pub(super) fn went_to_an_earlier_life(&self, queue: QueueRef, id: MsgId) -> bool {
         let name = self.queue_name(queue);
-        sent.queues.iter().any(|other| *other != queue && self.queue_name(*other) == name)
+        let lives = self.queues.iter().filter(|(other, state)| **other != queue && state.name == name);
+        lives.into_iter().any(|(_, state)| state.places.contains_key(&id))
     }
 
     pub(super) fn queue_name(&self, queue: QueueRef) -> String {

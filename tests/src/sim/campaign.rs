@@ -82,6 +82,8 @@ impl Reached {
         self.frames_copied += other.frames_copied;
         self.consumers_lost += other.consumers_lost;
         self.clean_stops += other.clean_stops;
+        self.commits += other.commits;
+        self.rollbacks += other.rollbacks;
         self.seen.sent += other.seen.sent;
         self.seen.confirmed += other.seen.confirmed;
         self.seen.delivered += other.seen.delivered;
@@ -89,6 +91,11 @@ impl Reached {
         self.seen.recovered += other.seen.recovered;
         self.seen.acked += other.seen.acked;
         self.seen.returned += other.seen.returned;
+        self.seen.moved += other.seen.moved;
+        self.seen.moved_by_rule += other.seen.moved_by_rule;
+        self.seen.moves_at_crash += other.seen.moves_at_crash;
+        self.seen.moves_kept += other.seen.moves_kept;
+        self.seen.moves_undone += other.seen.moves_undone;
     }
 
     /// The floors against empty runs, per 1,000 seeds. Runs of fewer than 100 seeds are not judged.
@@ -123,7 +130,8 @@ impl fmt::Display for Reached {
             f,
             "{} seeds: {} operations, {} rotations, {} checkpoints, {} recycled, {} crashes, {} in recovery, {} torn tails, \
              {} frames copied, {} consumers lost, {} clean stops; {} sent, {} confirmed, {} delivered ({} redelivered), \
-             {} found after a crash, {} acked, {} returned",
+             {} found after a crash, {} acked, {} returned; {} commits, {} rollbacks, {} moved, {} moved by a rule, {} moves \
+             under way at a crash ({} kept, {} undone)",
             self.seeds,
             self.operations,
             self.rotations,
@@ -142,6 +150,13 @@ impl fmt::Display for Reached {
             self.seen.recovered,
             self.seen.acked,
             self.seen.returned,
+            self.commits,
+            self.rollbacks,
+            self.seen.moved,
+            self.seen.moved_by_rule,
+            self.seen.moves_at_crash,
+            self.seen.moves_kept,
+            self.seen.moves_undone,
         )
     }
 }

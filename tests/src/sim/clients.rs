@@ -15,6 +15,9 @@ use crate::history::{BindingName, ConsumerRef, Event, Listed, QueueRef, Recorder
 use crate::payload::MsgId;
 
 mod actions;
+mod transactions;
+
+use transactions::{Committing, Transacting};
 
 const FANOUT: &str = "all";
 const CREDIT_BYTES: u64 = 4_000;
@@ -50,6 +53,10 @@ enum Asked {
     Queues,
     Bindings,
     Drain { consumer: ConsumerRef, queue: QueueRef },
+    TxConsume(ChanId),
+    TxSelect(ChanId),
+    Commit(Committing),
+    Rollback(ChanId),
 }
 
 /// An open channel.
@@ -57,6 +64,22 @@ enum Asked {
 enum Lane {
     Publisher { publisher: u32, tag: u64, unconfirmed: VecDeque<(u64, MsgId)> },
     Consumer(Consuming),
+    Tx(Transacting),
+}
+
+impl Lane {
+    /// Who consumes on it, what, and whether something is out.
+    fn consuming(&self) -> Option<(ConsumerRef, QueueRef, bool)> {
+        match self {
+            Self::Publisher { .. } => None,
+            Self::Consumer(lane) => Some((lane.consumer, lane.queue, !lane.out.is_empty())),
+            Self::Tx(lane) => Some((lane.consumer, lane.queue, !lane.out.is_empty())),
+        }
+    }
+
+    fn queue(&self) -> Option<QueueRef> {
+        self.consuming().map(|(_, queue, _)| queue)
+    }
 }
 
 #[derive(Debug)]
@@ -86,6 +109,11 @@ pub(super) struct Clients {
     listed_queues: Vec<Listed>,
     listed_bindings: Vec<BindingName>,
     dry: bool,
+    /// Where each message was ever to go, and from where it was to move there.
+    aims: BTreeMap<MsgId, Vec<(QueueRef, Option<QueueRef>)>>,
+    pub(super) commits: u64,
+    /// Those of them that had something to roll back.
+    pub(super) rollbacks: u64,
 }
 
 impl Clients {
@@ -104,6 +132,9 @@ impl Clients {
             listed_queues: Vec::new(),
             listed_bindings: Vec::new(),
             dry: false,
+            aims: BTreeMap::new(),
+            commits: 0,
+            rollbacks: 0,
         }
     }
 
@@ -147,7 +178,7 @@ impl Clients {
         if ready < 3 {
             return self.declare_new(life, rng);
         }
-        match rng.u8(..40) {
+        match rng.u8(..48) {
             0..12 => self.publish_on_lane(life, rng),
             12..16 => self.publish_batch(life, rng),
             16..18 => self.open_lane(life, rng),
@@ -160,6 +191,7 @@ impl Clients {
             34 => self.delete(life, rng),
             35 if self.queues.len() < 12 => self.declare_new(life, rng),
             36 => self.redeclare(life, rng),
+            40.. => self.transact(life, rng),
             _ => self.publish_on_lane(life, rng),
         }
     }
@@ -197,13 +229,13 @@ impl Clients {
                 }
             }
             Effect::ConsumerCancelled { chan, .. } => {
-                if let Some(Lane::Consumer(lane)) = self.lanes.remove(&chan) {
-                    self.recorder.record(Event::ConsumerGone { consumer: lane.consumer });
-                    life.inputs.push_back(Input::ChannelClosed { chan });
-                }
+                self.end_lane(life, chan);
+            }
+            Effect::ChannelFailed { chan, .. } => self.end_lane(life, chan),
+            Effect::Dropped { req } => {
+                self.asked.remove(&req).into_iter().for_each(|asked| self.dropped(asked));
             }
             Effect::Return { .. } | Effect::Warn { .. } => {}
-            Effect::Dropped { .. } | Effect::ChannelFailed { .. } => panic!("no channel is strict"),
             Effect::Append { .. } | Effect::Fetch(_) => panic!("the host carries these out"),
         }
     }
@@ -307,6 +339,10 @@ impl Clients {
                     }
                 }
             }
+            (Asked::TxConsume(chan), result) => self.tx_consuming(chan, &result, life),
+            (Asked::TxSelect(chan), result) => self.tx_selected(chan, &result, life),
+            (Asked::Commit(done), result) => self.committed(done, &result, life),
+            (Asked::Rollback(chan), result) => self.rolled_back(chan, &result, life),
             // Refused, or the queue is gone: nothing is known.
             _ => {}
         }
@@ -325,11 +361,14 @@ impl Clients {
     }
 
     fn delivered(&mut self, deliver: &Deliver, life: &mut Life) {
-        let Some(Lane::Consumer(lane)) = self.lanes.get_mut(&deliver.chan) else { return };
+        let Some(lane) = self.lanes.get_mut(&deliver.chan) else { return };
+        let Some((consumer, queue, _)) = lane.consuming() else { return };
         let message = &deliver.message;
-        let id = self.recorder.delivered(lane.consumer, lane.queue, &message.body, deliver.redelivered);
-        if let Some(id) = id {
-            lane.out.insert(deliver.delivery_tag, id);
+        let id = self.recorder.delivered(consumer, queue, &message.body, deliver.redelivered);
+        match (id, lane) {
+            (Some(id), Lane::Consumer(lane)) => drop(lane.out.insert(deliver.delivery_tag, id)),
+            (Some(id), Lane::Tx(lane)) => lane.delivered(deliver, id),
+            _ => {}
         }
         let bytes = message.cost_bytes();
         life.inputs.push_back(Input::Writable { chan: deliver.chan, bytes });
@@ -349,9 +388,47 @@ impl Clients {
     }
 
     fn ask(&mut self, life: &mut Life, op: Op, asked: Asked) {
+        self.ask_as(life, None, op, asked);
+    }
+
+    /// Asks on a strict channel.
+    fn ask_on(&mut self, life: &mut Life, chan: ChanId, op: Op, asked: Asked) {
+        self.ask_as(life, Some(chan), op, asked);
+    }
+
+    fn ask_as(&mut self, life: &mut Life, chan: Option<ChanId>, op: Op, asked: Asked) {
         let req = ReqId(self.id());
         self.asked.insert(req, asked);
-        life.inputs.push_back(Input::Request { req, conn: None, chan: None, vhost: "/".into(), op });
+        let conn = chan.map(|_| self.conn);
+        life.inputs.push_back(Input::Request { req, conn, chan, vhost: "/".into(), op });
+    }
+
+    /// A channel is over: its client closes it.
+    fn end_lane(&mut self, life: &mut Life, chan: ChanId) {
+        let Some(lane) = self.lanes.remove(&chan) else { return };
+        if let Some((consumer, ..)) = lane.consuming() {
+            self.recorder.record(Event::ConsumerGone { consumer });
+        }
+        life.inputs.push_back(Input::ChannelClosed { chan });
+    }
+
+    /// Records a publish, and remembers where it goes.
+    fn record_sent(&mut self, sent: Event) {
+        if let Event::Sent { id, queues, .. } = &sent {
+            queues.iter().for_each(|queue| self.aim(*id, *queue, None));
+        }
+        self.recorder.record(sent);
+    }
+
+    fn aim(&mut self, id: MsgId, to: QueueRef, from: Option<QueueRef>) {
+        self.aims.entry(id).or_default().push((to, from));
+    }
+
+    /// Whether a message that is out of `from` can move to `to`: it never was there. An earlier move from the same
+    /// queue came to nothing, since it is there now.
+    fn may_move(&self, id: MsgId, from: QueueRef, to: QueueRef) -> bool {
+        let aims = self.aims.get(&id);
+        to != from && aims.is_none_or(|aims| aims.iter().all(|aim| aim.0 != to || aim.1 == Some(from)))
     }
 
     fn pick(&self, rng: &mut Rng, which: impl Fn(&Known) -> bool) -> Option<Known> {
@@ -367,6 +444,7 @@ impl Clients {
 fn publisher_of(lane: &Lane) -> u32 {
     match lane {
         Lane::Publisher { publisher, .. } => *publisher,
+        Lane::Tx(lane) => lane.publisher,
         Lane::Consumer(_) => 0,
     }
 }

@@ -47,6 +47,10 @@ pub struct Reached {
     pub consumers_lost: u64,
     /// Clean stops.
     pub clean_stops: u64,
+    /// Commits that were answered.
+    pub commits: u64,
+    /// Rollbacks of something, answered.
+    pub rollbacks: u64,
     /// Messages that the checker saw sent, confirmed, delivered, flagged, found after a crash, acked.
     pub seen: Counts,
 }
@@ -88,6 +92,8 @@ pub fn run(seed: u64, control: Option<Control>) -> Outcome {
     let mut world = World::new(seed, control);
     let violation = world.play().err();
     world.reached.seen = world.checker.counts();
+    world.reached.commits = world.clients.commits;
+    world.reached.rollbacks = world.clients.rollbacks;
     Outcome { violation, reached: world.reached, trace: world.trace ^ world.disk.stats().trace }
 }
 

@@ -104,6 +104,7 @@ impl Broker {
             queue.active = None;
             self.activate_next(consumer.queue);
         }
+        self.used(consumer.queue);
         Some(consumer.queue)
     }
 

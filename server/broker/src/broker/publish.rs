@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::Broker;
-use crate::budget::Fresh;
-use crate::effect::{Batch, Cause, Effect, Outcome, Put, Reply};
+use crate::effect::{Batch, Cause, Effect, Outcome, Reply};
 use crate::ids::{ChanId, QueueId, ReqId};
 use crate::input::Publish;
 use crate::message::Message;
@@ -31,22 +30,24 @@ impl Broker {
         let strict = channel.strict;
         let mandatory = publish.mandatory;
         let routed = self.route(vhost, &publish).and_then(|queues| {
-            self.fits(append_bytes(&publish, queues.len()))?;
+            self.fits(self.append_bytes(&publish, &queues))?;
             Ok(queues)
         });
         let outcome = match routed {
             Err(refusal) if strict => return self.fail_publish(chan, tag, refusal, out),
             Err(refusal) => Outcome::Rejected(refusal.kind),
             Ok(queues) => {
-                let message = self.message(publish);
+                let (message, priority) = self.message(publish);
                 if queues.is_empty() && mandatory {
                     out.push(Effect::Return { chan, tag, message: message.clone() });
                 }
-                if let Some(put) = self.enqueue(message, &queues) {
+                let done = self.enqueue(&message, priority, &queues, out);
+                let outcome = done.outcome();
+                if let Some(put) = done.put {
                     self.tickets.put(put, out);
                 }
                 self.pass_through(out);
-                outcome(&queues)
+                outcome
             }
         };
         self.count(outcome);
@@ -71,29 +72,31 @@ impl Broker {
         let routes: Vec<_> = publishes.iter().map(|publish| self.route(vhost, publish)).collect();
         let routed = publishes.iter().zip(&routes);
         let bytes = routed
-            .filter_map(|(publish, route)| Some(append_bytes(publish, route.as_ref().ok()?.len())))
+            .filter_map(|(publish, route)| Some(self.append_bytes(publish, route.as_ref().ok()?)))
             .sum();
         if let Err(refusal) = self.fits(bytes) {
             return self.reply_when_durable(req, Err(refusal));
         }
-        let mut batch = Batch::default();
+        self.tickets.begin_group(out);
         let mut results = Vec::with_capacity(publishes.len());
         for (publish, route) in publishes.into_iter().zip(routes) {
             let result = match route {
                 Err(refusal) => (Outcome::Rejected(refusal.kind), Some(refusal)),
                 Ok(queues) => {
-                    let message = self.message(publish);
-                    batch.puts.extend(self.enqueue(message, &queues));
-                    (outcome(&queues), None)
+                    let (message, priority) = self.message(publish);
+                    let done = self.enqueue(&message, priority, &queues, out);
+                    let (outcome, refused) = (done.outcome(), done.refused);
+                    if let Some(put) = done.put {
+                        self.tickets.put(put, out);
+                    }
+                    (outcome, refused.map(|id| self.full(id)))
                 }
             };
             self.count(result.0);
             self.counters.confirmed += 1;
             results.push(result);
         }
-        if !batch.puts.is_empty() {
-            self.tickets.append(batch, out);
-        }
+        self.tickets.end_group(out);
         self.pass_through(out);
         self.reply_when_durable(req, Ok(Reply::Published(results)));
     }
@@ -141,35 +144,20 @@ impl Broker {
         Err(Refusal::new(RefusalKind::TooLarge, text))
     }
 
-    pub(super) fn message(&self, publish: Publish) -> Arc<Message> {
-        Arc::new(Message {
+    /// The message of a publish, and its priority.
+    pub(super) fn message(&self, publish: Publish) -> (Arc<Message>, u8) {
+        let extras = publish.extras.unwrap_or_default();
+        let message = Arc::new(Message {
             exchange: publish.exchange,
             routing_key: publish.routing_key,
             properties: publish.properties,
             body: publish.body,
             received_ms: self.now_ms,
             persistent: publish.persistent,
-        })
-    }
-
-    /// Puts a message into its queues. What has to go to the log for that is the answer.
-    pub(super) fn enqueue(&mut self, message: Arc<Message>, queues: &[QueueId]) -> Option<Put> {
-        let fresh = Fresh::new(message.clone(), queues.len());
-        let mut targets = Vec::new();
-        for id in queues {
-            let Some(queue) = self.queues.get_mut(id) else { continue };
-            let seq = queue.push(&fresh, &mut self.budget);
-            if queue.stores(&message) {
-                targets.push((*id, seq));
-            }
-            if !std::mem::replace(&mut queue.dirty, true) {
-                self.dirty.push(*id);
-            }
-        }
-        if targets.is_empty() {
-            return None;
-        }
-        Some(Put { targets, header: record::encode_message_header(&message), body: message.body.clone() })
+            expiration_ms: extras.expiration_ms,
+            dead_lettered: false,
+        });
+        (message, extras.priority)
     }
 
     /// With a full budget, hands out at once: what a consumer takes frees its room for the next message. Only after
@@ -191,7 +179,7 @@ impl Broker {
 }
 
 /// Upper bound of what a publish to so many queues takes in the log.
-pub(super) fn append_bytes(publish: &Publish, queues: usize) -> u64 {
+pub(super) fn publish_bytes(publish: &Publish, queues: usize) -> u64 {
     let names = publish.exchange.len() + publish.routing_key.len();
     let bytes = (publish.body.len() + publish.properties.len() + names) as u64 + record::HEADER_FIXED_BYTES;
     Batch::put_bytes(bytes, queues as u64)
@@ -204,12 +192,5 @@ fn unroutable(error: RouteError, exchange: &Arc<str>) -> Refusal {
             let text = format!("cannot publish to internal exchange '{exchange}' in vhost '{VHOST}'");
             Refusal::new(RefusalKind::AccessRefused, text).with("exchange", &**exchange)
         }
-    }
-}
-
-pub(super) fn outcome(queues: &[QueueId]) -> Outcome {
-    match queues.len() {
-        0 => Outcome::Unrouted,
-        queues => Outcome::Routed { queues: queues as u32 },
     }
 }

@@ -3,11 +3,16 @@
 mod confirm;
 mod connection;
 mod consume;
+mod dead_letter;
 mod declare;
 mod exchanges;
+mod expiry;
 mod get;
+mod lengths;
 mod model;
+mod priority;
 mod publish;
+mod quorum;
 mod recovery;
 mod replies;
 mod settle;

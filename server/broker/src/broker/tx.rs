@@ -1,15 +1,16 @@
 //! Transactions: publishes and settlements that wait for a commit, and are then one append.
 
 use super::Broker;
-use super::publish::{append_bytes, outcome};
+use super::publish::publish_bytes;
 use crate::channel::{Channel, Tx};
-use crate::effect::{Batch, Effect, Outcome, Reply};
+use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ChanId, QueueId};
 use crate::input::Publish;
 use crate::message::MESSAGE_OVERHEAD_BYTES;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::VHOST;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Broker {
@@ -34,7 +35,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         let most = self.settings.append_bytes_max;
-        let least = append_bytes(&publish, 0);
+        let least = publish_bytes(&publish, 0);
         let checked = self.check_route(vhost, &publish);
         let Some(tx) = self.channels.get_mut(&chan).and_then(|channel| channel.tx.as_mut()) else { return };
         let checked = checked.and_then(|()| match tx.append_bytes + least {
@@ -78,6 +79,8 @@ impl Broker {
         for (unacked, how) in tx.settled.values() {
             self.settle_unacked(unacked, *how);
         }
+        // What it rejects moves on with it, unless it has to be read first.
+        self.send_letters(out);
         self.tickets.end_group(out);
         self.pass_through(out);
         self.wake_channel(chan);
@@ -105,10 +108,21 @@ impl Broker {
     /// Where the publishes of a transaction go, if all of it can be carried out as one append.
     fn routes_of(&mut self, tx: &Tx) -> Result<Vec<Arc<[QueueId]>>, Refusal> {
         let mut routes = Vec::with_capacity(tx.publishes.len());
+        // What each queue that may refuse has taken so far.
+        let mut taken: BTreeMap<QueueId, (u64, u64)> = BTreeMap::new();
         let mut bytes = Batch::ack_bytes(tx.settled.len() as u64);
         for (_, publish) in &tx.publishes {
             let queues = self.route(VHOST, publish)?;
-            bytes += append_bytes(publish, queues.len());
+            bytes += self.append_bytes(publish, &queues);
+            let size = publish.body.len() as u64;
+            for id in queues.iter() {
+                let Some(queue) = self.queues.get(id) else { continue };
+                let so_far = taken.entry(*id).or_default();
+                if queue.refuses_after(size, *so_far) {
+                    return Err(self.full(*id));
+                }
+                *so_far = (so_far.0 + 1, so_far.1 + size);
+            }
             routes.push(queues);
         }
         self.fits(bytes)?;
@@ -124,12 +138,13 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         let mandatory = publish.mandatory;
-        let outcome = outcome(queues);
-        let message = self.message(publish);
-        if mandatory && outcome == Outcome::Unrouted {
+        let (message, priority) = self.message(publish);
+        if mandatory && queues.is_empty() {
             out.push(Effect::Return { chan, tag, message: message.clone() });
         }
-        if let Some(put) = self.enqueue(message, queues) {
+        let done = self.enqueue(&message, priority, queues, out);
+        let outcome = done.outcome();
+        if let Some(put) = done.put {
             self.tickets.put(put, out);
         }
         self.count(outcome);

@@ -83,6 +83,12 @@ impl Topology {
         Ok(route)
     }
 
+    /// The queues of a message that the broker itself sends to an exchange, which may be an internal one, or none that is
+    /// there.
+    pub(crate) fn route_within(&self, routing: Routing<'_>) -> BTreeSet<QueueId> {
+        self.walk(routing, &MessageHeaders::of(routing.properties))
+    }
+
     /// Whether clients may publish to an exchange.
     pub(crate) fn open_to_clients(&self, exchange: &str) -> Result<(), RouteError> {
         match self.exchanges.get(exchange) {

@@ -10,7 +10,7 @@ use leveret_broker::{
 };
 
 use super::{Asked, CREDIT_BYTES, Clients, Consuming, FANOUT, Known, Lane, name_of, pick, publisher_of};
-use crate::history::{Event, Keep, QueueRef, Share};
+use crate::history::{Event, Keep, QueueRef};
 use crate::payload::{self, MsgId};
 use crate::sim::world::{Life, Reached};
 
@@ -111,17 +111,14 @@ impl Clients {
 
     /// A message for one queue, or for all that are bound: none may be bound halfway meanwhile.
     pub(super) fn message(&mut self, publisher: u32, rng: &mut Rng) -> Option<(Publish, Event, MsgId)> {
-        let fanout = self.exchange_ready && rng.u8(..4) == 0;
-        let bound: Vec<QueueRef> = self.queues.iter().filter(|k| k.fanned).map(|k| k.queue).collect();
-        let asking = self.asked.values().any(|asked| matches!(asked, Asked::Bind(_)));
-        let unsure = self.queues.iter().any(|k| k.fanned && !k.ready);
-        let (exchange, key, queues): (Arc<str>, Arc<str>, Arc<[QueueRef]>) =
-            if fanout && !bound.is_empty() && !asking && !unsure && self.binds_are_sure() {
-                (FANOUT.into(), "".into(), bound.into())
-            } else {
+        let fanout = self.fanout_targets().filter(|_| rng.u8(..4) == 0);
+        let (exchange, key, queues): (Arc<str>, Arc<str>, Arc<[QueueRef]>) = match fanout {
+            Some(bound) => (FANOUT.into(), "".into(), bound),
+            None => {
                 let known = self.pick(rng, |known| known.ready)?;
                 ("".into(), known.name, [known.queue].into())
-            };
+            }
+        };
         let number = self.next_number.entry(publisher).or_insert(0);
         *number += 1;
         let id = MsgId { publisher, seq: *number };
@@ -132,27 +129,20 @@ impl Clients {
         };
         let body = payload::encode(id, length);
         let keep = if rng.u8(..5) == 0 { Keep::Transient } else { Keep::Persistent };
-        let mode: u8 = if keep == Keep::Persistent { 2 } else { 1 };
-        let publish = Publish {
-            exchange,
-            routing_key: key,
-            mandatory: rng.bool(),
-            persistent: keep == Keep::Persistent,
-            // Only the delivery mode: flag bit 12 and its byte.
-            properties: Bytes::from(vec![0x10, 0x00, mode]),
-            body,
-            extras: None,
-        };
+        let publish = publish(exchange, key, keep, body, rng.bool());
         let batch = self.recorder.new_batch();
         let length = publish.body.len() as u32;
         Some((publish, Event::Sent { id, length, keep, batch, queues }, id))
     }
 
-    /// Every binding that was asked for in an earlier life was answered or found in a listing: else where a message
-    /// to the exchange goes is not known.
-    pub(super) fn binds_are_sure(&self) -> bool {
-        !self.asked.values().any(|asked| matches!(asked, Asked::Bind(_)))
-            && self.queues.iter().filter(|known| known.fanned).all(|known| known.ready)
+    /// The queues that a message to the exchange goes to, if that is known: every binding that was asked for was
+    /// answered, or in an earlier life found in a listing.
+    pub(super) fn fanout_targets(&self) -> Option<Arc<[QueueRef]>> {
+        let bound: Vec<&Known> = self.queues.iter().filter(|known| known.fanned).collect();
+        let asking = self.asked.values().any(|asked| matches!(asked, Asked::Bind(_)));
+        let sure =
+            self.exchange_ready && !bound.is_empty() && !asking && bound.iter().all(|known| known.ready);
+        sure.then(|| bound.into_iter().map(|known| known.queue).collect())
     }
 
     pub(super) fn publish_on_lane(&mut self, life: &mut Life, rng: &mut Rng) {
@@ -162,7 +152,7 @@ impl Clients {
             return self.open_lane(life, rng);
         };
         let Some((publish, sent, id)) = self.message(publisher, rng) else { return };
-        self.recorder.record(sent);
+        self.record_sent(sent);
         let Some(Lane::Publisher { tag, unconfirmed, .. }) = self.lanes.get_mut(&chan) else { return };
         *tag += 1;
         unconfirmed.push_back((*tag, id));
@@ -176,7 +166,7 @@ impl Clients {
             let Some((publish, sent, id)) = self.message(100, rng) else { return };
             let Event::Sent { id: _, length, keep, batch: fate, queues } = sent else { return };
             let fate = *shared.get_or_insert(fate);
-            self.recorder.record(Event::Sent { id, length, keep, batch: fate, queues });
+            self.record_sent(Event::Sent { id, length, keep, batch: fate, queues });
             batch.push(publish);
             ids.push(id);
         }
@@ -198,14 +188,9 @@ impl Clients {
             self.lanes.insert(chan, Lane::Publisher { publisher, tag: 0, unconfirmed: VecDeque::new() });
             return;
         }
-        let Some(known) = self.pick(rng, |known| known.ready) else { return };
-        let busy = |lane: &Lane| matches!(lane, Lane::Consumer(lane) if lane.queue == known.queue);
-        if (known.sole && self.lanes.values().any(busy)) || !self.take(known.queue) {
-            return;
-        }
+        let Some((known, share)) = self.pick_to_consume(rng) else { return };
         life.inputs.push_back(opened);
         let consumer = self.recorder.new_consumer();
-        let share = if known.sole { Share::Sole } else { Share::Shared };
         self.recorder.record(Event::ConsumerStarted { consumer, queue: known.queue, share });
         let lane = Consuming {
             consumer,
@@ -259,11 +244,9 @@ impl Clients {
 
     pub(super) fn close_lane(&mut self, life: &mut Life, rng: &mut Rng, reached: &mut Reached) {
         let Some(chan) = pick(self.lanes.keys().copied(), rng) else { return };
-        if let Some(Lane::Consumer(lane)) = self.lanes.remove(&chan) {
-            reached.consumers_lost += u64::from(!lane.out.is_empty());
-            self.recorder.record(Event::ConsumerGone { consumer: lane.consumer });
-        }
-        life.inputs.push_back(Input::ChannelClosed { chan });
+        let out = self.lanes.get(&chan).and_then(Lane::consuming).is_some_and(|(.., out)| out);
+        reached.consumers_lost += u64::from(out);
+        self.end_lane(life, chan);
     }
 
     pub(super) fn get(&mut self, life: &mut Life, rng: &mut Rng) {
@@ -288,5 +271,25 @@ impl Clients {
         }
         let op = Op::SettleIds { ids: vec![ack_id], how };
         self.ask(life, op, Asked::Settle { queue, ids: vec![id], how, consumer });
+    }
+}
+
+pub(super) fn publish(
+    exchange: Arc<str>,
+    key: Arc<str>,
+    keep: Keep,
+    body: Bytes,
+    mandatory: bool,
+) -> Publish {
+    let mode: u8 = if keep == Keep::Persistent { 2 } else { 1 };
+    Publish {
+        exchange,
+        routing_key: key,
+        mandatory,
+        persistent: keep == Keep::Persistent,
+        // Only the delivery mode: flag bit 12 and its byte.
+        properties: Bytes::from(vec![0x10, 0x00, mode]),
+        body,
+        extras: None,
     }
 }
