@@ -119,11 +119,11 @@ impl Tickets {
     /// that they stand or fall together is more than anybody asked for.
     pub(crate) fn put(&mut self, put: Put, out: &mut Vec<Effect>) {
         match &mut self.group {
-            Some(group) => {
+            Some(group) if group.late.is_empty() => {
                 group.bytes += put.bytes();
                 group.batch.puts.push(put);
             }
-            None => self.put_instead(put, None, out),
+            _ => self.put_instead(put, None, out),
         }
     }
 
@@ -131,7 +131,8 @@ impl Tickets {
     pub(crate) fn put_instead(&mut self, put: Put, old: Option<(QueueId, Seq)>, out: &mut Vec<Effect>) {
         let bytes = put.bytes() + old.map_or(0, |_| ACK_BYTES);
         if let Some(group) = &mut self.group {
-            if group.bytes + bytes > self.bytes_max {
+            // Places rise in the log, which takes those that were passed over for dead: behind one that is late all are.
+            if !group.late.is_empty() || group.bytes + bytes > self.bytes_max {
                 group.late.push((put, old));
                 return;
             }
