@@ -138,11 +138,11 @@ impl Tickets {
     /// that they stand or fall together is more than anybody asked for.
     pub(crate) fn put(&mut self, put: Put, out: &mut Vec<Effect>) {
         match &mut self.group {
-            Some(group) => {
+            Some(group) if group.late.is_empty() => {
                 group.bytes += put.bytes();
                 group.batch.puts.push(put);
             }
-            None => self.shift(None, Some(put), out),
+            _ => self.shift(None, Some(put), out),
         }
     }
 
@@ -154,7 +154,8 @@ impl Tickets {
         }
         let bytes = put.as_ref().map_or(0, Put::bytes) + old.map_or(0, |_| ACK_BYTES);
         if let Some(group) = &mut self.group {
-            if group.bytes + bytes > self.bytes_max {
+            // Places rise in the log, which takes those that were passed over for dead: behind one that is late all are.
+            if !group.late.is_empty() || group.bytes + bytes > self.bytes_max {
                 group.late.push((old, put));
                 return;
             }

@@ -1,6 +1,7 @@
 //! Direct reply-to: a consumer of `amq.rabbitmq.reply-to` has a queue of its own for the answers it asks for.
 //!
-//! The queue is like any other in what it does with messages, credit and its consumer. It is transient, belongs to the
+//! The queue is like any other in what it does with messages, credit and its consumer; of answers that nobody reads it
+//! keeps the newest, so that they do not fill the memory: at most once is all that is promised. It is transient, belongs to the
 //! channel's connection, goes with its consumer, and its name is a secret that only messages carry: no listing shows
 //! it, and nobody can bind, consume, purge or delete it.
 
@@ -13,7 +14,11 @@ use crate::input::Consume;
 use crate::names;
 use crate::queue::QueueProps;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::value::Table;
+use crate::value::{Table, Value};
+
+/// Bytes of answers that wait: this part of the memory budget, or this much.
+const WAITING_PART: u64 = 8;
+const WAITING_BYTES_MIN: u64 = 1 << 20;
 
 impl Broker {
     /// A new queue for a consumer of replies, and its name.
@@ -36,12 +41,14 @@ impl Broker {
         }
         let owner = channel.conn;
         let name = self.names.name(&format!("{}.", names::REPLY_TO));
+        let most = (self.settings.memory_budget_bytes / WAITING_PART).max(WAITING_BYTES_MIN);
+        let most = Value::I64(i64::try_from(most).unwrap_or(i64::MAX));
         let props = QueueProps {
             name: name.clone(),
             durable: false,
             auto_delete: true,
             exclusive_owner: Some(owner),
-            arguments: Table::default(),
+            arguments: Table(vec![("x-max-length-bytes".into(), most)]),
         };
         Ok((self.add_queue(props, out), name))
     }

@@ -49,6 +49,7 @@ impl Broker {
             _ => Ok(()),
         });
         if let Err(refusal) = checked {
+            self.counters.confirmed += 1;
             return self.fail_publish(chan, tag, refusal, out);
         }
         let bytes = cost_bytes(&publish);

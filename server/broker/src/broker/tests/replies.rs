@@ -161,3 +161,18 @@ fn a_refused_reply_consumer_leaves_no_queue() {
     assert_eq!(world.refused(Op::Consume(replies(9, "c"))).kind, NotFound);
     assert_eq!(world.broker.queues.len(), 1);
 }
+
+#[test]
+fn answers_that_nobody_reads_do_not_fill_the_memory() {
+    let mut world = World::ready();
+    world.send(super::world::channel_opened(1, 7, 1));
+    let name = ask_for_replies(&mut world, 7);
+    for n in 0..60 {
+        world.publish(to_queue(&name, &format!("{n} {}", "b".repeat(40_000))));
+    }
+    let held = world.broker.stats().body_bytes;
+    assert!((1 << 19..5 << 18).contains(&held), "{held} bytes");
+    let effects = &mut world.send(Input::Writable { chan: ChanId(7), bytes: 1 << 30 });
+    let newest = bodies(&deliveries(effects));
+    assert!(newest.last().is_some_and(|body| body.starts_with("59 ")), "the newest are kept");
+}

@@ -114,10 +114,12 @@ fn a_get_is_refused_on_a_quorum_queue_only() {
     let mut world = world();
     deal(&mut world, &["1"]);
     assert_eq!(world.got("q", 1, Hold::AutoAck).messages.len(), 1);
-    let quorum = ("x-queue-type".to_string(), Value::Bytes(Bytes::from_static(b"quorum")));
-    let queue = world.broker.queues.values_mut().next().expect("one queue");
-    queue.props.arguments.0.push(quorum);
-    let text = "cannot obtain access to locked queue 'q' in vhost '/'. basic.get operations are not supported by \
+    let arguments = Table(vec![
+        ("x-single-active-consumer".into(), Value::Bool(true)),
+        ("x-queue-type".into(), Value::Bytes(Bytes::from_static(b"quorum"))),
+    ]);
+    world.ok(Op::DeclareQueue(DeclareQueue { arguments, ..queue("quorum") }));
+    let text = "cannot obtain access to locked queue 'quorum' in vhost '/'. basic.get operations are not supported by \
                 quorum queues with single active consumer";
-    world.refused_with(Op::Get(get("q", 1, Hold::AutoAck)), ResourceLocked, text);
+    world.refused_with(Op::Get(get("quorum", 1, Hold::AutoAck)), ResourceLocked, text);
 }

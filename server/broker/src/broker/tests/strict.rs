@@ -241,6 +241,31 @@ fn the_answer_to_a_close_says_that_all_is_done() {
     assert_eq!(world.broker.connections.len(), 1);
 }
 
+/// Guards against a stop that waits for outcomes which nobody is told.
+#[test]
+fn publishes_of_channels_that_ended_wait_for_no_outcome() {
+    let mut world = with(&[]);
+    world.prompt = false;
+    let stats = |world: &World| (world.broker.stats().published, world.broker.stats().confirmed);
+    let good = world.publish_input(CHAN.0, to_queue("q", "good"));
+    let bad = world.publish_input(CHAN.0, message("missing", "k", "bad"));
+    world.turn(vec![good, bad]);
+    assert_eq!(stats(&world), (2, 2), "a channel that failed");
+    let input = world.publish_input(1, to_queue("q", "another"));
+    world.send(input);
+    assert_eq!(stats(&world), (3, 2));
+    world.send(Input::ChannelClosed { chan: ChanId(1) });
+    assert_eq!(stats(&world), (3, 3), "one that closed");
+    world.open_strict(6);
+    let select = world.request_on(6, Op::TxSelect { chan: ChanId(6) });
+    let waits = world.publish_input(6, to_queue("q", "waits"));
+    let bad = world.publish_input(6, message("missing", "k", "bad"));
+    world.turn(vec![select, waits, bad]);
+    assert_eq!(stats(&world), (4, 4), "one that failed in a transaction");
+    world.confirm();
+    assert_eq!(stats(&world), (4, 4));
+}
+
 #[test]
 fn recover_brings_everything_on_the_channel_back() {
     let mut world = with(&["a", "b", "c"]);

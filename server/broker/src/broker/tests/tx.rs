@@ -1,5 +1,7 @@
 //! Transactions: SEMANTICS 4, tx.
 
+use bytes::Bytes;
+
 use super::world::{
     World, binding, bodies, confirms, consumer, deliveries, exchange, message, queue, settlement, to_queue,
     transient,
@@ -9,6 +11,7 @@ use crate::ids::ChanId;
 use crate::input::{Consume, DeclareExchange, DeclareQueue, Hold, Input, Op, Publish, PublishExtras, Settle};
 use crate::refusal::RefusalKind::{NotAllowed, NotFound, PreconditionFailed, TooLarge};
 use crate::refusal::{Refusal, RefusalKind};
+use crate::value::{Table, Value};
 
 const CHAN: ChanId = ChanId(5);
 
@@ -379,4 +382,80 @@ fn other_settlements_of_the_turn_stay_outside_of_the_commit() {
     let effects = world.turn(vec![ack, before, commit, after]);
     let sizes: Vec<_> = appends(&effects).iter().map(|b| (b.puts.len(), b.acks.len())).collect();
     assert_eq!(sizes, [(1, 0), (0, 1), (1, 0), (0, 1)]);
+}
+
+fn limited(name: &str, arguments: &[(&str, Value)]) -> Op {
+    let arguments = arguments.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
+    Op::DeclareQueue(DeclareQueue { arguments: Table(arguments), ..queue(name) })
+}
+
+fn string(value: &'static str) -> Value {
+    Value::Bytes(Bytes::from_static(value.as_bytes()))
+}
+
+#[test]
+fn dead_letters_of_a_commit_move_with_it() {
+    let mut world = with(&[]);
+    world.declare("dead");
+    let to_dead = [("x-dead-letter-exchange", string("")), ("x-dead-letter-routing-key", string("dead"))];
+    world.ok(limited("jobs", &to_dead));
+    world.fill("jobs", &["a", "b"]);
+    let op = Op::Get(super::world::get("jobs", 2, Hold::Channel(CHAN)));
+    world.ask_on(CHAN.0, op).expect("granted");
+    world.settle(CHAN.0, 0, true, Settle::Drop);
+    publish(&mut world, to_queue("q", "done"));
+    assert_eq!(world.stored("dead"), Vec::<String>::new(), "a reject waits for the commit");
+    let input = world.request_on(CHAN.0, commit());
+    let effects = world.send(input);
+    let [batch] = &appends(&effects)[..] else { panic!("one append: {effects:?}") };
+    assert_eq!((batch.puts.len(), batch.acks.len()), (3, 1));
+    assert_eq!(world.drain("dead"), ["a", "b"]);
+    assert!(world.stored("jobs").is_empty());
+}
+
+#[test]
+fn a_full_queue_that_refuses_more_refuses_the_commit() {
+    let limits: [&[(&str, Value)]; 2] =
+        [&[("x-max-length", Value::I32(2))], &[("x-max-length-bytes", Value::I32(5))]];
+    for limit in limits {
+        let mut world = with(&["a"]);
+        let refusing = [limit, &[("x-overflow", string("reject-publish"))]].concat();
+        world.ok(limited("small", &refusing));
+        let tags = take(&mut world, 1);
+        for body in ["12", "34"] {
+            publish(&mut world, to_queue("small", body));
+        }
+        world.ask_on(CHAN.0, commit()).expect("that much it takes");
+        world.ok(Op::PurgeQueue { name: "small".into() });
+        for body in ["12", "34", "56"] {
+            publish(&mut world, to_queue("small", body));
+        }
+        world.settle(CHAN.0, tags[0], false, Settle::Ack);
+        let refusal = refused_commit(&mut world);
+        let text = "partial tx completion: queue 'small' in vhost '/' is full and takes no more messages";
+        assert_eq!((refusal.kind, &*refusal.text), (PreconditionFailed, text));
+        assert_eq!((world.counts("small"), world.counts("q")), ((0, 0), (1, 0)));
+    }
+}
+
+/// Guards against an append that the store would refuse because of what its rejects bring along.
+#[test]
+fn dead_letters_that_a_commit_has_no_room_for_follow_it() {
+    let settings = crate::Settings { append_bytes_max: 2_000, ..super::world::SETTINGS };
+    let mut world = with_settings(settings, &[]);
+    world.declare("dead");
+    let to_dead = [("x-dead-letter-exchange", string("")), ("x-dead-letter-routing-key", string("dead"))];
+    world.ok(limited("jobs", &to_dead));
+    let body = "b".repeat(900);
+    world.fill("jobs", &[&body, &body, "small"]);
+    let op = Op::Get(super::world::get("jobs", 3, Hold::Channel(CHAN)));
+    world.ask_on(CHAN.0, op).expect("granted");
+    world.settle(CHAN.0, 0, true, Settle::Drop);
+    publish(&mut world, to_queue("q", &body));
+    let input = world.request_on(CHAN.0, commit());
+    let effects = world.send(input);
+    let sizes: Vec<_> = appends(&effects).iter().map(|b| (b.puts.len(), b.acks.len())).collect();
+    assert_eq!(sizes, [(1, 0), (1, 1), (2, 2)], "each is moved at once, and in order");
+    assert_eq!(world.drain("dead").len(), 3);
+    assert!(world.stored("jobs").is_empty());
 }
