@@ -151,6 +151,18 @@ fn the_core_is_pure() {
 }
 
 #[test]
+fn the_amqp_session_is_pure() {
+    let below = "server/src/amqp";
+    let outside = ["connection.rs", "listener.rs"].map(|name| format!("{below}/{name}"));
+    for source in sources(below).iter().filter(|source| !source.is_test() && !outside.contains(&source.path))
+    {
+        for word in IMPURE.iter().filter(|word| **word != "std::io") {
+            assert!(!has_word(&source.code, word), "{} uses {word}", source.path);
+        }
+    }
+}
+
+#[test]
 fn the_core_iterates_no_hash_map() {
     for source in sources("server/broker/src").iter().filter(|source| !source.is_test()) {
         let fields = source.code.lines().filter_map(|line| {

@@ -63,7 +63,7 @@ pub(super) async fn run(
     {
         core.lane.send(inputs, None);
     }
-    tell(addr, connection.session.ended(), ended.err());
+    tell(addr, connection.session.outcome(), ended.err());
 }
 
 /// Ids from the hub.
@@ -348,7 +348,7 @@ fn tell(addr: SocketAddr, end: Option<&End>, error: Option<io::Error>) {
         Some(End::OtherProtocol(what)) => {
             warn!(peer = %addr, "{what} came to the AMQP port; it speaks AMQP 0-9-1, without TLS");
         }
-        Some(End::HandshakeTimeout) => info!(peer = %addr, "AMQP handshake took too long"),
+        Some(End::HandshakeTimeout) => debug!(peer = %addr, "AMQP handshake took too long"),
         Some(End::MissedHeartbeats) => {
             warn!(peer = %addr, "AMQP connection closed: no sign of life for two heartbeats");
         }

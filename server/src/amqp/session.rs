@@ -42,6 +42,8 @@ pub use close::End;
 const OUTBOX_BYTES: usize = 256 * 1024;
 /// With so many outputs waiting for a client that does not read, nothing more is read from it.
 const WAITING_OUTPUTS_MAX: usize = 4096;
+/// The same for returned messages and answers to gets, which no credit bounds.
+const WAITING_BYTES_MAX: u64 = 1024 * 1024;
 /// Frames that may wait behind requests before nothing more is read.
 const BACKLOG_BYTES_MAX: usize = 1024 * 1024;
 /// A connection may have half-sent bodies of so many bytes, or of two of the largest.
@@ -119,6 +121,8 @@ pub struct Session {
     for_core: ForCore,
     /// Outputs that are not bytes yet.
     waiting: VecDeque<Output>,
+    /// What of them no credit bounds, in bytes.
+    waiting_bytes: u64,
     out: Outbox,
     /// Credit for deliveries that are written, per channel, and all of it.
     credit: Vec<(ChanId, u64)>,
@@ -175,6 +179,7 @@ impl Session {
             routing_key: Recent::default(),
             for_core: ForCore::default(),
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             out: Outbox::default(),
             credit: Vec::new(),
             credit_bytes: 0,
@@ -218,6 +223,7 @@ impl Session {
             Phase::Header | Phase::Starting | Phase::Tuning | Phase::Opening => true,
             Phase::Running => {
                 self.waiting.len() < WAITING_OUTPUTS_MAX
+                    && self.waiting_bytes < WAITING_BYTES_MAX
                     && self.backlog_bytes < BACKLOG_BYTES_MAX
                     && !(self.draining && self.owes_nothing())
             }
@@ -281,6 +287,7 @@ impl Session {
             return;
         }
         for output in outputs {
+            self.waiting_bytes += answer::unbounded_bytes(&output);
             self.waiting.push_back(output);
             self.merge_confirms();
         }
@@ -290,6 +297,7 @@ impl Session {
     pub fn fill(&mut self) {
         while self.out.len() < OUTBOX_BYTES {
             let Some(output) = self.waiting.pop_front() else { break };
+            self.waiting_bytes -= answer::unbounded_bytes(&output);
             self.answer(output);
         }
         if self.draining {
@@ -329,6 +337,14 @@ impl Session {
     pub fn ended(&self) -> Option<&End> {
         match &self.phase {
             Phase::Ended(end) => Some(end),
+            _ => None,
+        }
+    }
+
+    /// How the connection ended, or would have, had the other side waited for it. For the log.
+    pub fn outcome(&self) -> Option<&End> {
+        match &self.phase {
+            Phase::Ended(end) | Phase::Closing { end, .. } => Some(end),
             _ => None,
         }
     }

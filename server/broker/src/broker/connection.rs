@@ -52,6 +52,8 @@ impl Broker {
     pub(super) fn channel_closed(&mut self, chan: ChanId, out: &mut Vec<Effect>) {
         self.failed_channels.remove(&chan);
         let Some(channel) = self.channels.remove(&chan) else { return };
+        // Nobody waits for these outcomes any more; a stop must not either.
+        self.counters.confirmed += channel.confirms.published.saturating_sub(channel.confirms.confirmed);
         if let Some(connection) = self.connections.get_mut(&channel.conn) {
             connection.channels.remove(&chan);
         }

@@ -255,6 +255,17 @@ impl Session {
     }
 }
 
+/// What an output that waits costs, unless the core has taken it off a channel's credit.
+pub(super) fn unbounded_bytes(output: &Output) -> u64 {
+    match output {
+        Output::Return { message, .. } => message.cost_bytes(),
+        Output::Reply { result: Ok(Reply::Got(got)), .. } => {
+            got.messages.iter().map(|got| got.message.cost_bytes()).sum()
+        }
+        _ => 0,
+    }
+}
+
 const PUBLISH: (u16, u16) = (60, 40);
 const ACK: (u16, u16) = (60, 80);
 

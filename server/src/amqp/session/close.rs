@@ -111,6 +111,7 @@ impl Session {
     /// Ends everything that the connection has in the core.
     fn leave_core(&mut self) {
         self.waiting.clear();
+        self.waiting_bytes = 0;
         self.requests.clear();
         self.numbers.clear();
         self.backlog_bytes = 0;

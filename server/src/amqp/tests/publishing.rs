@@ -220,6 +220,22 @@ fn a_returned_message_comes_before_its_confirm() {
 }
 
 #[test]
+fn a_client_that_does_not_read_what_is_returned_is_not_read() {
+    let mut talk = confirming();
+    let returned = message("nowhere", vec![0, 0].into(), vec![b'x'; 60_000].into());
+    let chan = leveret_broker::ChanId(101);
+    let mut count = 0;
+    while talk.session.reads() {
+        count += 1;
+        talk.session.output(vec![Output::Return { chan, tag: count, message: returned.clone() }]);
+        talk.session.fill();
+    }
+    assert!((10..40).contains(&count), "{count} messages of 60 kB");
+    talk.hears();
+    assert!(talk.session.reads());
+}
+
+#[test]
 fn a_client_is_told_when_its_publishes_wait() {
     let mut talk = Talk::with_channel();
     talk.session.set_blocked(true);
