@@ -126,7 +126,7 @@ async fn asyncio_client() {
 
 #[tokio::test]
 async fn errors() {
-    cases("errors", 53).await;
+    cases("errors", 52).await;
 }
 
 #[tokio::test]

@@ -103,8 +103,8 @@ class BrokerTest(unittest.TestCase):
         self.assertTrue(last, f"{queue} never had {count} ready messages but {self.counts(queue)[0]}")
 
     def settle(self, channel=None):
-        """A round trip: what was sent on the channel before has been seen by the broker."""
-        (channel or self.channel).basic_qos(prefetch_count=0)
+        """A round trip to the queues: what was sent on the channel before has been done or refused."""
+        (channel or self.channel).basic_qos(prefetch_count=0, global_qos=True)
 
     def consumer(self, queue, prefetch=0, channel=None, **options):
         """Consumes into a list: (tag of the consumer, list of deliveries)."""

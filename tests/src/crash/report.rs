@@ -7,6 +7,8 @@ use crate::checker::Counts;
 /// Counts of a whole run.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Report {
+    /// Clients moved messages, by transactions and as dead letters.
+    pub with_moves: bool,
     /// Cycles with enough confirms and a publish in flight at the kill.
     pub cycles: u64,
     /// Kills under load.
@@ -47,6 +49,10 @@ impl Report {
         floor("confirmed acks", counts.acked, cycles * 10);
         floor("confirmed requeues", counts.returned, cycles);
         floor("drains", self.drains, 1);
+        if self.with_moves {
+            floor("confirmed moves", counts.moved, cycles * 10);
+            floor("moves under way at a kill", counts.moves_at_crash, cycles / 4);
+        }
         if cycles >= 20 {
             floor("kills in a recovery", self.kills_in_recovery, kills.div_ceil(5));
             floor("kills in a row", self.deepest, 3);
@@ -79,6 +85,14 @@ impl fmt::Display for Report {
         writeln!(f, "  never confirmed           {}", counts.uncertain_found)?;
         writeln!(f, "confirmed acks              {}", counts.acked)?;
         writeln!(f, "confirmed requeues          {}", counts.returned)?;
+        if self.with_moves {
+            writeln!(f, "confirmed moves             {}", counts.moved)?;
+            writeln!(
+                f,
+                "moves under way at a kill   {} ({} kept, {} undone)",
+                counts.moves_at_crash, counts.moves_kept, counts.moves_undone
+            )?;
+        }
         writeln!(f, "purges, deletes             {}, {}", counts.purges, counts.deletes)?;
         writeln!(f, "drains of all queues        {}", self.drains)?;
         write!(f, "checkpoints, recycled       {}, {}", self.checkpoints, self.recycled)

@@ -17,6 +17,12 @@ pub(super) const WORK: &str = "work";
 pub(super) const FAN_A: &str = "fan.a";
 pub(super) const FAN_B: &str = "fan.b";
 pub(super) const LEASED: &str = "leased";
+/// Transactions move messages from one to the other.
+pub(super) const MOVE_FROM: &str = "move.from";
+pub(super) const MOVE_TO: &str = "move.to";
+/// What is rejected in the first goes to the second.
+pub(super) const LETTERS: &str = "letters";
+pub(super) const DEAD: &str = "letters.dead";
 /// The fan-out exchange of [`FAN_A`] and [`FAN_B`].
 pub(super) const FAN: &str = "fan";
 /// The direct exchange of the queues that come and go.
@@ -33,6 +39,10 @@ pub(super) struct World {
     pub(super) fan_a: QueueRef,
     pub(super) fan_b: QueueRef,
     pub(super) leased: QueueRef,
+    pub(super) move_from: QueueRef,
+    pub(super) move_to: QueueRef,
+    pub(super) letters: QueueRef,
+    pub(super) dead: QueueRef,
     /// Set before the kill: from then on a failing call is no fault.
     killing: AtomicBool,
     seqs: [AtomicU64; 8],
@@ -43,13 +53,18 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Arc<Self> {
         let recorder = Recorder::default();
-        let [work, fan_a, fan_b, leased] = std::array::from_fn(|_| recorder.new_queue());
+        let [work, fan_a, fan_b, leased, move_from, move_to, letters, dead] =
+            std::array::from_fn(|_| recorder.new_queue());
         Arc::new(Self {
             recorder,
             work,
             fan_a,
             fan_b,
             leased,
+            move_from,
+            move_to,
+            letters,
+            dead,
             killing: AtomicBool::new(false),
             seqs: Default::default(),
             checkpoints: AtomicU64::new(0),
@@ -58,8 +73,17 @@ impl World {
     }
 
     /// The queues that live through the run, by name.
-    pub(super) fn fixed(&self) -> [(&'static str, QueueRef); 4] {
-        [(WORK, self.work), (FAN_A, self.fan_a), (FAN_B, self.fan_b), (LEASED, self.leased)]
+    pub(super) fn fixed(&self) -> [(&'static str, QueueRef); 8] {
+        [
+            (WORK, self.work),
+            (FAN_A, self.fan_a),
+            (FAN_B, self.fan_b),
+            (LEASED, self.leased),
+            (MOVE_FROM, self.move_from),
+            (MOVE_TO, self.move_to),
+            (LETTERS, self.letters),
+            (DEAD, self.dead),
+        ]
     }
 
     /// The next message of a publisher.
@@ -95,7 +119,8 @@ impl World {
     pub(super) async fn set_up(&self, line: &mut Line) -> Result<(), Why> {
         for (name, queue) in self.fixed() {
             self.recorder.record(Event::DeclareSent { queue, name: name.into() });
-            let ready = line.declare_queue(name).await?;
+            let dead_letters = (name == LETTERS).then_some(DEAD);
+            let ready = line.declare_queue_with(name, dead_letters).await?;
             self.recorder.record(Event::Declared { queue, ready });
         }
         line.declare_exchange(FAN, "fanout").await?;

@@ -1,11 +1,14 @@
-//! The workers of the same worlds over AMQP: publishers with confirms, consumers, one that gets.
+//! The workers of the same worlds over AMQP: publishers with confirms, consumers, one that gets, one that
+//! works in transactions, one that makes dead letters.
 //!
 //! basic.ack has no answer: such an ack is recorded as sent and never as done. A requeue has none either; a
 //! synchronous method behind it is answered when it is done, because a channel does one thing after another.
 
 mod consumer;
 mod getter;
+pub(super) mod mover;
 mod publisher;
+pub(super) mod rejecter;
 
 pub(super) use consumer::consume;
 pub(super) use getter::get_and_settle;
