@@ -158,6 +158,13 @@ impl Batch {
         ACK_BYTES * acks
     }
 
+    /// Upper bound of the bytes that all of it but its messages takes in the log.
+    pub(crate) fn rest_bytes(&self) -> u64 {
+        let queues = (self.queues_created.len() + self.queues_deleted.len()) as u64;
+        let facts: u64 = self.facts.iter().map(fact_bytes).sum();
+        facts + Self::ack_bytes(self.acks.len() as u64 + queues)
+    }
+
     /// Adds what another one would append next.
     pub(crate) fn merge(&mut self, next: Self) {
         self.queues_created.extend(next.queues_created);
@@ -171,9 +178,6 @@ impl Batch {
     /// places or facts at once. A crash between two pieces leaves some of them removed and the rest, with the thing
     /// that they belong to, in place; nobody was told of the removal then.
     pub(crate) fn pieces(mut self, bytes_max: u64) -> Vec<Self> {
-        let fact_bytes = |(key, value): &(Bytes, Option<Bytes>)| {
-            RECORD_BYTES + key.len() as u64 + value.as_ref().map_or(0, |value| value.len() as u64)
-        };
         let facts: u64 = self.facts.iter().map(fact_bytes).sum();
         let mut left = facts + ACK_BYTES * self.acks.len() as u64;
         if left <= bytes_max || !self.puts.is_empty() {
@@ -201,6 +205,10 @@ impl Batch {
         pieces.push(self);
         pieces
     }
+}
+
+fn fact_bytes((key, value): &(Bytes, Option<Bytes>)) -> u64 {
+    RECORD_BYTES + key.len() as u64 + value.as_ref().map_or(0, |value| value.len() as u64)
 }
 
 /// One message for the log: `header` and `body` are written one after the other and come back joined.

@@ -62,8 +62,15 @@ struct Group {
     acks: Vec<(QueueId, Seq)>,
     /// Upper bound of what its messages and acks take.
     bytes: u64,
-    /// Moves that follow from it and found no room in it.
-    late: Vec<(Option<Place>, Option<Put>)>,
+    /// What follows from it and found no room in it. All that comes later goes the same way: the places of a queue must
+    /// be put in their order.
+    late: Vec<Late>,
+}
+
+#[derive(Debug)]
+enum Late {
+    Append(Batch),
+    Move(Option<Place>, Option<Put>),
 }
 
 impl Group {
@@ -124,8 +131,11 @@ impl Tickets {
             }
             self.issue(group.batch, true, out);
         }
-        for (old, put) in group.late {
-            self.shift(old, put, out);
+        for late in group.late {
+            match late {
+                Late::Append(batch) => self.append(batch, out),
+                Late::Move(old, put) => self.shift(old, put, out),
+            }
         }
     }
 
@@ -156,7 +166,7 @@ impl Tickets {
         if let Some(group) = &mut self.group {
             // Places rise in the log, which takes those that were passed over for dead: behind one that is late all are.
             if !group.late.is_empty() || group.bytes + bytes > self.bytes_max {
-                group.late.push((old, put));
+                group.late.push(Late::Move(old, put));
                 return;
             }
             group.bytes += bytes;
@@ -192,6 +202,12 @@ impl Tickets {
 
     fn issue(&mut self, batch: Batch, urgent: bool, out: &mut Vec<Effect>) {
         if let Some(group) = &mut self.group {
+            let bytes = batch.rest_bytes();
+            if !group.late.is_empty() || group.bytes + bytes > self.bytes_max {
+                group.late.push(Late::Append(batch));
+                return;
+            }
+            group.bytes += bytes;
             group.batch.merge(batch);
             return;
         }

@@ -22,6 +22,7 @@ mod single_active;
 pub(crate) mod store;
 mod strict;
 mod tx;
+mod tx_queues;
 mod window;
 pub(crate) mod world;
 

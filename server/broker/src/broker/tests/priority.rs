@@ -111,6 +111,16 @@ fn ids_and_leases_of_any_level() {
 }
 
 #[test]
+fn a_channel_is_busy_with_messages_of_any_level() {
+    let mut world = with(&[]);
+    fill(&mut world, &[("a3", 3)]);
+    assert_eq!(world.got("q", 1, Hold::Channel(ChanId(1))).messages.len(), 1);
+    assert!(world.try_ask(Some(1), Op::WhenIdle { chan: ChanId(1) }).is_none());
+    let effects = world.ack(1, 1);
+    assert!(effects.iter().any(|e| matches!(e, Effect::Reply { .. })));
+}
+
+#[test]
 fn a_cold_backlog_is_read_by_priority() {
     let mut world = World::with(Settings { memory_budget_bytes: 2_000, ..SETTINGS });
     world.open(1, 1);
