@@ -1,9 +1,11 @@
-//! Arguments of exchanges and queues: which are known, what they may be, and when two declarations say the same.
+//! Arguments of queues: which are known, what they may be, and when two declarations say the same. Those of exchanges
+//! have a module of their own.
 //!
 //! A known argument is checked and, where its feature is not there, refused by name: who asks for a limit or a
 //! dead-letter exchange must not believe that it is in force. Arguments that nobody knows are kept and ignored, as in
 //! RabbitMQ.
 
+pub(crate) mod exchange;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -14,19 +16,7 @@ pub(crate) use queue::{DeadLetterTo, Overflow, QUEUE, QueueArguments, QueueFlags
 use bytes::Bytes;
 
 use crate::refusal::{Refusal, RefusalKind};
-use crate::topology::VHOST;
 use crate::value::{Table, Value};
-
-/// Known arguments of exchanges.
-pub(crate) const EXCHANGE: [&str; 1] = ["alternate-exchange"];
-
-/// Checks the arguments of a new exchange.
-pub(crate) fn check_exchange(name: &str, arguments: &Table) -> Result<(), Refusal> {
-    let what = format!("exchange '{name}' in vhost '{VHOST}'");
-    let Some(value) = arguments.get(EXCHANGE[0]) else { return Ok(()) };
-    string(value).map_err(|wanted| invalid(EXCHANGE[0], &what, wanted, value))?;
-    Err(not_implemented(EXCHANGE[0]))
-}
 
 /// Whether two declarations agree in the known arguments.
 pub(crate) fn same(known: &[&str], what: &str, received: &Table, current: &Table) -> Result<(), Refusal> {
@@ -87,7 +77,8 @@ fn string(value: &Value) -> Result<&[u8], &'static str> {
     }
 }
 
-fn integer(value: &Value) -> Option<i128> {
+/// A whole number, whatever its width.
+pub(crate) fn integer(value: &Value) -> Option<i128> {
     Some(match value {
         Value::I8(v) => i128::from(*v),
         Value::U8(v) => i128::from(*v),
@@ -113,13 +104,8 @@ fn invalid(key: &str, what: &str, wanted: &str, value: &Value) -> Refusal {
     Refusal::new(RefusalKind::PreconditionFailed, text).with("field", key).with("actual", describe(value))
 }
 
-fn not_implemented(key: &str) -> Refusal {
-    Refusal::new(RefusalKind::NotImplemented, format!("argument '{key}' is not implemented yet"))
-        .with("field", key)
-}
-
 /// A value in RabbitMQ's words.
-fn describe(value: &Value) -> String {
+pub(crate) fn describe(value: &Value) -> String {
     let (kind, value) = match value {
         Value::Void => ("void", "undefined".to_string()),
         Value::Bool(v) => ("bool", v.to_string()),

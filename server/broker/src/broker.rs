@@ -8,17 +8,19 @@ mod dead_letter;
 mod declare;
 mod enqueue;
 mod publish;
+mod replies;
 mod settle;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod tx;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::Settings;
 use crate::budget::Budget;
 use crate::channel::{Channel, Connection};
-use crate::dispatch::{Consumer, ConsumerId};
+use crate::consumers::{Consumer, ConsumerId};
 use crate::effect::{CoreStats, Effect, Outcome, Reply};
 use crate::ids::{ChanId, ConnId, Epoch, QueueId, ReqId, Seq};
 use crate::input::{Fetched, Input};
@@ -51,6 +53,8 @@ pub struct Broker {
     pub(crate) failed_channels: BTreeMap<ChanId, ConnId>,
     pub(crate) consumers: BTreeMap<ConsumerId, Consumer>,
     pub(crate) next_consumer_id: ConsumerId,
+    /// Requests that wait until nothing is out on a channel.
+    pub(crate) idle: BTreeSet<(ChanId, ReqId)>,
     /// Leases by their end on the lease clock.
     pub(crate) leases: BTreeSet<(u64, QueueId, Seq)>,
     timers: Timers,
@@ -87,6 +91,7 @@ impl Broker {
             failed_channels: BTreeMap::new(),
             consumers: BTreeMap::new(),
             next_consumer_id: ConsumerId(1),
+            idle: BTreeSet::new(),
             leases: BTreeSet::new(),
             timers: Timers::default(),
             letters: VecDeque::new(),
@@ -148,6 +153,7 @@ impl Broker {
             }
         }
         self.send_confirms(out);
+        self.answer_idle(out);
     }
 
     /// Per durable queue, the places that are known to have been delivered and are still live: inclusive ranges, for

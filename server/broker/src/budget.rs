@@ -74,6 +74,16 @@ impl Budget {
         self.used -= MESSAGE_OVERHEAD_BYTES + if last { body.shared_bytes() } else { 0 };
     }
 
+    /// Counts bytes that are in memory outside of any place.
+    pub(crate) fn charge(&mut self, bytes: u64) {
+        self.used += bytes;
+    }
+
+    /// Gives charged bytes back.
+    pub(crate) fn discharge(&mut self, bytes: u64) {
+        self.used -= bytes;
+    }
+
     /// Bytes held now.
     pub(crate) fn used(&self) -> u64 {
         self.used

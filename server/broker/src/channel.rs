@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::dispatch::ConsumerId;
+use crate::consumers::ConsumerId;
 use crate::effect::Outcome;
 use crate::ids::{ChanId, ConnId, QueueId, Seq};
-use crate::input::ConnectionInfo;
+use crate::input::{ConnectionInfo, Publish, Settle};
 
 /// A connection or session.
 #[derive(Debug)]
@@ -35,6 +35,10 @@ pub(crate) struct Channel {
     last_delivery_tag: u64,
     pub(crate) confirms: Confirms,
     pub(crate) settlements: Settlements,
+    /// What waits for a commit, on a transactional channel.
+    pub(crate) tx: Option<Tx>,
+    /// Queues on which gets made on this channel wait, once for each.
+    pub(crate) gets: Vec<QueueId>,
 }
 
 /// A delivery that is out on a channel.
@@ -71,6 +75,19 @@ pub(crate) struct Settlements {
     pub(crate) due: bool,
 }
 
+/// What a transaction is to do.
+#[derive(Debug, Default)]
+pub(crate) struct Tx {
+    /// Number of each publish on its channel, and the publish.
+    pub(crate) publishes: Vec<(u64, Publish)>,
+    /// By delivery tag: out until the commit, and not on the channel's list any more.
+    pub(crate) settled: BTreeMap<u64, (Unacked, Settle)>,
+    /// What the publishes are charged to the budget.
+    pub(crate) charged_bytes: u64,
+    /// What the publishes take in the log at least.
+    pub(crate) append_bytes: u64,
+}
+
 impl Channel {
     pub(crate) fn new(conn: ConnId, credit_bytes: u64, strict: bool) -> Self {
         Self {
@@ -84,6 +101,8 @@ impl Channel {
             last_delivery_tag: 0,
             confirms: Confirms::default(),
             settlements: Settlements::default(),
+            tx: None,
+            gets: Vec::new(),
         }
     }
 
@@ -97,7 +116,25 @@ impl Channel {
     }
 
     pub(crate) fn has_prefetch(&self) -> bool {
-        self.prefetch_messages == 0 || self.unacked.len() < self.prefetch_messages as usize
+        self.prefetch_messages == 0 || self.messages_out() < self.prefetch_messages as usize
+    }
+
+    /// Deliveries that are out on it, with those that a transaction is to settle.
+    pub(crate) fn messages_out(&self) -> usize {
+        self.unacked.len() + self.tx.as_ref().map_or(0, |tx| tx.settled.len())
+    }
+
+    /// Takes a delivery out that was settled by another way than its tag.
+    pub(crate) fn let_go(&mut self, tag: u64) -> Option<Unacked> {
+        let in_tx = || Some(self.tx.as_mut()?.settled.remove(&tag)?.0);
+        self.unacked.remove(&tag).or_else(in_tx)
+    }
+
+    /// A get that waited on this queue has its answer.
+    pub(crate) fn forget_get(&mut self, queue: QueueId) {
+        if let Some(place) = self.gets.iter().position(|id| *id == queue) {
+            self.gets.swap_remove(place);
+        }
     }
 
     pub(crate) fn add_credit(&mut self, bytes: u64) {

@@ -1,116 +1,20 @@
 //! From ready messages to who wants them: gets that wait, then consumers in turn.
-//!
-//! A queue keeps its ready consumers in rings, one per priority. One that cannot take a message is parked, once, with
-//! what it waits for: its own prefetch, or its channel. It costs nothing until that changes.
-
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use crate::broker::Broker;
-use crate::channel::{Channel, Unacked};
+use crate::channel::Unacked;
+use crate::consumers::Seat;
 use crate::effect::{Deliver, Effect, Got, GotMessage, Reply};
 use crate::ids::{AckId, ChanId, QueueId, ReqId};
 use crate::input::Hold;
 use crate::queue::{Holder, Next, Taken, Wants};
 use crate::refusal::{Refusal, RefusalKind};
 
-/// One consumer of the core. Never reused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct ConsumerId(pub(crate) u64);
-
-/// A consumer.
-#[derive(Debug)]
-pub(crate) struct Consumer {
-    pub(crate) chan: ChanId,
-    pub(crate) queue: QueueId,
-    pub(crate) tag: Arc<str>,
-    pub(crate) prefetch_messages: u32,
-    pub(crate) prefetch_bytes: u64,
-    pub(crate) auto_ack: bool,
-    pub(crate) exclusive: bool,
-    pub(crate) priority: i32,
-    pub(crate) out_messages: u64,
-    pub(crate) out_bytes: u64,
-    pub(crate) seat: Seat,
-}
-
-/// Where a consumer waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seat {
-    /// In its queue's ring, for a message.
-    Ring,
-    /// For one of its own deliveries to be settled.
-    OwnPrefetch,
-    /// In its channel's list, for credit or shared prefetch.
-    Channel,
-}
-
-impl Consumer {
-    /// Where this consumer belongs now.
-    pub(crate) fn seat_for(&self, channel: &Channel) -> Seat {
-        if !channel.has_credit() {
-            return Seat::Channel;
-        }
-        if self.auto_ack {
-            return Seat::Ring;
-        }
-        let messages = self.prefetch_messages == 0 || self.out_messages < u64::from(self.prefetch_messages);
-        let bytes = self.prefetch_bytes == 0 || self.out_bytes < self.prefetch_bytes;
-        match (messages && bytes, channel.has_prefetch()) {
-            (false, _) => Seat::OwnPrefetch,
-            (true, false) => Seat::Channel,
-            (true, true) => Seat::Ring,
-        }
-    }
-}
-
-/// The ready consumers of a queue: one ring per priority, the highest first.
-#[derive(Debug, Default)]
-pub(crate) struct Rings(BTreeMap<Reverse<i32>, VecDeque<ConsumerId>>);
-
-impl Rings {
-    pub(crate) fn any(&self) -> bool {
-        !self.0.is_empty()
-    }
-
-    pub(crate) fn push(&mut self, priority: i32, consumer: ConsumerId) {
-        self.0.entry(Reverse(priority)).or_default().push_back(consumer);
-    }
-
-    fn first(&self) -> Option<ConsumerId> {
-        self.0.first_key_value().and_then(|(_, ring)| ring.front().copied())
-    }
-
-    fn pop(&mut self) {
-        let Some(mut ring) = self.0.first_entry() else { return };
-        ring.get_mut().pop_front();
-        if ring.get().is_empty() {
-            ring.remove();
-        }
-    }
-
-    /// A consumer ends.
-    pub(crate) fn remove(&mut self, priority: i32, consumer: ConsumerId) {
-        let Some(ring) = self.0.get_mut(&Reverse(priority)) else { return };
-        ring.retain(|id| *id != consumer);
-        if ring.is_empty() {
-            self.0.remove(&Reverse(priority));
-        }
-    }
-
-    /// The first consumer had its turn.
-    fn rotate(&mut self) {
-        if let Some(mut ring) = self.0.first_entry() {
-            ring.get_mut().rotate_left(1);
-        }
-    }
-}
-
 /// A get that waits for messages to be read back.
 #[derive(Debug)]
 pub(crate) struct PendingGet {
     pub(crate) req: ReqId,
+    /// The strict channel that it is made on, if any.
+    pub(crate) chan: Option<ChanId>,
     pub(crate) count: u32,
     pub(crate) bytes_max: u64,
     pub(crate) hold: Hold,
@@ -195,7 +99,7 @@ impl Broker {
             consumer.seat = consumer.seat_for(channel);
             match consumer.seat {
                 Seat::Ring => break (first, consumer, channel),
-                Seat::OwnPrefetch => {}
+                Seat::OwnPrefetch | Seat::Standby => {}
                 Seat::Channel => channel.parked.push(first),
             }
             queue.rings.pop();
@@ -254,17 +158,47 @@ impl Broker {
                 }
             }
             if let Some(get) = queue.gets.pop_front() {
+                self.forget_get(&get, id);
                 let got = self.take_for(id, &get);
                 out.push(Effect::Reply { req: get.req, result: Ok(Reply::Got(got)) });
             }
         }
     }
 
-    /// Ends the gets that wait on a queue which cannot serve them any more.
+    /// Ends the gets that wait on a queue which cannot serve them any more, and with each the strict channel that it
+    /// was made on.
     pub(crate) fn refuse_gets(&mut self, id: QueueId, kind: RefusalKind, text: &str, out: &mut Vec<Effect>) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        for get in queue.gets.drain(..) {
+        for get in std::mem::take(&mut queue.gets) {
+            self.forget_get(&get, id);
+            if get.chan.is_some_and(|chan| self.failed_channels.contains_key(&chan)) {
+                out.push(Effect::Dropped { req: get.req });
+                continue;
+            }
+            self.fail_channel(get.chan, out);
             out.push(Effect::Reply { req: get.req, result: Err(Refusal::new(kind, text)) });
+        }
+    }
+
+    /// Drops the gets that wait on behalf of a strict channel that ends.
+    pub(crate) fn drop_gets(&mut self, chan: ChanId, waiting: &[QueueId], out: &mut Vec<Effect>) {
+        for id in waiting {
+            let Some(queue) = self.queues.get_mut(id) else { continue };
+            queue.gets.retain(|get| {
+                let stays = get.chan != Some(chan);
+                if !stays {
+                    out.push(Effect::Dropped { req: get.req });
+                }
+                stays
+            });
+            // Those behind them may be served now.
+            self.mark_dirty(*id);
+        }
+    }
+
+    fn forget_get(&mut self, get: &PendingGet, queue: QueueId) {
+        if let Some(channel) = get.chan.and_then(|chan| self.channels.get_mut(&chan)) {
+            channel.forget_get(queue);
         }
     }
 

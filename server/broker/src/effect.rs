@@ -31,7 +31,7 @@ pub enum Effect {
         /// Its outcome.
         result: Result<Reply, Refusal>,
     },
-    /// A request on a channel that has failed was ignored; there will be no answer.
+    /// A request on a channel that has failed, or was closed while it waited, was ignored; there will be no answer.
     Dropped {
         /// The request.
         req: ReqId,
@@ -153,6 +153,20 @@ impl Batch {
         RECORD_BYTES + message_bytes + TARGET_BYTES * targets
     }
 
+    /// Upper bound of the bytes that so many removals of single messages take in the log.
+    pub(crate) fn ack_bytes(acks: u64) -> u64 {
+        ACK_BYTES * acks
+    }
+
+    /// Adds what another one would append next.
+    pub(crate) fn merge(&mut self, next: Self) {
+        self.queues_created.extend(next.queues_created);
+        self.puts.extend(next.puts);
+        self.acks.extend(next.acks);
+        self.facts.extend(next.facts);
+        self.queues_deleted.extend(next.queues_deleted);
+    }
+
     /// The batch, cut into several where it is larger than an append may be. Only removals can be: of very many
     /// places or facts at once. A crash between two pieces leaves some of them removed and the rest, with the thing
     /// that they belong to, in place; nobody was told of the removal then.
@@ -263,6 +277,8 @@ pub enum Reply {
     Consuming {
         /// Its tag.
         consumer_tag: Arc<str>,
+        /// What reply_to is to say in publishes on the channel, where this consumer waits for direct replies.
+        reply_to: Option<Arc<str>>,
     },
     /// Answer to ListExchanges, ordered by name.
     Exchanges(Vec<ExchangeRow>),

@@ -55,8 +55,8 @@ pub enum Input {
         /// Bytes to add to its credit.
         bytes: u64,
     },
-    /// A request that is answered by exactly one [`crate::Effect::Reply`], or, on a channel that has failed, by
-    /// [`crate::Effect::Dropped`].
+    /// A request that is answered by exactly one [`crate::Effect::Reply`], or, on a channel that has failed or is closed
+    /// meanwhile, by [`crate::Effect::Dropped`].
     Request {
         /// Names the answer.
         req: ReqId,
@@ -236,13 +236,14 @@ pub enum Op {
         /// Messages that may be out on the whole channel.
         messages: u32,
     },
-    /// Make a channel transactional: its publishes and settlements wait for a commit.
+    /// Make a strict channel transactional: its publishes and settlements wait for a commit. Its publishes have no
+    /// confirms from here on.
     TxSelect {
         /// The channel.
         chan: ChanId,
     },
-    /// Carry out all publishes and settlements since the last commit or rollback as one atomic append. Answered when
-    /// durable.
+    /// Carry out all publishes and settlements since the last commit or rollback as one atomic append, or refuse all of
+    /// them. Answered when durable.
     TxCommit {
         /// The channel.
         chan: ChanId,
@@ -254,6 +255,12 @@ pub enum Op {
     },
     /// Requeue all that is out on a channel (AMQP basic.recover with requeue).
     Recover {
+        /// The channel.
+        chan: ChanId,
+    },
+    /// Answered when nothing is out on a channel any more, or it is closed. Deliveries of queues that are gone do not
+    /// count: nobody can settle them.
+    WhenIdle {
         /// The channel.
         chan: ChanId,
     },

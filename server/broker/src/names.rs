@@ -24,6 +24,14 @@ pub(crate) fn check_length(what: &str, name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// The name to consume replies from. Each such consumer has a queue of its own, named `amq.rabbitmq.reply-to.<22 characters>`.
+pub(crate) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
+/// Whether this is [`REPLY_TO`] or the name of a queue behind it.
+pub(crate) fn is_reply_queue(name: &str) -> bool {
+    name.strip_prefix(REPLY_TO).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// Refuses a name that only the broker may create.
 pub(crate) fn refuse_reserved(what: &str, name: &str) -> Result<(), Refusal> {
     if name.starts_with("amq.") {

@@ -205,6 +205,15 @@ impl<'a> List<'a> {
     }
 }
 
+/// The headers in encoded properties, found without decoding the others; `None` when they are absent or cannot be
+/// decoded.
+pub fn headers(bytes: &[u8]) -> Option<Table> {
+    let mut list = List::open(bytes).ok()?;
+    list.short(CONTENT_TYPE, "content_type").ok()?;
+    list.short(CONTENT_ENCODING, "content_encoding").ok()?;
+    list.table().ok()?
+}
+
 struct Encoder {
     flags: u16,
     bytes: Vec<u8>,

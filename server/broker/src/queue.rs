@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 use crate::arguments::{QueueArguments, QueueType};
 use crate::budget::{Budget, Fresh};
-use crate::dispatch::{ConsumerId, PendingGet, Rings};
+use crate::consumers::{ConsumerId, Rings};
+use crate::dispatch::PendingGet;
 use crate::ids::{ConnId, QueueId, Seq};
 use crate::message::Message;
 use crate::recovered::RecoveredQueue;
@@ -28,6 +29,7 @@ use crate::value::Table;
 
 pub(crate) use dying::Dead;
 pub(crate) use ids::Standing;
+pub(crate) use lengths::Load;
 pub(crate) use level::{Holder, Next, Out, Taken};
 use level::{Keeps, Level};
 pub(crate) use window::{Loss, Wants};
@@ -53,6 +55,8 @@ pub(crate) struct Queue {
     pub(crate) known: QueueArguments,
     pub(crate) consumers: BTreeSet<ConsumerId>,
     pub(crate) rings: Rings,
+    /// The consumer that alone gets messages, where there is a single active one.
+    pub(crate) active: Option<ConsumerId>,
     /// It had a consumer since it is here: auto-delete applies.
     pub(crate) had_consumer: bool,
     /// Gets that wait for messages to be read back, in order.
@@ -102,6 +106,7 @@ impl Queue {
             known,
             consumers: BTreeSet::new(),
             rings: Rings::default(),
+            active: None,
             had_consumer: false,
             gets: VecDeque::new(),
             dirty: false,

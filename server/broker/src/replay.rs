@@ -154,7 +154,7 @@ impl State {
                 key,
                 "the binding stands there twice, or between ends that are not durable".into(),
             )),
-            Err(missing) => Err(dangling(key, format!("one of its ends does not exist: {missing}"))),
+            Err(error) => Err(dangling(key, error.to_string())),
         }
     }
 }

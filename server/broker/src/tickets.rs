@@ -46,6 +46,23 @@ pub(crate) struct Tickets {
     last_dying: u64,
     /// Who was told of settlements may rely on them: these wait until all that were dying are gone.
     held: VecDeque<(u64, Waiter)>,
+    /// What is to be appended as one.
+    group: Option<Group>,
+}
+
+/// See [`Tickets::begin_group`].
+#[derive(Debug, Default)]
+struct Group {
+    batch: Batch,
+    acks: Vec<(QueueId, Seq)>,
+    /// Of its messages, and of the places that they were moved from.
+    bytes: u64,
+}
+
+impl Group {
+    fn is_empty(&self) -> bool {
+        self.acks.is_empty() && self.batch == Batch::default()
+    }
 }
 
 impl Tickets {
@@ -64,12 +81,41 @@ impl Tickets {
             dying: BTreeSet::new(),
             last_dying: 0,
             held: VecDeque::new(),
+            group: None,
         }
     }
 
-    /// The newest append so far; 0 when there is none.
+    /// The newest append so far, with the group that is being gathered; 0 when there is none.
     pub(crate) fn issued(&self) -> Ticket {
-        self.issued
+        match &self.group {
+            Some(group) if !group.is_empty() => Ticket(self.issued.0 + 1),
+            _ => self.issued,
+        }
+    }
+
+    /// From here to [`Tickets::end_group`] all messages, acks and other appends become one append, the next one.
+    pub(crate) fn begin_group(&mut self, out: &mut Vec<Effect>) {
+        self.flush_puts(out);
+        self.group = Some(Group::default());
+    }
+
+    /// Whether a group is being gathered.
+    pub(crate) fn in_group(&self) -> bool {
+        self.group.is_some()
+    }
+
+    /// Whether so many bytes more fit into the group, if there is one, beside its acks and what goes with them.
+    pub(crate) fn fits_group(&self, bytes: u64) -> bool {
+        let Some(group) = &self.group else { return true };
+        let acks = Batch::ack_bytes((group.acks.len() + 1) as u64);
+        group.bytes + acks + bytes <= self.bytes_max - self.bytes_max / 8
+    }
+
+    /// Appends the group, unless there is nothing in it.
+    pub(crate) fn end_group(&mut self, out: &mut Vec<Effect>) {
+        let Some(mut group) = self.group.take().filter(|group| !group.is_empty()) else { return };
+        group.batch.acks.extend(merged(&mut group.acks));
+        self.issue(group.batch, true, out);
     }
 
     /// Appends what somebody waits for.
@@ -93,6 +139,12 @@ impl Tickets {
             Batch::put_bytes((put.header.len() + put.body.len()) as u64, put.targets.len() as u64)
         };
         let bytes = put.as_ref().map_or(0, put_bytes) + old.map_or(0, |_| ACK_BYTES);
+        if let Some(group) = &mut self.group {
+            group.bytes += bytes;
+            group.batch.puts.extend(put);
+            group.batch.acks.extend(old.map(|(queue, seq)| (queue, seq, seq)));
+            return;
+        }
         if self.puts_bytes + bytes > PUTS_BYTES_MAX.min(self.bytes_max) {
             self.flush_puts(out);
         }
@@ -120,6 +172,10 @@ impl Tickets {
     }
 
     fn issue(&mut self, batch: Batch, urgent: bool, out: &mut Vec<Effect>) {
+        if let Some(group) = &mut self.group {
+            group.batch.merge(batch);
+            return;
+        }
         self.flush_puts(out);
         for batch in batch.pieces(self.bytes_max) {
             self.issued = Ticket(self.issued.0 + 1);
@@ -129,16 +185,17 @@ impl Tickets {
 
     /// Lets a waiter follow all that was appended so far.
     pub(crate) fn wait(&mut self, waiter: Waiter) {
+        let issued = self.issued();
         if let Waiter::Confirm { chan, upto, outcome: Outcome::Routed { .. } } = waiter
             && let Some((ticket, Waiter::Confirm { chan: same, upto: last, outcome: Outcome::Routed { .. } })) =
                 self.waiting.back_mut()
-            && *ticket == self.issued
+            && *ticket == issued
             && *same == chan
         {
             *last = upto;
             return;
         }
-        self.waiting.push_back((self.issued, waiter));
+        self.waiting.push_back((issued, waiter));
     }
 
     /// Lets a waiter follow this turn's acks as well.
@@ -146,31 +203,30 @@ impl Tickets {
         self.turn.push(waiter);
     }
 
-    /// Acks one place with all others of this turn.
+    /// Acks one place with all others of this turn, or of the group.
     pub(crate) fn ack(&mut self, queue: QueueId, seq: Seq) {
-        self.acks.push((queue, seq));
+        match &mut self.group {
+            Some(group) => group.acks.push((queue, seq)),
+            None => self.acks.push((queue, seq)),
+        }
     }
 
     /// Forgets this turn's acks of a queue that is about to be deleted: they must not follow its end.
     pub(crate) fn forget_acks(&mut self, queue: QueueId) {
         self.acks.retain(|(q, _)| *q != queue);
+        if let Some(group) = &mut self.group {
+            group.acks.retain(|(q, _)| *q != queue);
+        }
     }
 
     /// Appends this turn's acks, if any, and queues who waits for them.
     pub(crate) fn flush_acks(&mut self, out: &mut Vec<Effect>) {
         self.flush_puts(out);
         if !self.acks.is_empty() {
-            self.acks.sort_unstable();
-            let mut ranges: Vec<(QueueId, Seq, Seq)> = Vec::new();
-            for (queue, seq) in self.acks.drain(..) {
-                match ranges.last_mut() {
-                    Some((same, _, last)) if *same == queue && last.0 + 1 == seq.0 => *last = seq,
-                    _ => ranges.push((queue, seq, seq)),
-                }
-            }
+            let acks = merged(&mut self.acks);
             // A settled notice may come a little later; who waits for an answer waits now.
             let urgent = self.turn.iter().any(|waiter| matches!(waiter, Waiter::Reply { .. }));
-            self.issue(Batch { acks: ranges, ..Batch::default() }, urgent, out);
+            self.issue(Batch { acks, ..Batch::default() }, urgent, out);
         }
         self.held.extend(self.turn.drain(..).map(|waiter| (self.last_dying, waiter)));
         let oldest = self.dying.first().copied().unwrap_or(u64::MAX);
@@ -209,4 +265,17 @@ impl Tickets {
         }
         self.waiting.pop_front().map(|(_, waiter)| waiter)
     }
+}
+
+/// Single places, taken out and put together as inclusive ranges.
+fn merged(acks: &mut Vec<(QueueId, Seq)>) -> Vec<(QueueId, Seq, Seq)> {
+    acks.sort_unstable();
+    let mut ranges: Vec<(QueueId, Seq, Seq)> = Vec::new();
+    for (queue, seq) in acks.drain(..) {
+        match ranges.last_mut() {
+            Some((same, _, last)) if *same == queue && last.0 + 1 == seq.0 => *last = seq,
+            _ => ranges.push((queue, seq, seq)),
+        }
+    }
+    ranges
 }

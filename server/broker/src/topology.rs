@@ -1,5 +1,7 @@
 //! Exchanges, bindings and the names of queues of one virtual host, and the way from a publish to its queues.
 
+mod exchange;
+mod headers;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -12,59 +14,15 @@ use bytes::Bytes;
 use crate::ids::QueueId;
 use crate::input::{Binding, DestinationKind};
 use crate::record::fact;
-use crate::topic::Trie;
 use crate::value::Table;
 
+pub(crate) use exchange::{Exchange, ExchangeKind, ExchangeProps};
+use headers::HeadersMatch;
 use route::RouteCache;
-pub(crate) use route::RouteError;
+pub(crate) use route::{RouteError, Routing};
 
 /// The only virtual host there is yet.
 pub(crate) const VHOST: &str = "/";
-
-/// Exchange types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ExchangeKind {
-    Direct,
-    Fanout,
-    Topic,
-}
-
-impl ExchangeKind {
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        match name {
-            "direct" => Some(Self::Direct),
-            "fanout" => Some(Self::Fanout),
-            "topic" => Some(Self::Topic),
-            _ => None,
-        }
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Fanout => "fanout",
-            Self::Topic => "topic",
-        }
-    }
-}
-
-/// What an exchange is declared with.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct ExchangeProps {
-    pub(crate) kind: ExchangeKind,
-    pub(crate) durable: bool,
-    pub(crate) auto_delete: bool,
-    pub(crate) internal: bool,
-    pub(crate) arguments: Table,
-}
-
-#[derive(Debug)]
-pub(crate) struct Exchange {
-    pub(crate) props: ExchangeProps,
-    /// Bindings of which it is the source.
-    bindings: BTreeMap<BindingKey, Bound>,
-    index: Index,
-}
 
 /// Identity of a binding below its source.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,14 +44,6 @@ pub(crate) struct Bound {
 enum Target {
     Queue(QueueId),
     Exchange(Arc<str>),
-}
-
-/// Bindings by what a routing key asks for. A target stands once per binding.
-#[derive(Debug)]
-enum Index {
-    /// By binding key; "" holds all of a fanout exchange's.
-    Keys(BTreeMap<Arc<str>, Vec<Target>>),
-    Patterns(Trie<Target>),
 }
 
 /// Durable things that ended with a change: their facts are to be removed.
@@ -129,11 +79,13 @@ type Inbound = (Arc<str>, BindingKey);
 
 /// What a bind found wrong.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Missing {
-    #[error("exchange '{0}'")]
-    Exchange(Arc<str>),
-    #[error("queue '{0}'")]
-    Queue(Arc<str>),
+pub(crate) enum BindError {
+    #[error("exchange '{0}' does not exist")]
+    NoExchange(Arc<str>),
+    #[error("queue '{0}' does not exist")]
+    NoQueue(Arc<str>),
+    #[error("{0}")]
+    BadMatch(String),
 }
 
 impl Topology {
@@ -150,6 +102,8 @@ impl Topology {
             ("", ExchangeKind::Direct, false),
             ("amq.direct", ExchangeKind::Direct, false),
             ("amq.fanout", ExchangeKind::Fanout, false),
+            ("amq.headers", ExchangeKind::Headers, false),
+            ("amq.match", ExchangeKind::Headers, false),
             ("amq.topic", ExchangeKind::Topic, false),
             ("amq.rabbitmq.trace", ExchangeKind::Topic, true),
         ] {
@@ -189,11 +143,7 @@ impl Topology {
 
     pub(crate) fn add_exchange(&mut self, name: Arc<str>, props: ExchangeProps) {
         self.cache.clear();
-        let index = match props.kind {
-            ExchangeKind::Topic => Index::Patterns(Trie::default()),
-            ExchangeKind::Direct | ExchangeKind::Fanout => Index::Keys(BTreeMap::new()),
-        };
-        self.exchanges.insert(name, Exchange { props, bindings: BTreeMap::new(), index });
+        self.exchanges.insert(name, Exchange::new(props));
     }
 
     pub(crate) fn add_queue(&mut self, name: Arc<str>, id: QueueId, durable: bool) {
@@ -202,19 +152,19 @@ impl Topology {
     }
 
     /// Adds a binding. Some(whether it is durable) when it is new.
-    pub(crate) fn bind(&mut self, binding: Binding) -> Result<Option<bool>, Missing> {
+    pub(crate) fn bind(&mut self, binding: Binding) -> Result<Option<bool>, BindError> {
         let Some(source) = self.exchanges.get(&binding.source) else {
-            return Err(Missing::Exchange(binding.source));
+            return Err(BindError::NoExchange(binding.source));
         };
         let to = &binding.destination;
         let (target, end_durable) = match binding.destination_kind {
             DestinationKind::Queue => match self.queues.get(to) {
                 Some(end) => (Target::Queue(end.id), end.durable),
-                None => return Err(Missing::Queue(to.clone())),
+                None => return Err(BindError::NoQueue(to.clone())),
             },
             DestinationKind::Exchange => match self.exchanges.get(to) {
                 Some(exchange) => (Target::Exchange(to.clone()), exchange.props.durable),
-                None => return Err(Missing::Exchange(to.clone())),
+                None => return Err(BindError::NoExchange(to.clone())),
             },
         };
         let durable = source.props.durable && end_durable;
@@ -222,13 +172,16 @@ impl Topology {
         if source.bindings.contains_key(&key) {
             return Ok(None);
         }
+        let wanted = match source.props.kind {
+            ExchangeKind::Headers => HeadersMatch::parse(&binding.arguments).map_err(BindError::BadMatch)?,
+            ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::Topic => HeadersMatch::default(),
+        };
         self.cache.clear();
         self.bindings += 1;
         let end = (binding.destination_kind, to.clone());
         self.inbound.entry(end).or_default().insert((binding.source.clone(), key.clone()));
         if let Some(source) = self.exchanges.get_mut(&binding.source) {
-            source.index_insert(&key.routing_key, target.clone());
-            source.bindings.insert(key, Bound { binding, durable, target });
+            source.insert(key, Bound { binding, durable, target }, wanted);
         }
         Ok(Some(durable))
     }
@@ -282,8 +235,7 @@ impl Topology {
         self.cache.clear();
         while let Some((source, key)) = waiting.pop() {
             let Some(exchange) = self.exchanges.get_mut(&source) else { continue };
-            let Some(bound) = exchange.bindings.remove(&key) else { continue };
-            exchange.index_remove(&key.routing_key, &bound.target);
+            let Some(bound) = exchange.remove(&key) else { continue };
             let ends = exchange.props.auto_delete && exchange.bindings.is_empty();
             self.bindings -= 1;
             self.forget_inbound(&source, &key);
@@ -304,40 +256,6 @@ impl Topology {
                 self.inbound.remove(&end);
             }
         }
-    }
-}
-
-impl Exchange {
-    pub(crate) fn has_bindings(&self) -> bool {
-        !self.bindings.is_empty()
-    }
-
-    fn index_insert(&mut self, key: &Arc<str>, target: Target) {
-        let key = self.index_key(key);
-        match &mut self.index {
-            Index::Keys(keys) => keys.entry(key).or_default().push(target),
-            Index::Patterns(trie) => trie.insert(&key, target),
-        }
-    }
-
-    fn index_remove(&mut self, key: &Arc<str>, target: &Target) {
-        let key = self.index_key(key);
-        match &mut self.index {
-            Index::Keys(keys) => {
-                let Some(targets) = keys.get_mut(&key) else { return };
-                if let Some(place) = targets.iter().position(|t| t == target) {
-                    targets.swap_remove(place);
-                }
-                if targets.is_empty() {
-                    keys.remove(&key);
-                }
-            }
-            Index::Patterns(trie) => trie.remove(&key, target),
-        }
-    }
-
-    fn index_key(&self, key: &Arc<str>) -> Arc<str> {
-        if self.props.kind == ExchangeKind::Fanout { Arc::from("") } else { key.clone() }
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::mem::size_of;
 use std::sync::Arc;
-use std::time::Duration;
 
 use leveret_broker::{ConnId, Consume, Deliver, Op, Refusal, RefusalKind, Reply, Settle};
 use leveret_proto::v1::consume_request::Action;
@@ -25,9 +24,6 @@ use crate::hub::{Channel, Hub, Output, Outputs};
 const RESPONSE_BYTES: u64 = 64 * 1024;
 /// After so many settlements the reader looks after the rest of the world.
 const SETTLES_PER_PAUSE: u64 = 512;
-/// First and longest wait between two looks at what is still out, after the client has closed its side.
-const LOOK_FIRST: Duration = Duration::from_millis(2);
-const LOOK_LONGEST: Duration = Duration::from_secs(1);
 
 /// Response stream of Consume.
 pub(super) type ConsumeResponses = LaneStream<Deliveries>;
@@ -70,7 +66,7 @@ impl Reader {
         let consume = consume_from(open, &self.lane.channel).map_err(errors::status)?;
         let queue = Arc::clone(&consume.queue);
         let consumer_tag = match self.request(&vhost, Op::Consume(consume)).await? {
-            Reply::Consuming { consumer_tag } => consumer_tag,
+            Reply::Consuming { consumer_tag, .. } => consumer_tag,
             other => return Err(errors::unexpected(&other)),
         };
         self.lane.update(|deliveries| deliveries.opened(queue, Arc::clone(&consumer_tag)));
@@ -89,7 +85,9 @@ impl Reader {
         let sent = self.sent;
         self.lane.update(|deliveries| deliveries.settles_sent = Some(sent));
         self.request(&vhost, Op::Cancel { chan: self.lane.channel.id(), consumer_tag }).await?;
-        self.nothing_out(&vhost).await
+        // The client cannot settle on this stream any more, but by ack id it can, and only the core knows.
+        self.request(&vhost, Op::WhenIdle { chan: self.lane.channel.id() }).await?;
+        Ok(())
     }
 
     fn settle(&mut self, settle: &ConsumeSettle) -> Result<(), Refusal> {
@@ -105,24 +103,6 @@ impl Reader {
         self.lane.channel.settle(settle.delivery_tag, settle.multiple, how);
         self.sent += 1;
         Ok(())
-    }
-
-    /// Waits until nothing is out. The client cannot settle on this stream any more, but by ack id it can, and only
-    /// the core knows.
-    async fn nothing_out(&self, vhost: &Arc<str>) -> Result<(), Status> {
-        let chan = self.lane.channel.id();
-        let mut wait = LOOK_FIRST;
-        loop {
-            let rows = match self.request(vhost, Op::ListChannels).await? {
-                Reply::Channels(rows) => rows,
-                other => return Err(errors::unexpected(&other)),
-            };
-            if rows.iter().all(|row| row.chan != chan || row.messages_unacknowledged == 0) {
-                return Ok(());
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(LOOK_LONGEST);
-        }
     }
 
     async fn request(&self, vhost: &Arc<str>, op: Op) -> Result<Reply, Status> {

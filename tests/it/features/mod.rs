@@ -2,6 +2,7 @@
 
 mod consume;
 mod durability;
+mod exchanges;
 mod get;
 mod properties;
 mod publish;

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::queue::QueueArguments;
-use super::{DeadLetterTo, Overflow, QUEUE, QueueFlags, QueueType, check_exchange, check_queue, same};
+use super::{DeadLetterTo, Overflow, QUEUE, QueueFlags, QueueType, check_queue, exchange, same};
 use crate::refusal::RefusalKind::{self, NotImplemented, PreconditionFailed};
 use crate::value::{Table, Value};
 
@@ -86,8 +86,10 @@ fn a_refusal_names_the_argument_and_the_value() {
     let text = "invalid arg 'x-expires' for queue 'q' in vhost '/': must be a whole number from 1 to 315360000000, \
                 received the value '0' of type 'signedint'";
     assert_eq!(refused("q", DURABLE, &one("x-expires", Value::I32(0))), text);
-    let refusal = check_exchange("x", &one("alternate-exchange", Value::I32(1))).unwrap_err();
-    assert_eq!(refusal.kind, PreconditionFailed);
+    for value in [Value::I32(1), Value::Bytes(Bytes::from_static(b"\xff"))] {
+        let refusal = exchange::check("x", &one("alternate-exchange", value)).unwrap_err();
+        assert_eq!(refusal.kind, PreconditionFailed);
+    }
 }
 
 #[test]

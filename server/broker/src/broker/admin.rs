@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use super::Broker;
-use crate::dispatch::Seat;
+use crate::consumers::Seat;
 use crate::effect::{
     BindingRow, ChannelRow, ConnectionRow, ConsumerRow, CoreStats, Effect, ExchangeRow, QueueRow, Reply,
 };
-use crate::ids::{ChanId, ConnId, QueueId, ReqId};
+use crate::ids::{ChanId, ConnId, ReqId};
 use crate::input::{Binding, DestinationKind, Op};
+use crate::names::is_reply_queue;
+use crate::queue::Queue;
 use crate::refusal::{Refusal, RefusalKind};
+use crate::tickets::Waiter;
 use crate::topology::VHOST;
 use crate::value::Table;
 
@@ -25,7 +28,7 @@ impl Broker {
     pub(super) fn request(&mut self, request: Request, op: Op, out: &mut Vec<Effect>) {
         let Request { req, conn, chan, vhost } = request;
         if chan.is_some_and(|chan| self.failed_channels.contains_key(&chan))
-            && !matches!(op, Op::CloseChannel { .. })
+            && !matches!(op, Op::CloseChannel { .. } | Op::CloseConnection)
         {
             out.push(Effect::Dropped { req });
             return;
@@ -43,10 +46,14 @@ impl Broker {
             // These answer in their own time.
             Op::Publish(publishes) => return self.publish_batch(req, &vhost, publishes, out),
             Op::SettleIds { ids, how } => return self.settle_ids(req, &ids, how),
-            Op::Get(get) => match self.get(req, conn, &get, out) {
+            Op::Get(get) => match self.get(req, (conn, chan), &get, out) {
                 Ok(()) => return,
                 Err(refusal) => (Err(refusal), true),
             },
+            Op::WhenIdle { chan } => {
+                self.idle.insert((chan, req));
+                return;
+            }
             // These speak of what has to be durable.
             Op::DeclareExchange(declare) => (self.declare_exchange(declare, out), false),
             Op::DeleteExchange { name, if_unused } => (self.delete_exchange(&name, if_unused, out), false),
@@ -57,16 +64,23 @@ impl Broker {
             Op::PurgeQueue { name } => (self.purge_queue(conn, &name, out), false),
             Op::Bind(binding) => (self.bind(conn, binding, out), false),
             Op::Unbind(binding) => (self.unbind(conn, binding, out), false),
+            Op::TxCommit { chan } => match self.tx_commit(chan, out) {
+                Ok(reply) => {
+                    // What it rejects may have to be read before it is gone.
+                    let result = Box::new(Ok(reply));
+                    return self.tickets.wait_for_acks(Waiter::Reply { req, result });
+                }
+                Err(refusal) => (Err(refusal), false),
+            },
             // These are answered at once.
-            Op::Consume(consume) => (self.consume(conn, consume), true),
+            Op::Consume(consume) => (self.consume(conn, &consume, out), true),
             Op::Cancel { chan, consumer_tag } => {
                 self.cancel(chan, &consumer_tag, out);
                 (Ok(Reply::Done), true)
             }
             Op::ChannelPrefetch { chan, messages } => (self.channel_prefetch(chan, messages), true),
-            Op::TxSelect { .. } | Op::TxCommit { .. } | Op::TxRollback { .. } => {
-                (Err(Refusal::new(RefusalKind::NotImplemented, "transactions are not implemented yet")), true)
-            }
+            Op::TxSelect { chan } => (self.tx_select(chan), true),
+            Op::TxRollback { chan } => (self.tx_rollback(chan), true),
             Op::Recover { chan } => (self.recover(chan), true),
             Op::CloseChannel { chan } => {
                 self.channel_closed(chan, out);
@@ -98,13 +112,16 @@ impl Broker {
 
     /// Counters of the core, and what it holds now.
     pub fn stats(&self) -> CoreStats {
+        // Nobody sees them in listings. Each has its one consumer.
+        let reply_queues =
+            self.queues.values().filter(|queue| is_reply_queue(&queue.props.name)).count() as u64;
         CoreStats {
             connections: self.connections.len() as u64,
             channels: self.channels.len() as u64,
             exchanges: self.topology.exchanges().len() as u64,
-            queues: self.queues.len() as u64,
+            queues: self.queues.len() as u64 - reply_queues,
             bindings: self.topology.binding_count(),
-            consumers: self.consumers.len() as u64,
+            consumers: self.consumers.len() as u64 - reply_queues,
             messages_ready: self.queues.values().map(|q| q.messages_ready()).sum(),
             messages_unacknowledged: self.queues.values().map(|q| q.messages_unacknowledged()).sum(),
             body_bytes: self.budget.used(),
@@ -130,36 +147,23 @@ impl Broker {
     fn queue_rows(&self, name: Option<&Arc<str>>) -> Result<Vec<QueueRow>, Refusal> {
         match name {
             Some(name) => {
-                let id = self.topology.queue(name).ok_or_else(|| super::declare::no_queue(name))?;
-                Ok(self.queue_row(id).into_iter().collect())
+                let id = self.named_queue(name)?;
+                Ok(self.queues.get(&id).map(queue_row).into_iter().collect())
             }
-            None => Ok(self.topology.queues().filter_map(|(_, id)| self.queue_row(id)).collect()),
+            None => Ok(self.listed_queues().map(queue_row).collect()),
         }
     }
 
-    fn queue_row(&self, id: QueueId) -> Option<QueueRow> {
-        let queue = self.queues.get(&id)?;
-        let props = &queue.props;
-        Some(QueueRow {
-            name: props.name.clone(),
-            durable: props.durable,
-            auto_delete: props.auto_delete,
-            exclusive_owner: props.exclusive_owner,
-            arguments: props.arguments.clone(),
-            messages_ready: queue.messages_ready(),
-            messages_unacknowledged: queue.messages_unacknowledged(),
-            memory_bytes: queue.memory_bytes(),
-            consumers: queue.consumers.len() as u64,
-            published: queue.counters.published,
-            delivered: queue.counters.delivered,
-            acked: queue.counters.acked,
-            redelivered: queue.counters.redelivered,
-        })
+    /// In order of their names.
+    fn listed_queues(&self) -> impl Iterator<Item = &Queue> {
+        let listed = self.topology.queues().filter(|(name, _)| !is_reply_queue(name));
+        listed.filter_map(|(_, id)| self.queues.get(&id))
     }
 
     fn binding_rows(&self) -> Vec<BindingRow> {
         // Every queue is bound to the default exchange by its name.
-        let by_name = self.topology.queues().filter_map(|(name, id)| {
+        let by_name = self.listed_queues().map(|queue| {
+            let name = &queue.props.name;
             let binding = Binding {
                 source: "".into(),
                 destination_kind: DestinationKind::Queue,
@@ -167,7 +171,7 @@ impl Broker {
                 routing_key: name.clone(),
                 arguments: Table::default(),
             };
-            Some(BindingRow { binding, durable: self.queues.get(&id)?.props.durable })
+            BindingRow { binding, durable: queue.props.durable }
         });
         let bound = self.topology.bindings();
         let bound = bound.map(|bound| BindingRow { binding: bound.binding.clone(), durable: bound.durable });
@@ -175,8 +179,8 @@ impl Broker {
     }
 
     fn consumer_rows(&self) -> Vec<ConsumerRow> {
-        let queues = self.topology.queues().filter_map(|(_, id)| self.queues.get(&id));
-        let consumers = queues.flat_map(|queue| queue.consumers.iter().map(move |id| (queue, id)));
+        let consumers =
+            self.listed_queues().flat_map(|queue| queue.consumers.iter().map(move |id| (queue, id)));
         let rows = consumers.filter_map(|(queue, id)| {
             let consumer = self.consumers.get(id)?;
             let channel = self.channels.get(&consumer.chan)?;
@@ -189,7 +193,7 @@ impl Broker {
                 unacknowledged: consumer.out_messages,
                 exclusive: consumer.exclusive,
                 priority: consumer.priority,
-                active: consumer.seat_for(channel) == Seat::Ring,
+                active: consumer.seat != Seat::Standby && consumer.seat_for(channel) == Seat::Ring,
             })
         });
         rows.collect()
@@ -210,11 +214,31 @@ impl Broker {
             chan: *chan,
             conn: channel.conn,
             consumers: channel.consumers.len() as u64,
-            messages_unacknowledged: channel.unacked.len() as u64,
-            messages_unconfirmed: channel.confirms.published.saturating_sub(channel.confirms.confirmed),
+            messages_unacknowledged: channel.messages_out() as u64,
+            messages_unconfirmed: channel.confirms.published.saturating_sub(channel.confirms.confirmed)
+                + channel.messages_uncommitted(),
             prefetch_messages: channel.prefetch_messages,
         });
         rows.collect()
+    }
+}
+
+fn queue_row(queue: &Queue) -> QueueRow {
+    let props = &queue.props;
+    QueueRow {
+        name: props.name.clone(),
+        durable: props.durable,
+        auto_delete: props.auto_delete,
+        exclusive_owner: props.exclusive_owner,
+        arguments: props.arguments.clone(),
+        messages_ready: queue.messages_ready(),
+        messages_unacknowledged: queue.messages_unacknowledged(),
+        memory_bytes: queue.memory_bytes(),
+        consumers: queue.consumers.len() as u64,
+        published: queue.counters.published,
+        delivered: queue.counters.delivered,
+        acked: queue.counters.acked,
+        redelivered: queue.counters.redelivered,
     }
 }
 
@@ -229,6 +253,7 @@ fn vhost_matters(op: &Op) -> bool {
             | Op::TxCommit { .. }
             | Op::TxRollback { .. }
             | Op::Recover { .. }
+            | Op::WhenIdle { .. }
             | Op::CloseChannel { .. }
             | Op::CloseConnection
             | Op::ListConnections

@@ -11,8 +11,8 @@ use crate::ids::ConnId;
 use crate::input::{Binding, DestinationKind};
 use crate::names;
 use crate::record::fact::{BindingFact, ExchangeFact, Fact, fields};
-use crate::refusal::Refusal;
-use crate::topology::{ExchangeProps, Gone, Missing, VHOST};
+use crate::refusal::{Refusal, RefusalKind};
+use crate::topology::{BindError, ExchangeProps, Gone, VHOST};
 
 impl Broker {
     pub(super) fn bind(
@@ -21,11 +21,19 @@ impl Broker {
         binding: Binding,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
-        let binding = self.checked(conn, binding)?;
+        let binding = checked(binding)?;
+        // What does not exist goes before what is locked, and both before what is wrong with the arguments.
+        if self.topology.exchange(&binding.source).is_none() {
+            return Err(no_exchange(&binding.source));
+        }
+        self.check_destination(conn, &binding)?;
         let fact = Fact::Binding(BindingFact::new(VHOST, &binding));
-        let bound = self.topology.bind(binding).map_err(|missing| match missing {
-            Missing::Exchange(name) => no_exchange(&name),
-            Missing::Queue(name) => no_queue(&name),
+        let bound = self.topology.bind(binding).map_err(|error| match error {
+            BindError::NoExchange(name) => no_exchange(&name),
+            BindError::NoQueue(name) => no_queue(&name),
+            BindError::BadMatch(text) => {
+                Refusal::new(RefusalKind::PreconditionFailed, text).with("field", "x-match")
+            }
         })?;
         if bound == Some(true) {
             let facts = vec![(fact.key(), Some(fact.value()))];
@@ -40,7 +48,8 @@ impl Broker {
         binding: Binding,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
-        let binding = self.checked(conn, binding)?;
+        let binding = checked(binding)?;
+        self.check_destination(conn, &binding)?;
         let mut gone = Gone::default();
         self.topology.unbind(&binding, &mut gone);
         let mut batch = Batch::default();
@@ -55,25 +64,31 @@ impl Broker {
         }
     }
 
-    fn checked(&self, conn: Option<ConnId>, mut binding: Binding) -> Result<Binding, Refusal> {
-        binding.source = names::clean("exchange", &binding.source)?;
-        names::check_length("routing key", &binding.routing_key)?;
-        binding.destination = match binding.destination_kind {
-            DestinationKind::Queue => names::clean("queue", &binding.destination)?,
-            DestinationKind::Exchange => names::clean("exchange", &binding.destination)?,
-        };
-        let to_default =
-            binding.destination_kind == DestinationKind::Exchange && binding.destination.is_empty();
-        if binding.source.is_empty() || to_default {
-            return Err(default_exchange());
+    fn check_destination(&self, conn: Option<ConnId>, binding: &Binding) -> Result<(), Refusal> {
+        match self.topology.queue(&binding.destination) {
+            Some(id) if binding.destination_kind == DestinationKind::Queue => self.check_access(conn, id),
+            _ => Ok(()),
         }
-        if binding.destination_kind == DestinationKind::Queue
-            && let Some(id) = self.topology.queue(&binding.destination)
-        {
-            self.check_access(conn, id)?;
-        }
-        Ok(binding)
     }
+}
+
+/// The binding with its names cleaned, if it may be at all.
+fn checked(mut binding: Binding) -> Result<Binding, Refusal> {
+    binding.source = names::clean("exchange", &binding.source)?;
+    names::check_length("routing key", &binding.routing_key)?;
+    binding.destination = match binding.destination_kind {
+        DestinationKind::Queue => names::clean("queue", &binding.destination)?,
+        DestinationKind::Exchange => names::clean("exchange", &binding.destination)?,
+    };
+    let to_default = binding.destination_kind == DestinationKind::Exchange && binding.destination.is_empty();
+    if binding.source.is_empty() || to_default {
+        return Err(default_exchange());
+    }
+    if binding.destination_kind == DestinationKind::Queue && names::is_reply_queue(&binding.destination) {
+        let text = format!("queue '{}' takes replies and cannot be bound", binding.destination);
+        return Err(Refusal::new(RefusalKind::AccessRefused, text).with("queue", &*binding.destination));
+    }
+    Ok(binding)
 }
 
 /// Adds the end of those facts to a batch.

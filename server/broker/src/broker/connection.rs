@@ -2,7 +2,7 @@
 
 use super::Broker;
 use crate::channel::{Channel, Connection};
-use crate::effect::{Batch, Effect};
+use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ChanId, ConnId};
 use crate::input::{ConnectionInfo, Settle};
 
@@ -40,7 +40,7 @@ impl Broker {
     }
 
     /// Ends a strict channel on which something was refused: as if it were closed, and it stays silent until it is.
-    pub(super) fn fail_channel(&mut self, chan: Option<ChanId>, out: &mut Vec<Effect>) {
+    pub(crate) fn fail_channel(&mut self, chan: Option<ChanId>, out: &mut Vec<Effect>) {
         let Some(chan) = chan else { return };
         let Some(channel) = self.channels.get(&chan).filter(|channel| channel.strict) else { return };
         let conn = channel.conn;
@@ -59,12 +59,39 @@ impl Broker {
         for id in channel.consumers.values() {
             left.extend(self.remove_consumer(*id));
         }
+        self.drop_gets(chan, &channel.gets, out);
         for unacked in channel.unacked.values() {
             self.settle_unacked(unacked, Settle::Requeue);
+        }
+        if let Some(tx) = channel.tx {
+            self.budget.discharge(tx.charged_bytes);
+            for (unacked, _) in tx.settled.values() {
+                self.settle_unacked(unacked, Settle::Requeue);
+            }
         }
         for queue in left {
             self.delete_if_abandoned(queue, out);
         }
+    }
+
+    /// Answers who waits until nothing is out on a channel, where that is so.
+    pub(super) fn answer_idle(&mut self, out: &mut Vec<Effect>) {
+        let (queues, levels, channels) = (&self.queues, &self.levels, &self.channels);
+        self.idle.retain(|(chan, req)| {
+            // Mostly the first one shows that it is not idle.
+            let busy = channels.get(chan).is_some_and(|channel| {
+                let in_tx = channel.tx.iter().flat_map(|tx| tx.settled.values().map(|(unacked, _)| unacked));
+                channel
+                    .unacked
+                    .values()
+                    .chain(in_tx)
+                    .any(|unacked| queues.contains_key(levels.get(&unacked.queue).unwrap_or(&unacked.queue)))
+            });
+            if !busy {
+                out.push(Effect::Reply { req: *req, result: Ok(Reply::Done) });
+            }
+            busy
+        });
     }
 
     pub(super) fn writable(&mut self, chan: ChanId, bytes: u64) {

@@ -1,9 +1,12 @@
 //! Consumers that start and end, gets, and prefetch.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::Broker;
-use crate::dispatch::{Consumer, ConsumerId, PendingGet, Seat};
+use crate::arguments::QueueType;
+use crate::consumers::{Consumer, ConsumerId, Seat};
+use crate::dispatch::PendingGet;
 use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ChanId, ConnId, QueueId, ReqId};
 use crate::input::{Consume, Get, Hold};
@@ -12,32 +15,51 @@ use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::VHOST;
 
 impl Broker {
-    pub(super) fn consume(&mut self, conn: Option<ConnId>, consume: Consume) -> Result<Reply, Refusal> {
-        let id = self.accessible_queue(conn, &consume.queue)?;
-        let wanted = names::clean("consumer tag", &consume.consumer_tag)?;
-        let Some(channel) = self.channels.get_mut(&consume.chan) else {
-            return Err(no_channel(consume.chan));
-        };
-        if channel.consumers.contains_key(&wanted) {
-            let text = format!("attempt to reuse consumer tag '{wanted}'");
-            return Err(Refusal::new(RefusalKind::NotAllowed, text).with("consumer_tag", &*wanted));
+    pub(super) fn consume(
+        &mut self,
+        conn: Option<ConnId>,
+        consume: &Consume,
+        out: &mut Vec<Effect>,
+    ) -> Result<Reply, Refusal> {
+        let tag = names::clean("consumer tag", &consume.consumer_tag)?;
+        let channel = self.channels.get(&consume.chan).ok_or_else(|| no_channel(consume.chan))?;
+        if channel.consumers.contains_key(&tag) {
+            let text = format!("attempt to reuse consumer tag '{tag}'");
+            return Err(Refusal::new(RefusalKind::NotAllowed, text).with("consumer_tag", &*tag));
         }
-        let queue = self.queues.get_mut(&id).ok_or_else(|| super::declare::no_queue(&consume.queue))?;
+        if *consume.queue == *names::REPLY_TO {
+            let (id, reply_to) = self.open_reply_queue(consume, out)?;
+            let consumer_tag = self.add_consumer(id, tag, consume);
+            return Ok(Reply::Consuming { consumer_tag, reply_to: Some(reply_to) });
+        }
+        let id = self.accessible_queue(conn, &consume.queue)?;
+        let queue = self.queues.get(&id).ok_or_else(|| super::declare::no_queue(&consume.queue))?;
         let taken = queue.consumers.first().and_then(|first| self.consumers.get(first));
-        if taken.is_some_and(|first| consume.exclusive || first.exclusive) {
+        let taken = taken.is_some_and(|first| consume.exclusive || first.exclusive);
+        if taken || (consume.exclusive && queue.known.single_active_consumer) {
             let text = format!("queue '{}' in vhost '{VHOST}' in exclusive use", queue.props.name);
             return Err(Refusal::new(RefusalKind::AccessRefused, text).with("queue", &*queue.props.name));
         }
+        let consumer_tag = self.add_consumer(id, tag, consume);
+        Ok(Reply::Consuming { consumer_tag, reply_to: None })
+    }
 
-        let tag = if wanted.is_empty() { self.names.name("amq.ctag-") } else { wanted };
-        let consumer_id = self.next_consumer_id;
-        self.next_consumer_id = ConsumerId(consumer_id.0 + 1);
-        channel.consumers.insert(tag.clone(), consumer_id);
-        queue.consumers.insert(consumer_id);
-        queue.had_consumer = true;
+    /// Adds a consumer to its queue and its channel. The answer is its tag.
+    fn add_consumer(&mut self, queue: QueueId, tag: Arc<str>, consume: &Consume) -> Arc<str> {
+        let tag = if tag.is_empty() { self.names.name("amq.ctag-") } else { tag };
+        let id = self.next_consumer_id;
+        self.next_consumer_id = ConsumerId(id.0 + 1);
+        if let Some(channel) = self.channels.get_mut(&consume.chan) {
+            channel.consumers.insert(tag.clone(), id);
+        }
+        let single_active = self.queues.get_mut(&queue).is_some_and(|queue| {
+            queue.consumers.insert(id);
+            queue.had_consumer = true;
+            queue.known.single_active_consumer
+        });
         let consumer = Consumer {
             chan: consume.chan,
-            queue: id,
+            queue,
             tag: tag.clone(),
             prefetch_messages: consume.prefetch_messages,
             prefetch_bytes: consume.prefetch_bytes,
@@ -46,11 +68,15 @@ impl Broker {
             priority: consume.priority,
             out_messages: 0,
             out_bytes: 0,
-            seat: Seat::Channel,
+            seat: Seat::Standby,
         };
-        self.consumers.insert(consumer_id, consumer);
-        self.seat(consumer_id);
-        Ok(Reply::Consuming { consumer_tag: tag })
+        self.consumers.insert(id, consumer);
+        if single_active {
+            self.activate_next(queue);
+        } else {
+            self.seat(id);
+        }
+        tag
     }
 
     /// Ends a consumer. One that is not there is fine.
@@ -75,8 +101,26 @@ impl Broker {
         if consumer.seat == Seat::Ring {
             queue.rings.remove(consumer.priority, id);
         }
+        if queue.active == Some(id) {
+            queue.active = None;
+            self.activate_next(consumer.queue);
+        }
         self.used(consumer.queue);
         Some(consumer.queue)
+    }
+
+    /// Lets the next consumer of a queue with a single active one take over: the oldest of the highest priority. One
+    /// that is active stays so, whoever comes later.
+    fn activate_next(&mut self, id: QueueId) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        if !queue.known.single_active_consumer || queue.active.is_some() {
+            return;
+        }
+        let rank = |id: &ConsumerId| (self.consumers.get(id).map(|c| Reverse(c.priority)), *id);
+        queue.active = queue.consumers.iter().copied().min_by_key(rank);
+        if let Some(next) = queue.active {
+            self.seat(next);
+        }
     }
 
     /// Deletes an auto-delete queue whose last consumer has gone.
@@ -100,14 +144,17 @@ impl Broker {
     pub(super) fn get(
         &mut self,
         req: ReqId,
-        conn: Option<ConnId>,
+        (conn, chan): (Option<ConnId>, Option<ChanId>),
         get: &Get,
         out: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         let id = self.check_get(conn, get)?;
         let (count, bytes_max, hold) = (get.count.max(1), get.bytes_max, get.hold);
         if let Some(queue) = self.queues.get_mut(&id) {
-            queue.gets.push_back(PendingGet { req, count, bytes_max, hold, waited: false });
+            queue.gets.push_back(PendingGet { req, chan, count, bytes_max, hold, waited: false });
+        }
+        if let Some(channel) = chan.and_then(|chan| self.channels.get_mut(&chan)) {
+            channel.gets.push(id);
         }
         self.dispatch(id, out);
         Ok(())
@@ -117,10 +164,22 @@ impl Broker {
         if self.stopping {
             return Err(Refusal::new(RefusalKind::ShuttingDown, "the broker is shutting down"));
         }
-        match get.hold {
-            Hold::Channel(chan) if !self.channels.contains_key(&chan) => Err(no_channel(chan)),
-            _ => self.accessible_queue(conn, &get.queue),
+        if let Hold::Channel(chan) = get.hold
+            && !self.channels.contains_key(&chan)
+        {
+            return Err(no_channel(chan));
         }
+        let id = self.accessible_queue(conn, &get.queue)?;
+        let queue = self.queues.get(&id).filter(|queue| queue.known.single_active_consumer);
+        if let Some(queue) = queue.filter(|queue| queue.known.queue_type == QueueType::Quorum) {
+            let text = format!(
+                "cannot obtain access to locked queue '{}' in vhost '{VHOST}'. basic.get operations are not supported \
+                 by quorum queues with single active consumer",
+                queue.props.name
+            );
+            return Err(Refusal::new(RefusalKind::ResourceLocked, text).with("queue", &*queue.props.name));
+        }
+        Ok(id)
     }
 }
 

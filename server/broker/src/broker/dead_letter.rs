@@ -1,6 +1,5 @@
 //! Messages that leave their queue without being acked, and where they go.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Broker;
@@ -9,6 +8,7 @@ use crate::effect::{Batch, Effect};
 use crate::ids::{QueueId, Seq};
 use crate::queue::{Dead, Next, Out, Taken};
 use crate::record;
+use crate::topology::Routing;
 
 impl Broker {
     /// Removes the messages of a queue that have expired, as far as they are next. Those that came just now are left
@@ -107,6 +107,11 @@ impl Broker {
                 );
                 out.push(Effect::Warn { text });
             } else {
+                if !self.tickets.fits_group(Batch::put_bytes(bytes, targets.len() as u64)) {
+                    // What is not one append any more becomes several.
+                    self.tickets.end_group(out);
+                    self.tickets.begin_group(out);
+                }
                 let done = self.enqueue(&message, letter.priority, &targets, out);
                 self.counters.dead_lettered += u64::from(done.queues > 0);
                 (put, queues) = (done.put, done.queues);
@@ -127,14 +132,17 @@ impl Broker {
         reason: Reason,
         out: &mut Vec<Effect>,
     ) -> Vec<QueueId> {
-        let mut targets = BTreeSet::new();
-        for key in &letter.routing_keys {
-            // An exchange that is not there is one that leads nowhere.
-            let route = self.topology.route_within(&letter.message.exchange, key);
-            targets.extend(route.iter().flat_map(|queues| queues.iter().copied()));
-        }
+        let routing = Routing {
+            exchange: &letter.message.exchange,
+            key: &letter.message.routing_key,
+            more_keys: &letter.copies,
+            properties: &letter.message.properties,
+        };
+        // An exchange that is not there is one that leads nowhere.
+        let route = self.topology.route_within(routing).unwrap_or_default();
+        let mut targets = route.to_vec();
         if reason == Reason::Rejected {
-            return targets.into_iter().collect();
+            return targets;
         }
         let count = targets.len();
         targets.retain(|id| !self.queues.get(id).is_some_and(|queue| letter.would_circle(&queue.props.name)));
@@ -149,6 +157,6 @@ impl Broker {
             );
             out.push(Effect::Warn { text });
         }
-        targets.into_iter().collect()
+        targets
     }
 }

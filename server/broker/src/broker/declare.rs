@@ -28,16 +28,14 @@ impl Broker {
         if declare.passive {
             return existing.map(|_| Reply::Done).ok_or_else(|| no_exchange(&name));
         }
+        let kind = ExchangeKind::parse(&declare.kind).ok_or_else(|| unknown_kind(&declare.kind))?;
         if let Some(existing) = existing {
-            same_exchange(&name, existing, &declare)?;
+            same_exchange(&name, existing, kind, &declare)?;
             return Ok(Reply::Done);
         }
 
         names::refuse_reserved("exchange", &name)?;
-        let Some(kind) = ExchangeKind::parse(&declare.kind) else {
-            return Err(unknown_kind(&declare.kind));
-        };
-        arguments::check_exchange(&name, &declare.arguments)?;
+        arguments::exchange::check(&name, &declare.arguments)?;
         let props = ExchangeProps {
             kind,
             durable: declare.durable,
@@ -88,6 +86,9 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let name = names::clean("queue", &declare.name)?;
+        if names::is_reply_queue(&name) {
+            return self.declare_reply_queue(&name);
+        }
         if declare.passive {
             let id = self.accessible_queue(conn, &name)?;
             return self.declared(id, &name);
@@ -120,8 +121,6 @@ impl Broker {
         };
         arguments::check_queue(&name, flags, &declare.arguments)?;
         let name = if name.is_empty() { self.unused_queue_name() } else { name };
-        let id = self.next_queue_id;
-        self.next_queue_id = QueueId(id.0 + 1);
         let props = QueueProps {
             name: name.clone(),
             durable: declare.durable && owner.is_none(),
@@ -129,18 +128,27 @@ impl Broker {
             exclusive_owner: owner,
             arguments: declare.arguments,
         };
-        let (durable, queue) = (props.durable, Queue::new(id, props));
+        let id = self.add_queue(props, out);
+        self.declared(id, &name)
+    }
+
+    /// Creates a queue, which does not exist yet.
+    pub(super) fn add_queue(&mut self, props: QueueProps, out: &mut Vec<Effect>) -> QueueId {
+        let id = self.next_queue_id;
+        self.next_queue_id = QueueId(id.0 + 1);
+        let (name, owner, durable) = (props.name.clone(), props.exclusive_owner, props.durable);
+        let queue = Queue::new(id, props);
         if durable {
             let fact = queue_fact(&queue);
             let facts = vec![(fact.key(), Some(fact.value()))];
             self.tickets.append(Batch { queues_created: vec![id], facts, ..Batch::default() }, out);
         }
-        if let Some(connection) = owner.and_then(|owner| self.connections.get_mut(&owner)) {
-            connection.exclusive_queues.insert(id);
+        if let Some(owner) = owner.and_then(|owner| self.connections.get_mut(&owner)) {
+            owner.exclusive_queues.insert(id);
         }
-        self.topology.add_queue(name.clone(), id, durable);
+        self.topology.add_queue(name, id, durable);
         self.queues.insert(id, queue);
-        self.declared(id, &name)
+        id
     }
 
     pub(super) fn delete_queue(
@@ -152,7 +160,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let name = names::clean("queue", name)?;
-        let Some(id) = self.topology.queue(&name) else { return Ok(Reply::Removed { messages: 0 }) };
+        let Ok(id) = self.named_queue(&name) else { return Ok(Reply::Removed { messages: 0 }) };
         self.check_access(conn, id)?;
         let queue = self.queues.get(&id).ok_or_else(|| no_queue(&name))?;
         let messages = queue.messages_ready();
@@ -160,11 +168,11 @@ impl Broker {
             let text = format!("queue '{name}' in vhost '{VHOST}' {why}");
             Err(Refusal::new(RefusalKind::PreconditionFailed, text).with("queue", &*name))
         };
-        if if_unused && !queue.consumers.is_empty() {
-            return refuse("in use");
-        }
         if if_empty && messages > 0 {
             return refuse("not empty");
+        }
+        if if_unused && !queue.consumers.is_empty() {
+            return refuse("in use");
         }
         let mut batch = Batch::default();
         self.remove_queue(id, &mut batch, out);
@@ -234,9 +242,15 @@ impl Broker {
     /// The queue of that name, unless it is another connection's own.
     pub(super) fn accessible_queue(&self, conn: Option<ConnId>, name: &Arc<str>) -> Result<QueueId, Refusal> {
         let name = names::clean("queue", name)?;
-        let id = self.topology.queue(&name).ok_or_else(|| no_queue(&name))?;
+        let id = self.named_queue(&name)?;
         self.check_access(conn, id)?;
         Ok(id)
+    }
+
+    /// The queue of that name. Queues for replies are not for clients to touch.
+    pub(super) fn named_queue(&self, name: &str) -> Result<QueueId, Refusal> {
+        let named = self.topology.queue(name).filter(|_| !names::is_reply_queue(name));
+        named.ok_or_else(|| no_queue(name))
     }
 
     pub(super) fn check_access(&self, conn: Option<ConnId>, id: QueueId) -> Result<(), Refusal> {
@@ -293,24 +307,24 @@ fn locked(name: &str) -> Refusal {
 }
 
 fn unknown_kind(kind: &str) -> Refusal {
-    if kind == "headers" {
-        let text = "exchanges of type 'headers' are not implemented yet";
-        return Refusal::new(RefusalKind::NotImplemented, text).with("field", "type");
-    }
     let text = format!("unknown exchange type '{kind}'");
     Refusal::new(RefusalKind::PreconditionFailed, text).with("field", "type").with("actual", kind)
 }
 
-fn same_exchange(name: &str, existing: &ExchangeProps, declare: &DeclareExchange) -> Result<(), Refusal> {
+fn same_exchange(
+    name: &str,
+    existing: &ExchangeProps,
+    kind: ExchangeKind,
+    declare: &DeclareExchange,
+) -> Result<(), Refusal> {
     let what = format!("exchange '{name}' in vhost '{VHOST}'");
-    if ExchangeKind::parse(&declare.kind) != Some(existing.kind) {
-        ExchangeKind::parse(&declare.kind).ok_or_else(|| unknown_kind(&declare.kind))?;
-        return Err(arguments::inequivalent("type", &what, &declare.kind, existing.kind.name()));
+    if kind != existing.kind {
+        return Err(arguments::inequivalent("type", &what, kind.name(), existing.kind.name()));
     }
     arguments::same_flag("durable", &what, declare.durable, existing.durable)?;
     arguments::same_flag("auto_delete", &what, declare.auto_delete, existing.auto_delete)?;
     arguments::same_flag("internal", &what, declare.internal, existing.internal)?;
-    arguments::same(&arguments::EXCHANGE, &what, &declare.arguments, &existing.arguments)
+    arguments::exchange::same(&what, &declare.arguments, &existing.arguments)
 }
 
 fn same_queue(existing: &QueueProps, owner: Option<ConnId>, declare: &DeclareQueue) -> Result<(), Refusal> {

@@ -10,7 +10,7 @@ use crate::death::Reason;
 use crate::effect::{Batch, Effect, Outcome, Put};
 use crate::ids::{QueueId, Seq};
 use crate::message::Message;
-use crate::queue::Dead;
+use crate::queue::{Dead, Load};
 use crate::record;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::VHOST;
@@ -53,7 +53,7 @@ impl Broker {
                 done.refused = Some(*id);
                 continue;
             }
-            self.prepare(*id, message, priority, out);
+            self.prepare(*id, message.expiration_ms.is_some(), priority, out);
             let Some(queue) = self.queues.get_mut(id) else { continue };
             let level = queue.priority(priority);
             let Some(place) = queue.push(&fresh, level, &mut self.budget) else { continue };
@@ -81,12 +81,14 @@ impl Broker {
 
     /// Whether a queue is full and refuses the message, which then is dead-lettered if the queue says so.
     fn is_refused(&mut self, id: QueueId, message: &Arc<Message>, out: &mut Vec<Effect>) -> bool {
-        let refuses = |broker: &Self| broker.queues.get(&id).is_some_and(|queue| queue.refuses(message));
+        let mut load = Load::default();
+        load.add(&message.body);
+        let refuses = |broker: &Self| broker.queues.get(&id).is_some_and(|queue| queue.refuses(load));
         if !refuses(self) {
             return false;
         }
-        // What a consumer is ready for is not in the way.
-        if self.queues.get(&id).is_some_and(|queue| queue.dirty) {
+        // What a consumer is ready for is not in the way. Within a group nothing is handed out.
+        if self.queues.get(&id).is_some_and(|queue| queue.dirty) && !self.tickets.in_group() {
             self.dispatch(id, out);
             if !refuses(self) {
                 return false;
@@ -104,7 +106,7 @@ impl Broker {
 
     /// Sees to it that a queue has a level for the message's priority, and knows that messages of it expire. Both go to
     /// the log before the message does, and only for the first such message.
-    fn prepare(&mut self, id: QueueId, message: &Message, priority: u8, out: &mut Vec<Effect>) {
+    pub(super) fn prepare(&mut self, id: QueueId, expires: bool, priority: u8, out: &mut Vec<Effect>) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let priority = queue.priority(priority);
         let mut batch = Batch::default();
@@ -114,10 +116,10 @@ impl Broker {
             queue.add_level(priority, level);
             self.levels.insert(level, id);
             batch.queues_created.push(level);
-        } else if message.expiration_ms.is_none() || queue.expiring {
+        } else if !expires || queue.expiring {
             return;
         }
-        queue.expiring |= message.expiration_ms.is_some();
+        queue.expiring |= expires;
         if queue.props.durable {
             let fact = queue_fact(queue);
             batch.facts.push((fact.key(), Some(fact.value())));

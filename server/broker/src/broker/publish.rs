@@ -11,7 +11,7 @@ use crate::names;
 use crate::record;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::tickets::Waiter;
-use crate::topology::{RouteError, VHOST};
+use crate::topology::{RouteError, Routing, VHOST};
 
 impl Broker {
     pub(super) fn publish(
@@ -23,20 +23,18 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         let Some(channel) = self.channels.get_mut(&chan) else { return };
+        if channel.tx.is_some() {
+            return self.publish_in_tx(chan, tag, vhost, publish, out);
+        }
         channel.confirms.published = tag;
         let strict = channel.strict;
         let mandatory = publish.mandatory;
         let routed = self.route(vhost, &publish).and_then(|queues| {
-            self.fits(publish_bytes(&publish, &queues))?;
+            self.fits(append_bytes(&publish, queues.len()))?;
             Ok(queues)
         });
         let outcome = match routed {
-            Err(refusal) if strict => {
-                self.count(Outcome::Rejected(refusal.kind));
-                self.fail_channel(Some(chan), out);
-                out.push(Effect::ChannelFailed { chan, cause: Cause::Publish { tag }, refusal });
-                return;
-            }
+            Err(refusal) if strict => return self.fail_publish(chan, tag, refusal, out),
             Err(refusal) => Outcome::Rejected(refusal.kind),
             Ok(queues) => {
                 let (message, priority) = self.message(publish);
@@ -56,6 +54,13 @@ impl Broker {
         self.tickets.wait(Waiter::Confirm { chan, upto: tag, outcome });
     }
 
+    /// Ends a strict channel by a publish that is refused.
+    pub(super) fn fail_publish(&mut self, chan: ChanId, tag: u64, refusal: Refusal, out: &mut Vec<Effect>) {
+        self.count(Outcome::Rejected(refusal.kind));
+        self.fail_channel(Some(chan), out);
+        out.push(Effect::ChannelFailed { chan, cause: Cause::Publish { tag }, refusal });
+    }
+
     /// A batch is one append. What is rejected of it stands in the answer, the rest is published.
     pub(super) fn publish_batch(
         &mut self,
@@ -66,8 +71,9 @@ impl Broker {
     ) {
         let routes: Vec<_> = publishes.iter().map(|publish| self.route(vhost, publish)).collect();
         let routed = publishes.iter().zip(&routes);
-        let bytes =
-            routed.filter_map(|(publish, route)| Some(publish_bytes(publish, route.as_ref().ok()?))).sum();
+        let bytes = routed
+            .filter_map(|(publish, route)| Some(append_bytes(publish, route.as_ref().ok()?.len())))
+            .sum();
         if let Err(refusal) = self.fits(bytes) {
             return self.reply_when_durable(req, Err(refusal));
         }
@@ -95,7 +101,15 @@ impl Broker {
         self.reply_when_durable(req, Ok(Reply::Published(results)));
     }
 
-    fn route(&mut self, vhost: &str, publish: &Publish) -> Result<Arc<[QueueId]>, Refusal> {
+    /// The queues of a publish.
+    pub(super) fn route(&mut self, vhost: &str, publish: &Publish) -> Result<Arc<[QueueId]>, Refusal> {
+        self.check_publish(vhost, publish)?;
+        let routed = self.topology.route(Routing::of(publish));
+        routed.map_err(|error| unroutable(error, &publish.exchange))
+    }
+
+    /// Refuses what no exchange may take.
+    fn check_publish(&self, vhost: &str, publish: &Publish) -> Result<(), Refusal> {
         if vhost != VHOST {
             return Err(super::admin::no_vhost(vhost));
         }
@@ -106,18 +120,19 @@ impl Broker {
             return Err(Refusal::new(RefusalKind::TooLarge, text));
         }
         names::check_length("routing key", &publish.routing_key)?;
-        let exchange = &publish.exchange;
-        self.topology.route(exchange, &publish.routing_key).map_err(|e| match e {
-            RouteError::NoExchange => super::declare::no_exchange(exchange),
-            RouteError::Internal => {
-                let text = format!("cannot publish to internal exchange '{exchange}' in vhost '{VHOST}'");
-                Refusal::new(RefusalKind::AccessRefused, text).with("exchange", &**exchange)
-            }
-        })
+        let mut more_keys = publish.extras.iter().flat_map(|extras| &extras.routing_keys);
+        more_keys.try_for_each(|key| names::check_length("routing key", key))
+    }
+
+    /// Refuses what would be refused whatever the routing key.
+    pub(super) fn check_route(&self, vhost: &str, publish: &Publish) -> Result<(), Refusal> {
+        self.check_publish(vhost, publish)?;
+        let open = self.topology.open_to_clients(&publish.exchange);
+        open.map_err(|error| unroutable(error, &publish.exchange))
     }
 
     /// Refuses what the store could not take as one append.
-    fn fits(&self, bytes: u64) -> Result<(), Refusal> {
+    pub(super) fn fits(&self, bytes: u64) -> Result<(), Refusal> {
         let most = self.settings.append_bytes_max;
         if bytes <= most {
             return Ok(());
@@ -130,7 +145,7 @@ impl Broker {
     }
 
     /// The message of a publish, and its priority.
-    fn message(&self, publish: Publish) -> (Arc<Message>, u8) {
+    pub(super) fn message(&self, publish: Publish) -> (Arc<Message>, u8) {
         let extras = publish.extras.unwrap_or_default();
         let message = Arc::new(Message {
             exchange: publish.exchange,
@@ -147,13 +162,13 @@ impl Broker {
 
     /// With a full budget, hands out at once: what a consumer takes frees its room for the next message. Only after
     /// the append, since reads that follow from it wait for the newest append.
-    fn pass_through(&mut self, out: &mut Vec<Effect>) {
+    pub(super) fn pass_through(&mut self, out: &mut Vec<Effect>) {
         if !self.budget.has_room_to_stay() {
             self.dispatch_dirty(out);
         }
     }
 
-    fn count(&mut self, outcome: Outcome) {
+    pub(super) fn count(&mut self, outcome: Outcome) {
         self.counters.published += 1;
         match outcome {
             Outcome::Routed { .. } => {}
@@ -163,9 +178,19 @@ impl Broker {
     }
 }
 
-/// Upper bound of what a publish to these queues takes in the log.
-fn publish_bytes(publish: &Publish, queues: &[QueueId]) -> u64 {
+/// Upper bound of what a publish to so many queues takes in the log.
+pub(super) fn append_bytes(publish: &Publish, queues: usize) -> u64 {
     let names = publish.exchange.len() + publish.routing_key.len();
     let bytes = (publish.body.len() + publish.properties.len() + names) as u64 + record::HEADER_FIXED_BYTES;
-    Batch::put_bytes(bytes, queues.len() as u64)
+    Batch::put_bytes(bytes, queues as u64)
+}
+
+fn unroutable(error: RouteError, exchange: &Arc<str>) -> Refusal {
+    match error {
+        RouteError::NoExchange => super::declare::no_exchange(exchange),
+        RouteError::Internal => {
+            let text = format!("cannot publish to internal exchange '{exchange}' in vhost '{VHOST}'");
+            Refusal::new(RefusalKind::AccessRefused, text).with("exchange", &**exchange)
+        }
+    }
 }

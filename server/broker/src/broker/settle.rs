@@ -2,8 +2,8 @@
 
 use super::Broker;
 use crate::channel::Unacked;
+use crate::consumers::{ConsumerId, Seat};
 use crate::death::Reason;
-use crate::dispatch::{ConsumerId, Seat};
 use crate::effect::{Cause, Effect, Reply};
 use crate::ids::{AckId, ChanId, QueueId, ReqId, Seq};
 use crate::input::Settle;
@@ -40,6 +40,10 @@ impl Broker {
             channel.settlements.unknown.push((number, tag));
             return;
         };
+        if let Some(tx) = &mut channel.tx {
+            tx.settled.extend(taken.into_iter().map(|(tag, unacked)| (tag, (unacked, how))));
+            return;
+        }
         for unacked in taken.into_values() {
             self.settle_unacked(&unacked, how);
         }
@@ -132,7 +136,7 @@ impl Broker {
 
     fn let_go(&mut self, chan: ChanId, tag: u64) {
         let Some(channel) = self.channels.get_mut(&chan) else { return };
-        if let Some(unacked) = channel.unacked.remove(&tag) {
+        if let Some(unacked) = channel.let_go(tag) {
             self.free_prefetch(&unacked);
             self.wake_channel(chan);
         }
@@ -165,7 +169,7 @@ impl Broker {
         let Some(channel) = self.channels.get_mut(&consumer.chan) else { return };
         consumer.seat = consumer.seat_for(channel);
         match consumer.seat {
-            Seat::OwnPrefetch => {}
+            Seat::OwnPrefetch | Seat::Standby => {}
             Seat::Channel => channel.parked.push(id),
             Seat::Ring => {
                 let (queue, priority) = (consumer.queue, consumer.priority);

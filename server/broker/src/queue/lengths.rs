@@ -3,7 +3,6 @@
 use super::level::{Level, Next};
 use super::{Queue, ranges::Ranges};
 use crate::arguments::Overflow;
-use crate::message::Message;
 
 /// Bytes of the ready bodies of a level.
 ///
@@ -83,6 +82,22 @@ impl Level {
     }
 }
 
+/// Messages that are to come into a queue.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Load {
+    pub(crate) messages: u64,
+    /// Of their bodies.
+    pub(crate) bytes: u64,
+}
+
+impl Load {
+    /// This one as well.
+    pub(crate) fn add(&mut self, body: &bytes::Bytes) {
+        self.messages += 1;
+        self.bytes += body.len() as u64;
+    }
+}
+
 impl Queue {
     /// It holds more than it may, and its oldest messages give way.
     pub(crate) fn is_over_limit(&self) -> bool {
@@ -93,14 +108,13 @@ impl Queue {
             || self.messages_ready() > self.known.length_max.unwrap_or(u64::MAX)
     }
 
-    /// It refuses a message rather than let its oldest ones go.
-    pub(crate) fn refuses(&self, message: &Message) -> bool {
+    /// It refuses these messages rather than let its oldest ones go.
+    pub(crate) fn refuses(&self, more: Load) -> bool {
         if self.known.overflow == Overflow::DropHead {
             return false;
         }
-        let bytes = self.ready_bytes() + message.body.len() as u64;
-        self.messages_ready() >= self.known.length_max.unwrap_or(u64::MAX)
-            || bytes > self.known.bytes_max.unwrap_or(u64::MAX)
+        self.messages_ready() + more.messages > self.known.length_max.unwrap_or(u64::MAX)
+            || self.ready_bytes() + more.bytes > self.known.bytes_max.unwrap_or(u64::MAX)
     }
 
     /// Whether the next message can go without being looked at: only its number counts.

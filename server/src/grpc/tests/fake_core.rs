@@ -10,7 +10,7 @@ use bytes::Bytes;
 use leveret_broker::*;
 use leveret_proto::v1::broker_client::BrokerClient;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
 use crate::grpc::{GrpcParts, GrpcSettings, Health, ServeError, ServerStatus, Stage, StatusSource, serve};
@@ -68,6 +68,7 @@ impl World {
                 lanes: HashMap::new(),
                 channels: HashMap::new(),
                 held: Vec::new(),
+                idle: Vec::new(),
             };
             let inbox = Arc::clone(&inbox);
             move || core.run(&inbox)
@@ -108,6 +109,8 @@ struct Core {
     lanes: HashMap<LaneId, mpsc::UnboundedSender<Vec<Output>>>,
     channels: HashMap<ChanId, Lane>,
     held: Vec<crate::hub::Permit>,
+    /// Who waits until nothing is out.
+    idle: Vec<oneshot::Sender<Result<Reply, Refusal>>>,
 }
 
 impl Core {
@@ -132,9 +135,16 @@ impl Core {
                     Envelope::Input(input) => self.input(input),
                     Envelope::Request { input, reply, .. } => {
                         let Input::Request { op, .. } = input else { unreachable!() };
+                        if let Op::WhenIdle { .. } = op {
+                            self.idle.push(reply);
+                            continue;
+                        }
                         let _ = reply.send(self.request(op));
                     }
                 }
+            }
+            if self.seen.out.load(Ordering::Relaxed) == 0 {
+                self.idle.drain(..).for_each(|reply| drop(reply.send(Ok(Reply::Done))));
             }
             if self.seen.disk_stands.load(Ordering::Relaxed) {
                 continue;
@@ -232,22 +242,9 @@ impl Core {
                     let (chan, consumer_tag) = (consume.chan, "tag".into());
                     lane.outputs.push(Output::ConsumerCancelled { chan, consumer_tag });
                 }
-                Ok(Reply::Consuming { consumer_tag: "tag".into() })
+                Ok(Reply::Consuming { consumer_tag: "tag".into(), reply_to: None })
             }
             Op::Cancel { .. } => Ok(Reply::Done),
-            Op::ListChannels => Ok(Reply::Channels(
-                self.channels
-                    .keys()
-                    .map(|chan| ChannelRow {
-                        chan: *chan,
-                        conn: ConnId(1),
-                        consumers: 1,
-                        messages_unacknowledged: self.seen.out.load(Ordering::Relaxed),
-                        messages_unconfirmed: 0,
-                        prefetch_messages: 0,
-                    })
-                    .collect(),
-            )),
             Op::Publish(batch) => {
                 let outcomes = batch.iter().map(|publish| match &*publish.routing_key {
                     "nowhere" => (Outcome::Unrouted, None),

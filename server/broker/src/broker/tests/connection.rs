@@ -84,7 +84,43 @@ fn listings_show_connections_and_channels() {
         other => panic!("{other:?}"),
     }
     match world.ok(Op::Stats) {
-        Reply::Stats(stats) => assert_eq!((stats.connections, stats.channels, stats.exchanges), (1, 1, 5)),
+        Reply::Stats(stats) => assert_eq!((stats.connections, stats.channels, stats.exchanges), (1, 1, 7)),
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn who_waits_for_an_idle_channel_is_answered_once_nothing_is_out() {
+    let when_idle = || Op::WhenIdle { chan: ChanId(1) };
+    let mut world = World::ready();
+    world.declare("q");
+    world.ok(when_idle());
+    world.fill("q", &["a", "b"]);
+    let delivered = world.consume(1, "q", "c");
+    world.ok(Op::Cancel { chan: ChanId(1), consumer_tag: "c".into() });
+    assert!(world.try_ask(Some(1), when_idle()).is_none());
+    let answered = |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Reply { .. })).count();
+    assert_eq!(answered(&world.ack(1, 1)), 0);
+    let ids = vec![delivered[1].ack_id];
+    let input = world.request(None, Op::SettleIds { ids, how: crate::input::Settle::Ack });
+    assert_eq!(answered(&world.send(input)), 2, "by an id from anywhere, too");
+    world.ok(when_idle());
+
+    let ends: [fn(&mut World) -> Input; 2] = [
+        |_| Input::ChannelClosed { chan: ChanId(1) },
+        |world| {
+            let op = Op::DeleteQueue { name: "q".into(), if_unused: false, if_empty: false };
+            world.request(None, op)
+        },
+    ];
+    for end in ends {
+        let mut world = World::ready();
+        world.declare("q");
+        world.fill("q", &["a"]);
+        world.got("q", 1, Hold::Channel(ChanId(1)));
+        assert!(world.try_ask(Some(1), when_idle()).is_none());
+        let input = end(&mut world);
+        assert!(answered(&world.send(input)) > 0);
+        assert!(world.broker.idle.is_empty());
     }
 }

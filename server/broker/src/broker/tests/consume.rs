@@ -48,7 +48,7 @@ fn the_answer_comes_before_the_first_delivery() {
     let input = world.request(Some(1), Op::Consume(consumer(1, "q", "")));
     let effects = world.send(input);
     let [
-        Effect::Reply { result: Ok(Reply::Consuming { consumer_tag }), .. },
+        Effect::Reply { result: Ok(Reply::Consuming { consumer_tag, .. }), .. },
         Effect::Deliver(first),
         Effect::Deliver(second),
     ] = &effects[..]

@@ -13,23 +13,72 @@ use run::{Reached, Run};
 /// One thing that happens. Numbers choose among what there is at that moment.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
-    Publish { chan: usize, target: Target, persistent: bool },
-    Batch { count: usize, queue: usize },
-    Consume { chan: usize, queue: usize, prefetch: u32, auto_ack: bool },
-    Cancel { consumer: usize },
-    Get { queue: usize, count: u32, hold: Hold },
-    Settle { chan: usize, delivery: usize, multiple: bool, how: Settle },
-    SettleId { delivery: usize, how: Settle },
-    Purge { queue: usize },
-    DeleteAndDeclare { queue: usize },
-    CloseChannel { chan: usize },
-    Credit { chan: usize },
+    Publish {
+        chan: usize,
+        target: Target,
+        persistent: bool,
+    },
+    Batch {
+        count: usize,
+        queue: usize,
+    },
+    Consume {
+        chan: usize,
+        queue: usize,
+        prefetch: u32,
+        auto_ack: bool,
+        priority: i32,
+    },
+    Cancel {
+        consumer: usize,
+    },
+    Get {
+        queue: usize,
+        count: u32,
+        hold: Hold,
+    },
+    Settle {
+        chan: usize,
+        delivery: usize,
+        multiple: bool,
+        how: Settle,
+    },
+    SettleId {
+        delivery: usize,
+        how: Settle,
+    },
+    Purge {
+        queue: usize,
+    },
+    DeleteAndDeclare {
+        queue: usize,
+    },
+    CloseChannel {
+        chan: usize,
+    },
+    Credit {
+        chan: usize,
+    },
+    /// Of the transaction: publishes with whether they are persistent.
+    Commit {
+        targets: Vec<(Target, bool)>,
+    },
+    Rollback {
+        publishes: usize,
+    },
+    Fail,
     Tick,
     EndTurn,
-    Confirm { part: usize },
-    Answer { limit: usize },
+    Confirm {
+        part: usize,
+    },
+    Answer {
+        limit: usize,
+    },
     Restart,
-    Crash { part: usize },
+    Crash {
+        part: usize,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +100,7 @@ fn how() -> impl Strategy<Value = Settle> {
 }
 
 fn hold() -> impl Strategy<Value = Hold> {
-    prop_oneof![Just(Hold::AutoAck), Just(Hold::Lease), (0..2usize).prop_map(Hold::Channel)]
+    prop_oneof![Just(Hold::AutoAck), Just(Hold::Lease), (0..3usize).prop_map(Hold::Channel)]
 }
 
 fn target() -> impl Strategy<Value = Target> {
@@ -64,17 +113,26 @@ fn step() -> impl Strategy<Value = Step> {
         24 => (0..2usize, target(), any::<bool>())
             .prop_map(|(chan, target, persistent)| Step::Publish { chan, target, persistent }),
         2 => (1..5usize, 0..3usize).prop_map(|(count, queue)| Step::Batch { count, queue }),
-        6 => (0..2usize, 0..3usize, 0..4u32, any::<bool>())
-            .prop_map(|(chan, queue, prefetch, auto_ack)| Step::Consume { chan, queue, prefetch, auto_ack }),
+        6 => (0..3usize, 0..3usize, 0..4u32, any::<bool>(), 0..2i32).prop_map(
+            |(chan, queue, prefetch, auto_ack, priority)| {
+                Step::Consume { chan, queue, prefetch, auto_ack, priority }
+            }
+        ),
         2 => n.clone().prop_map(|consumer| Step::Cancel { consumer }),
         8 => (0..3usize, 1..4u32, hold()).prop_map(|(queue, count, hold)| Step::Get { queue, count, hold }),
-        12 => (0..2usize, n.clone(), any::<bool>(), how())
+        16 => (0..3usize, n.clone(), any::<bool>(), how())
             .prop_map(|(chan, delivery, multiple, how)| Step::Settle { chan, delivery, multiple, how }),
+        4 => (n.clone(), any::<bool>(), how())
+            .prop_map(|(delivery, multiple, how)| Step::Settle { chan: 2, delivery, multiple, how }),
         6 => (n.clone(), how()).prop_map(|(delivery, how)| Step::SettleId { delivery, how }),
         1 => (0..3usize).prop_map(|queue| Step::Purge { queue }),
         1 => (0..3usize).prop_map(|queue| Step::DeleteAndDeclare { queue }),
-        1 => (0..2usize).prop_map(|chan| Step::CloseChannel { chan }),
-        8 => (0..2usize).prop_map(|chan| Step::Credit { chan }),
+        1 => (0..3usize).prop_map(|chan| Step::CloseChannel { chan }),
+        8 => (0..3usize).prop_map(|chan| Step::Credit { chan }),
+        4 => prop::collection::vec((target(), any::<bool>()), 0..4)
+            .prop_map(|targets| Step::Commit { targets }),
+        1 => (0..3usize).prop_map(|publishes| Step::Rollback { publishes }),
+        1 => Just(Step::Fail),
         2 => Just(Step::Tick),
         20 => Just(Step::EndTurn),
         8 => n.clone().prop_map(|part| Step::Confirm { part }),
@@ -122,6 +180,8 @@ fn any_history_agrees_with_the_model() {
         (reached.late, 300),
         (reached.stale, 500),
         (reached.opens, 3_000),
+        (reached.commits, 100),
+        (reached.takeovers, 200),
     ];
     assert!(floors.iter().all(|(count, floor)| count >= floor), "an empty run: {reached:?}");
 }

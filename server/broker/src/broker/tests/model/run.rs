@@ -1,7 +1,9 @@
 //! One history: the broker, its store and the oracle side by side.
 
+mod channels;
 mod check;
 mod settle;
+mod tx;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,16 +13,15 @@ use super::{Hold, Step, Target};
 use crate::Settings;
 use crate::broker::Broker;
 use crate::broker::tests::store::{Mark, Store};
-use crate::broker::tests::world::{
-    SETTINGS, binding, channel_opened, consumer, get, message, queue, settlement, text,
-};
+use crate::broker::tests::world::{SETTINGS, binding, consumer, get, message, queue, settlement, text};
 use crate::effect::{Batch, Fetch, Outcome};
 use crate::ids::{AckId, ChanId, ConnId, Epoch, QueueId, ReqId, Ticket};
 use crate::input::{ConnectionInfo, Consume, DeclareQueue, Hold as Held, Input, Op, Publish, Settle};
 use crate::message::Message;
 use crate::refusal::RefusalKind;
+use crate::value::Value;
 
-/// The third one is transient.
+/// The second one has a single active consumer, the third one is transient.
 const QUEUES: [&str; 3] = ["a", "b", "t"];
 const LEASE_MS: u64 = 50;
 const CREDIT_BYTES: u64 = 1_500;
@@ -37,9 +38,13 @@ pub(super) struct Run {
     fetches: Vec<Fetch>,
     oracle: Oracle,
     /// The channels that steps speak of, by what they are called now.
-    slots: [u64; 2],
+    slots: [u64; 3],
     chans: BTreeMap<u64, Chan>,
     consumers: BTreeMap<String, Consumer>,
+    /// Who alone gets messages of the second queue.
+    active: Option<String>,
+    /// The channel that is about to fail.
+    failing: Option<u64>,
     asked: BTreeMap<u64, Asked>,
     promises: Promises,
     now_ms: u64,
@@ -58,6 +63,8 @@ pub(super) struct Reached {
     pub(super) late: u64,
     pub(super) stale: u64,
     pub(super) opens: u64,
+    pub(super) commits: u64,
+    pub(super) takeovers: u64,
 }
 
 /// Numbers given out.
@@ -80,9 +87,13 @@ struct Chan {
     settlements: Vec<Vec<(QueueId, No)>>,
     unknown: Vec<(u64, u64)>,
     settled: u64,
+    /// What a transaction is to settle, by delivery tag.
+    in_tx: BTreeMap<u64, ((QueueId, No), Settle)>,
 }
 
 struct Consumer {
+    number: u64,
+    priority: i32,
     chan: u64,
     queue: QueueId,
     auto_ack: bool,
@@ -94,6 +105,7 @@ struct Consumer {
 enum Asked {
     Nothing,
     Published(Vec<(QueueId, No)>),
+    Committed { stored: Vec<(QueueId, No)>, gone: Vec<(QueueId, No)> },
     Removed(u64, Vec<(QueueId, No)>),
     Deleted(QueueId, bool),
     Declared(QueueId),
@@ -109,6 +121,8 @@ impl Reached {
         self.late += other.late;
         self.stale += other.stale;
         self.opens += other.opens;
+        self.commits += other.commits;
+        self.takeovers += other.takeovers;
     }
 }
 
@@ -126,9 +140,11 @@ impl Run {
             confirmable: 0,
             fetches: Vec::new(),
             oracle: Oracle::default(),
-            slots: [0; 2],
+            slots: [0; 3],
             chans: BTreeMap::new(),
             consumers: BTreeMap::new(),
+            active: None,
+            failing: None,
             asked: BTreeMap::new(),
             promises: Promises::default(),
             now_ms: 0,
@@ -144,11 +160,14 @@ impl Run {
         match step {
             Step::Publish { chan, target, persistent } => self.publish(chan, target, persistent),
             Step::Batch { count, queue } => self.batch(count, queue),
-            Step::Consume { chan, queue, prefetch, auto_ack } => {
-                self.consume(chan, queue, prefetch, auto_ack)
+            Step::Consume { chan, queue, prefetch, auto_ack, priority } => {
+                self.consume(chan, queue, prefetch, auto_ack, priority)
             }
             Step::Cancel { consumer } => self.cancel(consumer),
             Step::Get { queue, count, hold } => self.get(queue, count, hold),
+            Step::Settle { chan: tx::TX, delivery, multiple, how } => {
+                self.settle_in_tx(delivery, multiple, how)
+            }
             Step::Settle { chan, delivery, multiple, how } => self.settle(chan, delivery, multiple, how),
             Step::SettleId { delivery, how } => self.settle_id(delivery, how),
             Step::Purge { queue } => self.purge(queue),
@@ -161,6 +180,9 @@ impl Run {
                 let chan = ChanId(self.slots[chan]);
                 self.input(Input::Writable { chan, bytes: CREDIT_BYTES });
             }
+            Step::Commit { targets } => self.commit(targets),
+            Step::Rollback { publishes } => self.rollback(publishes),
+            Step::Fail => self.fail(),
             Step::Tick => self.tick(LEASE_MS / 3),
             Step::EndTurn => self.finish(),
             Step::Confirm { part } => {
@@ -177,7 +199,7 @@ impl Run {
 
     /// Lets everything finish, and compares all that is left.
     pub(super) fn drain(&mut self) {
-        for slot in 0..2 {
+        for slot in 0..3 {
             self.close_channel(slot);
         }
         // Gets that still wait take their leases first.
@@ -201,7 +223,7 @@ impl Run {
 
     fn begin(&mut self) {
         self.input(Input::ConnectionOpened { conn: ConnId(1), info: ConnectionInfo::default() });
-        for slot in 0..2 {
+        for slot in 0..3 {
             self.open_channel(slot);
         }
         for (slot, name) in QUEUES.into_iter().enumerate() {
@@ -216,24 +238,6 @@ impl Run {
 
     fn queue(&self, slot: usize) -> QueueId {
         self.broker.topology.queue(QUEUES[slot]).expect("declared at once when deleted")
-    }
-
-    fn open_channel(&mut self, slot: usize) {
-        self.last.chan += 1;
-        self.slots[slot] = self.last.chan;
-        self.chans.insert(self.last.chan, Chan::default());
-        self.input(channel_opened(1, self.last.chan, CREDIT_BYTES));
-    }
-
-    fn close_channel(&mut self, slot: usize) {
-        let closed = self.slots[slot];
-        self.chans.remove(&closed);
-        self.consumers.retain(|_, c| c.chan != closed);
-        for (queue, no) in self.oracle.out_where(|s| matches!(s, State::OnChannel(c, _) if c == closed)) {
-            self.oracle.settle(queue, no, true);
-        }
-        self.input(Input::ChannelClosed { chan: ChanId(closed) });
-        self.open_channel(slot);
     }
 
     fn tick(&mut self, ms: u64) {
@@ -257,7 +261,11 @@ impl Run {
         // The answer comes after the input at the earliest, and the id is the next one.
         let id = self.broker.next_queue_id;
         self.oracle.queues.insert(id, Queue { durable, ..Queue::default() });
-        self.request(Op::DeclareQueue(DeclareQueue { durable, ..queue(name) }), Asked::Declared(id));
+        let mut declare = DeclareQueue { durable, ..queue(name) };
+        if slot == 1 {
+            declare.arguments.0.push(("x-single-active-consumer".into(), Value::Bool(true)));
+        }
+        self.request(Op::DeclareQueue(declare), Asked::Declared(id));
         self.request(Op::Bind(binding("amq.fanout", name, "")), Asked::Nothing);
     }
 
@@ -266,6 +274,7 @@ impl Run {
         // What a consumer can take at this moment it may still get, so the turn ends before.
         self.finish();
         self.consumers.retain(|_, c| c.queue != id);
+        self.elect();
         self.oracle.queues.remove(&id);
         let op = Op::DeleteQueue { name: QUEUES[slot].into(), if_unused: false, if_empty: false };
         self.request(op, Asked::Deleted(id, QUEUES[slot] != "t"));
@@ -315,27 +324,6 @@ impl Run {
             promises.extend(promised);
         }
         self.request(Op::Publish(publishes), Asked::Published(promises));
-    }
-
-    fn consume(&mut self, slot: usize, queue: usize, prefetch: u32, auto_ack: bool) {
-        if self.consumers.len() >= 5 {
-            return;
-        }
-        self.last.consumer += 1;
-        let (chan, tag) = (self.slots[slot], format!("c{}", self.last.consumer));
-        let known = Consumer { chan, queue: self.queue(queue), auto_ack, prefetch, out: BTreeSet::new() };
-        self.consumers.insert(tag.clone(), known);
-        let consume =
-            Consume { prefetch_messages: prefetch, auto_ack, ..consumer(chan, QUEUES[queue], &tag) };
-        self.request(Op::Consume(consume), Asked::Nothing);
-    }
-
-    fn cancel(&mut self, which: usize) {
-        let Some(tag) = pick(self.consumers.keys(), which).cloned() else { return };
-        // As with a delete: a request lets out what was on its way.
-        self.finish();
-        let chan = ChanId(self.consumers.remove(&tag).expect("picked").chan);
-        self.request(Op::Cancel { chan, consumer_tag: tag.into() }, Asked::Nothing);
     }
 
     fn get(&mut self, slot: usize, count: u32, hold: Hold) {
@@ -431,6 +419,7 @@ impl Run {
         self.fetches.clear();
         self.chans.clear();
         self.consumers.clear();
+        self.active = None;
         self.asked.clear();
         self.compare();
         let known: Vec<AckId> = self.oracle.ids.iter().map(|(id, _)| *id).collect();

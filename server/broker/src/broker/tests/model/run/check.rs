@@ -1,6 +1,6 @@
 //! Every effect against what the oracle expects.
 
-use super::{Asked, LEASE_MS, Run, number};
+use super::{Asked, LEASE_MS, QUEUES, Run, number};
 use crate::broker::tests::model::oracle::State;
 use crate::effect::{Effect, Outcome, Reply};
 use crate::ids::ReqId;
@@ -27,6 +27,9 @@ impl Run {
                     let no = number(&d.message);
                     let holder = (!consumer.auto_ack).then_some(State::OnChannel(d.chan.0, d.delivery_tag));
                     assert_eq!((consumer.chan, consumer.queue), (d.chan.0, d.ack_id.queue));
+                    if Some(consumer.queue) == self.broker.topology.queue(QUEUES[1]) {
+                        assert_eq!(Some(&*d.consumer_tag), self.active.as_deref(), "not the active one");
+                    }
                     if holder.is_some() {
                         consumer.out.insert((d.ack_id.queue, no));
                         let chan = self.chans.get_mut(&d.chan.0).expect("the channel is open");
@@ -55,7 +58,11 @@ impl Run {
                 }
                 Effect::ConsumerCancelled { .. } => {}
                 Effect::Return { .. } => panic!("nothing is mandatory"),
-                Effect::Dropped { .. } | Effect::ChannelFailed { .. } => panic!("no channel is strict"),
+                Effect::ChannelFailed { chan, .. } => {
+                    assert_eq!(self.failing.take(), Some(chan.0), "it does so only when it is made to");
+                }
+                // No get of these histories names the channel that it is made on.
+                Effect::Dropped { .. } => panic!("nothing waits on a channel that fails"),
                 Effect::Warn { text } => panic!("{text}"),
             }
         }
@@ -92,6 +99,10 @@ impl Run {
                 }
             }
             (Asked::Published(promised), Ok(Reply::Published(_))) => self.promises.stored.extend(promised),
+            (Asked::Committed { stored, gone }, Ok(Reply::Done)) => {
+                self.promises.stored.extend(stored);
+                self.promises.gone.extend(gone);
+            }
             (Asked::Removed(count, gone), Ok(Reply::Removed { messages })) => {
                 assert_eq!(messages, count);
                 self.promises.gone.extend(gone);

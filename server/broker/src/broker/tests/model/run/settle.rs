@@ -56,7 +56,9 @@ impl Run {
                 if m.state != State::Ready && m.attempts == id.attempt && id.epoch == self.broker.epoch =>
             {
                 if let State::OnChannel(chan, tag) = m.state {
-                    self.chans.get_mut(&chan).expect("it holds").out.remove(&tag);
+                    let chan = self.chans.get_mut(&chan).expect("it holds");
+                    chan.out.remove(&tag);
+                    chan.in_tx.remove(&tag);
                 }
                 self.oracle.settle(id.queue, no, requeue);
                 self.forget(place);

@@ -1,0 +1,170 @@
+//! Transactions: publishes and settlements that wait for a commit, and are then one append.
+
+use super::Broker;
+use super::publish::append_bytes;
+use crate::channel::{Channel, Tx};
+use crate::effect::{Batch, Effect, Reply};
+use crate::ids::{ChanId, QueueId};
+use crate::input::Publish;
+use crate::message::MESSAGE_OVERHEAD_BYTES;
+use crate::queue::Load;
+use crate::refusal::{Refusal, RefusalKind};
+use crate::topology::VHOST;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+impl Broker {
+    pub(super) fn tx_select(&mut self, chan: ChanId) -> Result<Reply, Refusal> {
+        let channel = self.channels.get_mut(&chan).ok_or_else(|| super::consume::no_channel(chan))?;
+        if !channel.strict {
+            // What is refused between two commits has to end the channel, or the commit would carry out the rest.
+            let text = format!("channel {chan} is not strict and cannot be transactional");
+            return Err(Refusal::new(RefusalKind::NotAllowed, text));
+        }
+        channel.tx.get_or_insert_default();
+        Ok(Reply::Done)
+    }
+
+    /// Keeps a publish for the commit. What can be refused already is refused now.
+    pub(super) fn publish_in_tx(
+        &mut self,
+        chan: ChanId,
+        tag: u64,
+        vhost: &str,
+        publish: Publish,
+        out: &mut Vec<Effect>,
+    ) {
+        let most = self.settings.append_bytes_max;
+        let least = append_bytes(&publish, 0);
+        let checked = self.check_route(vhost, &publish);
+        let Some(tx) = self.channels.get_mut(&chan).and_then(|channel| channel.tx.as_mut()) else { return };
+        let checked = checked.and_then(|()| match tx.append_bytes + least {
+            bytes if bytes > most => {
+                let text = format!(
+                    "the transaction takes {bytes} bytes of the log, and what is atomic must fit into one log segment, \
+                     which takes {most}: commit more often, or raise segment-size"
+                );
+                Err(Refusal::new(RefusalKind::TooLarge, text))
+            }
+            _ => Ok(()),
+        });
+        if let Err(refusal) = checked {
+            return self.fail_publish(chan, tag, refusal, out);
+        }
+        let bytes = cost_bytes(&publish);
+        tx.append_bytes += least;
+        tx.charged_bytes += bytes;
+        tx.publishes.push((tag, publish));
+        self.budget.charge(bytes);
+    }
+
+    /// Carries out all of a transaction as one append, or nothing of it.
+    pub(super) fn tx_commit(&mut self, chan: ChanId, out: &mut Vec<Effect>) -> Result<Reply, Refusal> {
+        let tx = std::mem::take(self.tx(chan)?);
+        let routes = match self.routes_of(&tx) {
+            Ok(routes) => routes,
+            Err(why) => {
+                // It goes back, so that the end of the channel finds what is out.
+                *self.tx(chan)? = tx;
+                let text = format!("partial tx completion: {}", why.text);
+                return Err(Refusal::new(RefusalKind::PreconditionFailed, text));
+            }
+        };
+        self.budget.discharge(tx.charged_bytes);
+        for ((_, publish), queues) in tx.publishes.iter().zip(&routes) {
+            let extras = publish.extras.as_deref();
+            let expires = extras.is_some_and(|extras| extras.expiration_ms.is_some());
+            let priority = extras.map_or(0, |extras| extras.priority);
+            queues.iter().for_each(|id| self.prepare(*id, expires, priority, out));
+        }
+        self.tickets.begin_group(out);
+        for ((tag, publish), queues) in tx.publishes.into_iter().zip(routes) {
+            self.carry_out(chan, tag, publish, &queues, out);
+        }
+        for (unacked, how) in tx.settled.values() {
+            self.settle_unacked(unacked, *how);
+        }
+        self.send_letters(out);
+        self.tickets.end_group(out);
+        self.pass_through(out);
+        self.wake_channel(chan);
+        Ok(Reply::Done)
+    }
+
+    /// Forgets a transaction: what it was to settle is out again.
+    pub(super) fn tx_rollback(&mut self, chan: ChanId) -> Result<Reply, Refusal> {
+        let tx = std::mem::take(self.tx(chan)?);
+        self.budget.discharge(tx.charged_bytes);
+        if let Some(channel) = self.channels.get_mut(&chan) {
+            channel.unacked.extend(tx.settled.into_iter().map(|(tag, (unacked, _))| (tag, unacked)));
+        }
+        Ok(Reply::Done)
+    }
+
+    fn tx(&mut self, chan: ChanId) -> Result<&mut Tx, Refusal> {
+        let channel = self.channels.get_mut(&chan).ok_or_else(|| super::consume::no_channel(chan))?;
+        channel
+            .tx
+            .as_mut()
+            .ok_or_else(|| Refusal::new(RefusalKind::PreconditionFailed, "channel is not transactional"))
+    }
+
+    /// Where the publishes of a transaction go, if all of it can be carried out as one append.
+    fn routes_of(&mut self, tx: &Tx) -> Result<Vec<Arc<[QueueId]>>, Refusal> {
+        let mut routes = Vec::with_capacity(tx.publishes.len());
+        let mut bytes = Batch::ack_bytes(tx.settled.len() as u64);
+        let mut loads: BTreeMap<QueueId, Load> = BTreeMap::new();
+        for (_, publish) in &tx.publishes {
+            let queues = self.route(VHOST, publish)?;
+            bytes += append_bytes(publish, queues.len());
+            for id in queues.iter() {
+                let load = loads.entry(*id).or_default();
+                load.add(&publish.body);
+                if self.queues.get(id).is_some_and(|queue| queue.refuses(*load)) {
+                    return Err(self.full(*id));
+                }
+            }
+            routes.push(queues);
+        }
+        self.fits(bytes)?;
+        Ok(routes)
+    }
+
+    fn carry_out(
+        &mut self,
+        chan: ChanId,
+        tag: u64,
+        publish: Publish,
+        queues: &[QueueId],
+        out: &mut Vec<Effect>,
+    ) {
+        let mandatory = publish.mandatory;
+        let (message, priority) = self.message(publish);
+        if mandatory && queues.is_empty() {
+            out.push(Effect::Return { chan, tag, message: message.clone() });
+        }
+        let done = self.enqueue(&message, priority, queues, out);
+        let outcome = done.outcome();
+        if let Some(put) = done.put {
+            self.tickets.put(put, out);
+        }
+        self.count(outcome);
+        self.counters.confirmed += 1;
+    }
+}
+
+impl Channel {
+    /// Publishes on it that nobody has heard of yet, because they wait for a commit.
+    pub(super) fn messages_uncommitted(&self) -> u64 {
+        self.tx.as_ref().map_or(0, |tx| tx.publishes.len() as u64)
+    }
+}
+
+/// What a publish costs while it waits.
+fn cost_bytes(publish: &Publish) -> u64 {
+    let more_keys = publish.extras.iter().flat_map(|extras| &extras.routing_keys);
+    let keys: usize = more_keys.map(|key| key.len() + size_of_val(key)).sum();
+    let names = publish.exchange.len() + publish.routing_key.len();
+    (publish.body.len() + publish.properties.len() + names + keys) as u64 + MESSAGE_OVERHEAD_BYTES
+}
