@@ -1,65 +1,22 @@
 //! Arguments of queues: which are known, what they may be, and when two declarations say the same. Those of exchanges
 //! have a module of their own.
 //!
-//! A known argument is checked and then, as long as its feature is not there, refused by name: who asks for a limit
-//! or a dead-letter exchange must not believe that it is in force. Arguments that nobody knows are kept and ignored,
-//! as in RabbitMQ.
+//! A known argument is checked and, where its feature is not there, refused by name: who asks for a limit or a
+//! dead-letter exchange must not believe that it is in force. Arguments that nobody knows are kept and ignored, as in
+//! RabbitMQ.
 
 pub(crate) mod exchange;
+mod queue;
 #[cfg(test)]
 mod tests;
 
+use queue::QUEUE_TYPE;
+pub(crate) use queue::{DeadLetterTo, Overflow, QUEUE, QueueArguments, QueueFlags, QueueType, check_queue};
+
+use bytes::Bytes;
+
 use crate::refusal::{Refusal, RefusalKind};
-use crate::topology::VHOST;
 use crate::value::{Table, Value};
-
-/// Known arguments of queues.
-pub(crate) const QUEUE: [&str; 10] = [
-    "x-message-ttl",
-    "x-expires",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-overflow",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
-    "x-max-priority",
-    "x-single-active-consumer",
-    "x-delivery-limit",
-];
-
-const QUEUE_TYPE: &str = "x-queue-type";
-/// Longest time-to-live and expiry: ten years.
-const TIME_MS_MAX: i128 = 315_360_000_000;
-
-/// Checks the arguments of a new queue.
-pub(crate) fn check_queue(name: &str, arguments: &Table) -> Result<(), Refusal> {
-    let what = format!("queue '{name}' in vhost '{VHOST}'");
-    if let Some(value) = arguments.get(QUEUE_TYPE) {
-        match string(value) {
-            Ok(b"classic") => {}
-            Ok(b"quorum" | b"stream") => return Err(not_implemented_value(QUEUE_TYPE, value)),
-            Ok(_) => {
-                return Err(invalid(QUEUE_TYPE, &what, "must be 'classic', 'quorum' or 'stream'", value));
-            }
-            Err(wanted) => return Err(invalid(QUEUE_TYPE, &what, wanted, value)),
-        }
-    }
-    let mut unavailable = None;
-    for key in QUEUE {
-        let Some(value) = arguments.get(key) else { continue };
-        check_value(key, value).map_err(|wanted| invalid(key, &what, wanted, value))?;
-        if key != "x-single-active-consumer" {
-            unavailable = unavailable.or(Some(key));
-        }
-    }
-    let routing_key = "x-dead-letter-routing-key";
-    if let Some(value) = arguments.get(routing_key)
-        && arguments.get("x-dead-letter-exchange").is_none()
-    {
-        return Err(invalid(routing_key, &what, "needs x-dead-letter-exchange beside it", value));
-    }
-    unavailable.map_or(Ok(()), |key| Err(not_implemented(key)))
-}
 
 /// Whether two declarations agree in the known arguments.
 pub(crate) fn same(known: &[&str], what: &str, received: &Table, current: &Table) -> Result<(), Refusal> {
@@ -74,7 +31,8 @@ pub(crate) fn same(known: &[&str], what: &str, received: &Table, current: &Table
         }
     }
     // No queue type is the classic one.
-    let kind = |table: &Table| table.get(QUEUE_TYPE).is_none_or(|v| string(v) == Ok(b"classic"));
+    let classic = Value::Bytes(Bytes::from_static(b"classic"));
+    let kind = |table: &Table| table.get(QUEUE_TYPE).unwrap_or(&classic).clone();
     if kind(received) != kind(current) {
         return Err(differs(QUEUE_TYPE, what, received.get(QUEUE_TYPE), current.get(QUEUE_TYPE)));
     }
@@ -112,31 +70,6 @@ fn mismatch(field: &str, what: &str, received: (&str, &str), current: (&str, &st
         .with("actual", received.1)
 }
 
-fn check_value(key: &str, value: &Value) -> Result<(), &'static str> {
-    match key {
-        "x-message-ttl" => number(value, 0, TIME_MS_MAX, "must be a whole number from 0 to 315360000000"),
-        "x-expires" => number(value, 1, TIME_MS_MAX, "must be a whole number from 1 to 315360000000"),
-        "x-max-length" | "x-max-length-bytes" => {
-            number(value, 0, i128::MAX, "must be a whole number, at least 0")
-        }
-        "x-max-priority" => number(value, 0, 255, "must be a whole number from 0 to 255"),
-        "x-delivery-limit" => number(value, i128::MIN, i128::MAX, "must be a whole number"),
-        "x-single-active-consumer" => match value {
-            Value::Bool(_) => Ok(()),
-            _ => Err("must be a boolean"),
-        },
-        "x-overflow" => match string(value)? {
-            b"drop-head" | b"reject-publish" | b"reject-publish-dlx" => Ok(()),
-            _ => Err("must be 'drop-head', 'reject-publish' or 'reject-publish-dlx'"),
-        },
-        _ => string(value).map(drop),
-    }
-}
-
-fn number(value: &Value, least: i128, most: i128, wanted: &'static str) -> Result<(), &'static str> {
-    integer(value).filter(|n| (least..=most).contains(n)).map(drop).ok_or(wanted)
-}
-
 fn string(value: &Value) -> Result<&[u8], &'static str> {
     match value {
         Value::Bytes(bytes) => Ok(bytes),
@@ -169,16 +102,6 @@ fn equivalent(a: &Value, b: &Value) -> bool {
 fn invalid(key: &str, what: &str, wanted: &str, value: &Value) -> Refusal {
     let text = format!("invalid arg '{key}' for {what}: {wanted}, received {}", describe(value));
     Refusal::new(RefusalKind::PreconditionFailed, text).with("field", key).with("actual", describe(value))
-}
-
-fn not_implemented(key: &str) -> Refusal {
-    Refusal::new(RefusalKind::NotImplemented, format!("argument '{key}' is not implemented yet"))
-        .with("field", key)
-}
-
-fn not_implemented_value(key: &str, value: &Value) -> Refusal {
-    let text = format!("argument '{key}' with {} is not implemented yet", describe(value));
-    Refusal::new(RefusalKind::NotImplemented, text).with("field", key)
 }
 
 /// A value in RabbitMQ's words.

@@ -4,15 +4,18 @@ mod admin;
 mod bind;
 mod connection;
 mod consume;
+mod dead_letter;
 mod declare;
+mod enqueue;
 mod publish;
 mod replies;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod tx;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::Settings;
 use crate::budget::Budget;
@@ -22,12 +25,13 @@ use crate::effect::{CoreStats, Effect, Outcome, Reply};
 use crate::ids::{ChanId, ConnId, Epoch, QueueId, ReqId, Seq};
 use crate::input::{Fetched, Input};
 use crate::names::NameSource;
-use crate::queue::{Loss, Queue};
+use crate::queue::{Dead, Loss, Queue};
 use crate::recovered::Recovered;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::replay::{self, RecoverError};
 use crate::tickets::{Tickets, Waiter};
 use crate::topology::Topology;
+use timers::Timers;
 
 /// The broker core. Give it inputs with [`Broker::step`] and end each turn with [`Broker::finish`].
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub struct Broker {
     pub(crate) names: NameSource,
     pub(crate) topology: Topology,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
+    /// Whose the levels of queues are that have a number of their own.
+    pub(crate) levels: BTreeMap<QueueId, QueueId>,
     pub(crate) next_queue_id: QueueId,
     pub(crate) connections: BTreeMap<ConnId, Connection>,
     pub(crate) channels: BTreeMap<ChanId, Channel>,
@@ -51,6 +57,9 @@ pub struct Broker {
     pub(crate) idle: BTreeSet<(ChanId, ReqId)>,
     /// Leases by their end on the lease clock.
     pub(crate) leases: BTreeSet<(u64, QueueId, Seq)>,
+    timers: Timers,
+    /// Messages that left their queue in this turn to be dead-lettered.
+    pub(crate) letters: VecDeque<Dead>,
     pub(crate) budget: Budget,
     pub(crate) tickets: Tickets,
     /// Queues to be dispatched at the end of this turn.
@@ -68,13 +77,14 @@ impl Broker {
     pub fn new(settings: Settings, recovered: Recovered, now_ms: u64) -> Result<Self, RecoverError> {
         let epoch = recovered.epoch;
         let state = replay::replay(recovered)?;
-        Ok(Self {
+        let mut broker = Self {
             epoch,
             now_ms,
             lease_clock_ms: 0,
             names: NameSource::new(settings.seed),
             topology: state.topology,
             queues: state.queues,
+            levels: state.levels,
             next_queue_id: state.next_queue_id,
             connections: BTreeMap::new(),
             channels: BTreeMap::new(),
@@ -83,6 +93,8 @@ impl Broker {
             next_consumer_id: ConsumerId(1),
             idle: BTreeSet::new(),
             leases: BTreeSet::new(),
+            timers: Timers::default(),
+            letters: VecDeque::new(),
             budget: Budget::new(settings.memory_budget_bytes),
             tickets: Tickets::new(settings.append_bytes_max),
             dirty: Vec::new(),
@@ -91,7 +103,14 @@ impl Broker {
             stopping: false,
             counters: CoreStats::default(),
             settings,
-        })
+        };
+        let queues: Vec<QueueId> = broker.queues.keys().copied().collect();
+        for id in queues {
+            broker.used(id);
+            // Its first message may have expired.
+            broker.mark_dirty(id);
+        }
+        Ok(broker)
     }
 
     /// Switches a deliberate bug on, for tests of the tests.
@@ -103,7 +122,7 @@ impl Broker {
     /// Takes one input and says what is to be done now; more may follow from [`Broker::finish`].
     pub fn step(&mut self, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Tick { now_ms } => self.tick(now_ms),
+            Input::Tick { now_ms } => self.tick(now_ms, out),
             Input::ConnectionOpened { conn, info } => self.connection_opened(conn, info),
             Input::ConnectionClosed { conn } => self.connection_closed(conn, out),
             Input::ChannelOpened { conn, chan, credit_bytes, strict } => {
@@ -147,13 +166,7 @@ impl Broker {
     /// the mark of a clean close (E10).
     pub fn at_close(&self) -> Vec<(QueueId, Vec<(Seq, Seq)>)> {
         let durable = self.queues.values().filter(|q| q.props.durable);
-        durable.map(|q| (q.id, q.delivered_before())).filter(|(_, places)| !places.is_empty()).collect()
-    }
-
-    /// When the next lease ends, in the time of [`Input::Tick`]; a tick is needed no earlier for its sake.
-    pub fn next_deadline_ms(&self) -> Option<u64> {
-        let (deadline, ..) = self.leases.first()?;
-        Some(self.now_ms.saturating_add(deadline.saturating_sub(self.lease_clock_ms)))
+        durable.flat_map(Queue::delivered_before).filter(|(_, places)| !places.is_empty()).collect()
     }
 
     /// Lets an answer follow all that was appended so far, because it speaks of it.
@@ -161,18 +174,20 @@ impl Broker {
         self.tickets.wait(Waiter::Reply { req, result: Box::new(result) });
     }
 
-    fn tick(&mut self, now_ms: u64) {
-        self.lease_clock_ms += now_ms.saturating_sub(self.now_ms);
-        self.now_ms = now_ms;
-        self.end_leases();
+    /// The queue that a number in the store belongs to.
+    pub(crate) fn owner(&self, id: QueueId) -> QueueId {
+        self.levels.get(&id).copied().unwrap_or(id)
     }
 
     fn fetched(&mut self, answer: Fetched, out: &mut Vec<Effect>) {
-        let id = answer.queue;
+        let id = self.owner(answer.queue);
         let progress = answer.upto > answer.from;
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let name = queue.props.name.clone();
-        for loss in queue.fetched(answer, &mut self.budget) {
+        let taken = queue.fetched(answer, &mut self.budget);
+        self.letters.extend(taken.dead);
+        self.tickets.end_dying(taken.ended);
+        for loss in taken.losses {
             let text = match loss {
                 Loss::Place(seq, reason) => {
                     format!("message {seq} of queue '{name}' could not be read and is passed over: {reason}")

@@ -6,7 +6,7 @@ use crate::consumers::Seat;
 use crate::effect::{Deliver, Effect, Got, GotMessage, Reply};
 use crate::ids::{AckId, ChanId, QueueId, ReqId};
 use crate::input::Hold;
-use crate::queue::{Holder, Next};
+use crate::queue::{Holder, Next, Taken, Wants};
 use crate::refusal::{Refusal, RefusalKind};
 
 /// A get that waits for messages to be read back.
@@ -34,12 +34,18 @@ impl Broker {
     }
 
     pub(crate) fn dispatch_dirty(&mut self, out: &mut Vec<Effect>) {
-        let mut at = 0;
-        while at < self.dirty.len() {
-            self.dispatch(self.dirty[at], out);
-            at += 1;
+        loop {
+            let mut at = 0;
+            while at < self.dirty.len() {
+                self.dispatch(self.dirty[at], out);
+                at += 1;
+            }
+            self.dirty.clear();
+            if self.letters.is_empty() {
+                return;
+            }
+            self.send_letters(out);
         }
-        self.dirty.clear();
     }
 
     /// Hands out what a queue has, as far as somebody can take it, and reads on where that is worth it.
@@ -48,16 +54,30 @@ impl Broker {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         queue.dirty = false;
         if self.stopping {
+            // Only what a client has rejected still moves.
+            let fetch = queue.plan_fetch(Wants::default(), &self.budget, self.tickets.issued());
+            out.extend(fetch.map(Effect::Fetch));
             return;
         }
+        self.drop_expired(id, false);
         self.serve_gets(id, out);
-        while self.deliver_one(id, out) {}
-        let Some(queue) = self.queues.get_mut(&id) else { return };
-        let waiting = !queue.gets.is_empty() || (queue.rings.any() && queue.next_ready() == Next::InStore);
-        if waiting || !queue.consumers.is_empty() {
-            let fetch = queue.plan_fetch(waiting, &self.budget, self.tickets.issued());
-            out.extend(fetch.map(Effect::Fetch));
+        while self.deliver_one(id, out) {
+            self.drop_expired(id, false);
         }
+        self.drop_expired(id, true);
+        self.drop_overflow(id);
+        // What was behind those may have expired as well.
+        self.drop_expired(id, true);
+        self.arm(id);
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let in_store = queue.next_ready() == Next::InStore;
+        let wants = Wants {
+            head: !queue.gets.is_empty() || (queue.rings.any() && in_store),
+            glance: in_store && (queue.can_expire() || queue.is_over_limit()),
+            ahead: !queue.consumers.is_empty(),
+        };
+        let fetch = queue.plan_fetch(wants, &self.budget, self.tickets.issued());
+        out.extend(fetch.map(Effect::Fetch));
     }
 
     /// Delivers the next message to the consumer whose turn it is. False when either lacks.
@@ -97,21 +117,23 @@ impl Broker {
             chan: consumer.chan,
             consumer_tag: consumer.tag.clone(),
             delivery_tag,
-            ack_id: AckId { epoch: self.epoch, queue: id, seq: taken.seq, attempt: taken.attempt },
+            ack_id: AckId { epoch: self.epoch, queue: taken.queue, seq: taken.seq, attempt: taken.attempt },
             redelivered: taken.redelivered,
             attempt: taken.attempt,
+            delivery_count: queue.delivery_count(taken.attempt),
             message,
         }));
         if consumer.auto_ack {
             self.counters.acked += 1;
             if taken.stored {
-                self.tickets.ack(id, taken.seq);
+                self.tickets.ack(taken.queue, taken.seq);
             }
             queue.finish(taken, &mut self.budget);
         } else {
             consumer.out_messages += 1;
             consumer.out_bytes += cost_bytes;
-            let unacked = Unacked { queue: id, seq: taken.seq, consumer: Some(consumer_id), cost_bytes };
+            let unacked =
+                Unacked { queue: taken.queue, seq: taken.seq, consumer: Some(consumer_id), cost_bytes };
             channel.unacked.insert(delivery_tag, unacked);
             queue.put_out(taken, Holder::Channel(consumer.chan, delivery_tag), &mut self.budget);
         }
@@ -127,7 +149,8 @@ impl Broker {
             let here = queue.in_memory(count as usize) as u64;
             let all = queue.messages_ready().min(u64::from(count));
             if here < all && (here == 0 || !waited) {
-                let fetch = queue.plan_fetch(true, &self.budget, self.tickets.issued());
+                let wants = Wants { head: true, ..Wants::default() };
+                let fetch = queue.plan_fetch(wants, &self.budget, self.tickets.issued());
                 out.extend(fetch.map(Effect::Fetch));
                 // It waits only for a read that will be answered.
                 if queue.is_fetching() {
@@ -180,55 +203,71 @@ impl Broker {
     }
 
     fn take_for(&mut self, id: QueueId, get: &PendingGet) -> Got {
+        self.used(id);
         let mut got = Got::default();
-        let Some(queue) = self.queues.get_mut(&id) else { return got };
-        let mut channel = match get.hold {
-            Hold::Channel(chan) => match self.channels.get_mut(&chan) {
-                Some(channel) => Some((chan, channel)),
-                // Nobody is left to hold anything.
-                None => return Got { messages_ready: queue.messages_ready(), ..got },
-            },
-            Hold::AutoAck | Hold::Lease { .. } => None,
-        };
         let mut bytes = 0;
-        while got.messages.len() < get.count as usize {
+        // Without its channel nobody is left to hold anything.
+        let held = match get.hold {
+            Hold::Channel(chan) => self.channels.contains_key(&chan),
+            Hold::AutoAck | Hold::Lease { .. } => true,
+        };
+        while held && got.messages.len() < get.count as usize {
+            // Only a consumer can take at once what has no time at all.
+            self.drop_expired(id, true);
+            let Some(queue) = self.queues.get_mut(&id) else { return got };
             let Some(message) = queue.peek() else { break };
             bytes += message.body.len() as u64;
             if bytes > get.bytes_max && !got.messages.is_empty() {
                 break;
             }
             let Some(taken) = queue.take() else { break };
-            let message = taken.message().clone();
-            let cost_bytes = message.cost_bytes();
-            self.counters.delivered += 1;
-            self.counters.redelivered += u64::from(taken.redelivered);
-            let mut delivery_tag = 0;
-            let (seq, attempt, redelivered) = (taken.seq, taken.attempt, taken.redelivered);
-            match (&get.hold, &mut channel) {
-                (Hold::Channel(_), Some((chan, channel))) => {
-                    delivery_tag = channel.next_delivery_tag();
-                    channel
-                        .unacked
-                        .insert(delivery_tag, Unacked { queue: id, seq, consumer: None, cost_bytes });
-                    queue.put_out(taken, Holder::Channel(*chan, delivery_tag), &mut self.budget);
-                }
-                (Hold::Lease { lease_ms }, _) => {
-                    let deadline = self.lease_clock_ms.saturating_add(*lease_ms);
-                    self.leases.insert((deadline, id, seq));
-                    queue.put_out(taken, Holder::Lease(deadline), &mut self.budget);
-                }
-                _ => {
-                    self.counters.acked += 1;
-                    if taken.stored {
-                        self.tickets.ack(id, seq);
-                    }
-                    queue.finish(taken, &mut self.budget);
-                }
-            }
-            let ack_id = AckId { epoch: self.epoch, queue: id, seq, attempt };
-            got.messages.push(GotMessage { ack_id, delivery_tag, redelivered, attempt, message });
+            got.messages.push(self.got(id, taken, get.hold));
         }
-        got.messages_ready = queue.messages_ready();
+        got.messages_ready = self.queues.get(&id).map_or(0, |queue| queue.messages_ready());
+        got
+    }
+
+    /// Gives a taken message to who asked for it.
+    fn got(&mut self, id: QueueId, taken: Taken, hold: Hold) -> GotMessage {
+        let message = taken.message().clone();
+        let (level, seq, attempt, redelivered) = (taken.queue, taken.seq, taken.attempt, taken.redelivered);
+        self.counters.delivered += 1;
+        self.counters.redelivered += u64::from(redelivered);
+        let mut got = GotMessage {
+            ack_id: AckId { epoch: self.epoch, queue: level, seq, attempt },
+            delivery_tag: 0,
+            redelivered,
+            attempt,
+            delivery_count: None,
+            message,
+        };
+        let Some(queue) = self.queues.get_mut(&id) else { return got };
+        got.delivery_count = queue.delivery_count(attempt);
+        let cost_bytes = got.message.cost_bytes();
+        let channel = match hold {
+            Hold::Channel(chan) => self.channels.get_mut(&chan).map(|channel| (chan, channel)),
+            Hold::AutoAck | Hold::Lease { .. } => None,
+        };
+        match (hold, channel) {
+            (Hold::Channel(_), Some((chan, channel))) => {
+                got.delivery_tag = channel.next_delivery_tag();
+                let unacked = Unacked { queue: level, seq, consumer: None, cost_bytes };
+                channel.unacked.insert(got.delivery_tag, unacked);
+                queue.put_out(taken, Holder::Channel(chan, got.delivery_tag), &mut self.budget);
+            }
+            (Hold::Lease { lease_ms }, _) => {
+                let deadline = self.lease_clock_ms.saturating_add(lease_ms);
+                self.leases.insert((deadline, level, seq));
+                queue.put_out(taken, Holder::Lease(deadline), &mut self.budget);
+            }
+            _ => {
+                self.counters.acked += 1;
+                if taken.stored {
+                    self.tickets.ack(level, seq);
+                }
+                queue.finish(taken, &mut self.budget);
+            }
+        }
         got
     }
 }

@@ -120,6 +120,9 @@ pub struct Deliver {
     pub redelivered: bool,
     /// How often it was delivered, in this epoch, with this one.
     pub attempt: u32,
+    /// How often it came back before, where its queue counts that (one of type quorum): AMQP's header
+    /// x-delivery-count. Counted in this epoch, so a start begins anew.
+    pub delivery_count: Option<u32>,
     /// The message.
     pub message: Arc<Message>,
 }
@@ -142,7 +145,7 @@ pub struct Batch {
 /// Upper bounds of what the store writes around and for the parts of a batch, in bytes.
 const RECORD_BYTES: u64 = 32;
 const TARGET_BYTES: u64 = 16;
-const ACK_BYTES: u64 = RECORD_BYTES + 24;
+pub(crate) const ACK_BYTES: u64 = RECORD_BYTES + 24;
 
 impl Batch {
     /// Upper bound of the bytes that a message to so many queues takes in the log.
@@ -240,8 +243,8 @@ pub enum Outcome {
     },
     /// It reached no queue.
     Unrouted,
-    /// The exchange does not exist, is internal, or the message is not valid: index into the refusal table of
-    /// the same effect is not needed, the kind says it all.
+    /// The exchange does not exist, is internal, or the message is not valid; or a queue is full and refuses it
+    /// ([`crate::RefusalKind::Overflow`]), while the others have it.
     Rejected(crate::refusal::RefusalKind),
 }
 
@@ -313,6 +316,9 @@ pub struct GotMessage {
     pub redelivered: bool,
     /// How often it was delivered, in this epoch, with this one.
     pub attempt: u32,
+    /// How often it came back before, where its queue counts that (one of type quorum): AMQP's header
+    /// x-delivery-count. Counted in this epoch, so a start begins anew.
+    pub delivery_count: Option<u32>,
     /// The message.
     pub message: Arc<Message>,
 }
@@ -464,4 +470,10 @@ pub struct CoreStats {
     pub acked: u64,
     /// Messages returned to their queue.
     pub requeued: u64,
+    /// Messages that expired.
+    pub expired: u64,
+    /// Messages that a full queue dropped.
+    pub dropped: u64,
+    /// Messages dead-lettered to at least one queue.
+    pub dead_lettered: u64,
 }

@@ -4,8 +4,8 @@
 //! A turn is any number of steps and one [`Broker::finish`], which hands out messages, appends the turn's acks as one
 //! batch and lets go what became confirmable. Where to look: `broker` (what follows from which input), `topology` and
 //! `topic` (from a publish to its queues), `queue` (what is ready, out and in memory), `consumers` (whose turn it is),
-//! `dispatch` (deliveries and gets), `channel` (deliveries out, outcomes in order), `tickets` (the one order of confirms), `record` (messages and facts as
-//! bytes), `replay` (from facts to state).
+//! `dispatch` (deliveries and gets), `channel` (deliveries out, outcomes in order), `death` (what a dead letter carries),
+//! `tickets` (the one order of confirms), `record` (messages and facts as bytes), `replay` (from facts to state).
 
 mod arguments;
 mod broker;
@@ -13,6 +13,7 @@ mod budget;
 mod channel;
 mod consumers;
 mod controls;
+mod death;
 mod dispatch;
 mod effect;
 mod hash;

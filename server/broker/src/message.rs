@@ -20,6 +20,10 @@ pub struct Message {
     pub received_ms: u64,
     /// Asked to survive a restart (delivery mode 2).
     pub persistent: bool,
+    /// Expires so many milliseconds after it came (property expiration).
+    pub expiration_ms: Option<u64>,
+    /// The broker dead-lettered it, and so wrote what its headers say of that.
+    pub dead_lettered: bool,
 }
 
 /// What a message costs beside its body and properties, for budgets and credits.

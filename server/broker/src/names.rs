@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::refusal::{Refusal, RefusalKind};
 
 /// Longest name, routing key or tag, in bytes: an AMQP short string.
-const NAME_BYTES_MAX: usize = 255;
+pub(crate) const NAME_BYTES_MAX: usize = 255;
 
 /// The name as RabbitMQ reads it: without carriage returns and line feeds; refused when too long.
 pub(crate) fn clean(what: &str, name: &Arc<str>) -> Result<Arc<str>, Refusal> {

@@ -1,39 +1,38 @@
-//! One queue: which places are ready, which are out, and what of them is in memory.
+//! One queue: which messages are ready, which are out, and what of them is in memory.
 //!
-//! ```text
-//!  1 ........ cursor ............ loaded_to .................. next
-//!    gone,    |  loaded: ready,   |  tail: ready, only counted; |  free places
-//!    out or   |  in memory        |  stored ones are fetched,   |
-//!    returned |                   |  some are `resident`        |
-//! ```
-//!
-//! `returned` are messages below the cursor that were given back; they are served first, in order, which is their old
-//! place (P4). A queue thus holds runs and not messages: a cold backlog costs nothing here (P7). The store alone knows
-//! for good which places are dead; the core knows those of its own epoch, since what was never out is not dead, and is
-//! told the older ones at the start.
+//! A queue has a [`level`] for each priority that it was ever sent a message with, the highest first; without
+//! priorities there is one. Each level is a queue of its own to the store, so that priorities need no index of
+//! messages: the next message is the first one of the highest level that has any. The level of priority 0 has the
+//! queue's own number, the others are named in the queue's fact.
 
+mod dying;
 mod ending;
 mod ids;
+mod lengths;
+mod level;
 mod ranges;
 #[cfg(test)]
 mod tests;
 mod window;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::budget::{Body, Budget, Fresh};
+use crate::arguments::{QueueArguments, QueueType};
+use crate::budget::{Budget, Fresh};
 use crate::consumers::{ConsumerId, Rings};
 use crate::dispatch::PendingGet;
-use crate::ids::{ChanId, ConnId, QueueId, Seq};
+use crate::ids::{ConnId, QueueId, Seq};
 use crate::message::Message;
 use crate::recovered::RecoveredQueue;
-use crate::value::{Table, Value};
+use crate::value::Table;
 
+pub(crate) use dying::Dead;
 pub(crate) use ids::Standing;
-use ranges::Ranges;
-use window::Fetching;
-pub(crate) use window::Loss;
+pub(crate) use lengths::Load;
+pub(crate) use level::{Holder, Next, Out, Taken};
+use level::{Keeps, Level};
+pub(crate) use window::{Loss, Wants};
 
 /// What a queue is declared with.
 #[derive(Debug, Clone)]
@@ -43,19 +42,8 @@ pub(crate) struct QueueProps {
     pub(crate) durable: bool,
     pub(crate) auto_delete: bool,
     pub(crate) exclusive_owner: Option<ConnId>,
+    /// As they were declared.
     pub(crate) arguments: Table,
-}
-
-impl QueueProps {
-    /// Whether one consumer at a time gets messages.
-    pub(crate) fn single_active(&self) -> bool {
-        self.arguments.get("x-single-active-consumer") == Some(&Value::Bool(true))
-    }
-
-    /// Of type quorum.
-    pub(crate) fn quorum(&self) -> bool {
-        matches!(self.arguments.get("x-queue-type"), Some(Value::Bytes(kind)) if &kind[..] == b"quorum")
-    }
 }
 
 /// See the module.
@@ -63,6 +51,8 @@ impl QueueProps {
 pub(crate) struct Queue {
     pub(crate) id: QueueId,
     pub(crate) props: QueueProps,
+    /// What its arguments ask for.
+    pub(crate) known: QueueArguments,
     pub(crate) consumers: BTreeSet<ConsumerId>,
     pub(crate) rings: Rings,
     /// The consumer that alone gets messages, where there is a single active one.
@@ -74,31 +64,18 @@ pub(crate) struct Queue {
     /// Waits for dispatch at the end of this turn.
     pub(crate) dirty: bool,
     pub(crate) counters: QueueCounters,
-
-    next: u64,
-    next_at_open: u64,
-    /// The last place that is in the log, or was before a purge.
-    last_stored: u64,
-    loaded: VecDeque<(u64, Body)>,
-    loaded_to: u64,
-    /// Ready places in `[loaded_to, next)`.
-    tail: u64,
-    /// Those of the tail that are in memory: all transient messages, which the store does not have, and stored ones
-    /// that came while a read that nearly catches up was under way.
-    resident: BTreeMap<u64, Body>,
-    /// Behind the last place of the tail that is not resident.
-    absent_to: u64,
-    returned: BTreeMap<u64, Returned>,
-    /// Places of `returned` without a body.
-    bodiless: BTreeSet<u64>,
-    out: BTreeMap<u64, Out>,
-    generation: u64,
-    fetching: Option<Fetching>,
-    /// Dead places from before this epoch, as far as the tail still reaches over them.
-    dead_at_open: Ranges,
-    redelivered_below: u64,
-    redelivered: Ranges,
-    memory_bytes: u64,
+    /// It was sent a message that expires by itself. Known for good once it is true: its fact says so.
+    pub(crate) expiring: bool,
+    /// When its next message expires, if a timer says so.
+    pub(crate) timer_ms: Option<u64>,
+    /// When it was last used, on the lease clock.
+    pub(crate) used_ms: u64,
+    /// A timer will look whether it is still used.
+    pub(crate) watched: bool,
+    /// The operator knows that dead letters of it would go in a circle.
+    pub(crate) told_of_cycle: bool,
+    /// By priority, the highest first. Never empty: the last one is that of priority 0.
+    levels: Vec<Level>,
 }
 
 /// Counters of one queue since the start.
@@ -108,59 +85,6 @@ pub(crate) struct QueueCounters {
     pub(crate) delivered: u64,
     pub(crate) acked: u64,
     pub(crate) redelivered: u64,
-}
-
-/// A message that was out and is ready again.
-#[derive(Debug)]
-struct Returned {
-    attempt: u32,
-    /// None: to be fetched.
-    body: Option<Body>,
-    stored: bool,
-}
-
-/// A message that is out.
-#[derive(Debug)]
-pub(crate) struct Out {
-    pub(crate) attempt: u32,
-    pub(crate) holder: Holder,
-    /// It is in the log, so its ack goes there.
-    pub(crate) stored: bool,
-    /// Kept for a requeue as long as the budget has room; always when it is not stored.
-    body: Option<Body>,
-}
-
-/// Who has a message that is out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Holder {
-    /// A channel, under this delivery tag.
-    Channel(ChanId, u64),
-    /// A lease, until this time on the lease clock.
-    Lease(u64),
-}
-
-/// A ready message taken from the queue, on its way out.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) seq: Seq,
-    pub(crate) attempt: u32,
-    pub(crate) redelivered: bool,
-    pub(crate) stored: bool,
-    body: Body,
-}
-
-impl Taken {
-    pub(crate) fn message(&self) -> &Arc<Message> {
-        self.body.message()
-    }
-}
-
-/// Where the next ready message is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Next {
-    InMemory,
-    InStore,
-    Nothing,
 }
 
 impl Queue {
@@ -173,14 +97,13 @@ impl Queue {
         )
     }
 
-    /// A queue as the store found it.
+    /// A queue as the store found it, without its levels above priority 0.
     pub(crate) fn recover(props: QueueProps, found: RecoveredQueue) -> Self {
-        let next = found.next.0.max(1);
-        let head = found.head.0.clamp(1, next);
-        let dead_at_open = Ranges::new(&found.dead);
-        Self {
+        let known = QueueArguments::read(&props.arguments);
+        let mut queue = Self {
             id: found.queue,
             props,
+            known,
             consumers: BTreeSet::new(),
             rings: Rings::default(),
             active: None,
@@ -188,193 +111,193 @@ impl Queue {
             gets: VecDeque::new(),
             dirty: false,
             counters: QueueCounters::default(),
-            next,
-            next_at_open: next,
-            last_stored: next - 1,
-            loaded: VecDeque::new(),
-            loaded_to: head,
-            tail: next - head - dead_at_open.count(head, next),
-            resident: BTreeMap::new(),
-            absent_to: next,
-            returned: BTreeMap::new(),
-            bodiless: BTreeSet::new(),
-            out: BTreeMap::new(),
-            generation: 0,
-            fetching: None,
-            dead_at_open,
-            redelivered_below: found.redelivered_below.0,
-            redelivered: Ranges::new(&found.redelivered),
-            memory_bytes: 0,
+            expiring: false,
+            timer_ms: None,
+            used_ms: 0,
+            watched: false,
+            told_of_cycle: false,
+            levels: Vec::new(),
+        };
+        queue.recover_level(0, found);
+        queue
+    }
+
+    /// One of its levels as the store found it.
+    pub(crate) fn recover_level(&mut self, priority: u8, found: RecoveredQueue) {
+        let level = Level::recover(priority, self.keeps(), self.known.bytes_max.is_some(), found);
+        self.insert_level(level);
+    }
+
+    /// The priority under which this queue files a message of that one.
+    pub(crate) fn priority(&self, priority: u8) -> u8 {
+        priority.min(self.known.priority_max)
+    }
+
+    /// Whether it has a level for that priority.
+    pub(crate) fn has_level(&self, priority: u8) -> bool {
+        self.levels.iter().any(|level| level.priority == priority)
+    }
+
+    /// Makes a level for a priority that it has none for.
+    pub(crate) fn add_level(&mut self, priority: u8, id: QueueId) {
+        let level = Level::new(id, priority, self.keeps(), self.known.bytes_max.is_some());
+        self.insert_level(level);
+    }
+
+    fn insert_level(&mut self, level: Level) {
+        let at = self.levels.partition_point(|other| other.priority > level.priority);
+        self.levels.insert(at, level);
+    }
+
+    /// Priorities and numbers of its levels above priority 0.
+    pub(crate) fn upper_levels(&self) -> impl Iterator<Item = (u8, QueueId)> {
+        self.levels.iter().filter(|level| level.priority > 0).map(|level| (level.priority, level.id))
+    }
+
+    fn keeps(&self) -> Keeps {
+        match (self.props.durable, self.known.queue_type) {
+            (false, _) => Keeps::Nothing,
+            (true, QueueType::Classic) => Keeps::Persistent,
+            (true, QueueType::Quorum) => Keeps::Everything,
         }
     }
 
+    fn level(&self, id: QueueId) -> Option<&Level> {
+        self.levels.iter().find(|level| level.id == id)
+    }
+
+    fn level_mut(&mut self, id: QueueId) -> Option<&mut Level> {
+        self.levels.iter_mut().find(|level| level.id == id)
+    }
+
+    /// The level whose turn it is.
+    fn head_level(&mut self) -> Option<&mut Level> {
+        self.levels.iter_mut().find(|level| level.ready() > 0)
+    }
+
     pub(crate) fn messages_ready(&self) -> u64 {
-        self.loaded.len() as u64 + self.tail + self.returned.len() as u64
+        self.levels.iter().map(Level::ready).sum()
     }
 
     pub(crate) fn messages_unacknowledged(&self) -> u64 {
-        self.out.len() as u64
+        self.levels.iter().map(|level| level.out.len() as u64).sum()
     }
 
     #[cfg(test)]
-    pub(crate) fn generation(&self) -> u64 {
-        self.generation
+    pub(crate) fn generation(&self, id: QueueId) -> Option<u64> {
+        self.level(id).map(|level| level.generation)
     }
 
     /// What its messages in memory cost, each counted in full.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.memory_bytes
+        self.levels.iter().map(|level| level.memory_bytes).sum()
     }
 
     /// Whether this queue's place of the message goes to the log.
     pub(crate) fn stores(&self, message: &Message) -> bool {
-        self.props.durable && message.persistent
+        self.keeps().keeps(message)
     }
 
-    /// Adds a message at the end.
-    pub(crate) fn push(&mut self, fresh: &Fresh, budget: &mut Budget) -> Seq {
-        let seq = self.next;
-        if self.tail == 0 {
-            self.loaded_to = seq;
-        }
-        self.next += 1;
+    /// Whether messages in it can expire.
+    pub(crate) fn can_expire(&self) -> bool {
+        self.expiring || self.known.message_ttl_ms.is_some()
+    }
+
+    /// When a message of it expires.
+    pub(crate) fn deadline_ms(&self, message: &Message) -> Option<u64> {
+        let ttl_ms = match (self.known.message_ttl_ms, message.expiration_ms) {
+            (Some(queue), Some(message)) => queue.min(message),
+            (queue, message) => queue.or(message)?,
+        };
+        Some(message.received_ms.saturating_add(ttl_ms))
+    }
+
+    /// Adds a message at the end of the level of that priority, which exists. The place that it takes is the answer.
+    pub(crate) fn push(
+        &mut self,
+        fresh: &Fresh,
+        priority: u8,
+        budget: &mut Budget,
+    ) -> Option<(QueueId, Seq)> {
+        let taker = self.rings.any();
+        let level = self.levels.iter_mut().find(|level| level.priority == priority)?;
         self.counters.published += 1;
-        let stored = self.stores(fresh.message());
-        if stored {
-            self.last_stored = seq;
-        }
-        let has_room = budget.has_room_to_stay();
-        if self.loaded_to == seq {
-            // A ready consumer may always have one message, or a full budget would stop all queues.
-            let first = self.loaded.is_empty() && self.returned.is_empty() && self.rings.any();
-            if !stored || has_room || first {
-                let body = self.hold(fresh, budget);
-                self.loaded.push_back((seq, body));
-                self.loaded_to = self.next;
-                return Seq(seq);
-            }
-        }
-        self.tail += 1;
-        if !stored || (has_room && self.nearly_caught_up()) {
-            let body = self.hold(fresh, budget);
-            self.resident.insert(seq, body);
-        } else {
-            self.absent_to = self.next;
-        }
-        Seq(seq)
-    }
-
-    /// Where the next ready message is.
-    pub(crate) fn next_ready(&mut self) -> Next {
-        if let Some((_, first)) = self.returned.first_key_value() {
-            return if first.body.is_some() { Next::InMemory } else { Next::InStore };
-        }
-        if self.loaded.is_empty() {
-            self.promote_residents();
-        }
-        match (self.loaded.is_empty(), self.tail) {
-            (false, _) => Next::InMemory,
-            (true, 0) => Next::Nothing,
-            (true, _) => Next::InStore,
-        }
+        Some((level.id, level.push(fresh, taker, budget)))
     }
 
     /// The next ready message, if it is in memory.
     pub(crate) fn peek(&mut self) -> Option<&Arc<Message>> {
-        if self.next_ready() != Next::InMemory {
-            return None;
-        }
-        let body = match self.returned.first_key_value() {
-            Some((_, returned)) => returned.body.as_ref(),
-            None => self.loaded.front().map(|(_, body)| body),
-        };
-        body.map(Body::message)
+        self.head_level()?.peek()
     }
 
     /// How many of the next ready messages are in memory, counted up to `most`.
     pub(crate) fn in_memory(&mut self, most: usize) -> usize {
-        let returned = self.returned.values().take(most).take_while(|r| r.body.is_some()).count();
-        if returned == most || returned < self.returned.len() {
-            return returned;
+        let mut here = 0;
+        for level in &mut self.levels {
+            let count = level.in_memory(most - here);
+            here += count;
+            if here == most || (count as u64) < level.ready() {
+                break;
+            }
         }
-        self.promote_residents();
-        most.min(returned + self.loaded.len())
+        here
     }
 
-    /// Takes the next ready message, if it is in memory. The caller hands it to [`Queue::put_out`] or
+    /// Takes the next ready message for a delivery, if it is in memory. The caller hands it to [`Queue::put_out`] or
     /// [`Queue::finish`].
     pub(crate) fn take(&mut self) -> Option<Taken> {
-        if self.next_ready() != Next::InMemory {
-            return None;
-        }
+        let taken = self.remove()?;
         self.counters.delivered += 1;
-        if let Some((seq, returned)) = self.returned.pop_first() {
-            let body = returned.body?;
-            self.counters.redelivered += 1;
-            let attempt = returned.attempt + 1;
-            return Some(Taken { seq: Seq(seq), attempt, redelivered: true, stored: returned.stored, body });
-        }
-        let (seq, body) = self.loaded.pop_front()?;
-        let redelivered = self.was_delivered_before(seq);
-        self.counters.redelivered += u64::from(redelivered);
-        let stored = self.stores(body.message());
-        Some(Taken { seq: Seq(seq), attempt: 1, redelivered, stored, body })
+        self.counters.redelivered += u64::from(taken.redelivered);
+        Some(taken)
+    }
+
+    /// Takes the next ready message out without delivering it, if it is in memory. The caller hands it to
+    /// [`Queue::discard`].
+    pub(crate) fn remove(&mut self) -> Option<Taken> {
+        self.head_level()?.take()
     }
 
     /// The taken message is now out.
     pub(crate) fn put_out(&mut self, taken: Taken, holder: Holder, budget: &mut Budget) {
-        let body = self.keep_body(taken.body, taken.stored, budget);
-        self.out.insert(taken.seq.0, Out { attempt: taken.attempt, holder, stored: taken.stored, body });
+        if let Some(level) = self.level_mut(taken.queue) {
+            level.put_out(taken, holder, budget);
+        }
     }
 
     /// The taken message is settled as it leaves.
     pub(crate) fn finish(&mut self, taken: Taken, budget: &mut Budget) {
         self.counters.acked += 1;
-        self.drop_body(taken.body, budget);
+        self.discard(taken, budget);
+    }
+
+    /// The taken message leaves memory.
+    pub(crate) fn discard(&mut self, taken: Taken, budget: &mut Budget) {
+        if let Some(level) = self.level_mut(taken.queue) {
+            level.drop_body(taken.body, budget);
+        }
     }
 
     /// A message that is out is gone for good. Says what it was, if it was out.
-    pub(crate) fn settle(&mut self, seq: Seq, budget: &mut Budget) -> Option<Out> {
-        let mut out = self.out.remove(&seq.0)?;
+    pub(crate) fn settle(&mut self, id: QueueId, seq: Seq, budget: &mut Budget) -> Option<Out> {
+        let out = self.level_mut(id)?.settle(seq, budget)?;
         self.counters.acked += 1;
-        if let Some(body) = out.body.take() {
-            self.drop_body(body, budget);
-        }
         Some(out)
     }
 
     /// A message that is out goes back to its old place. Says what it was, if it was out.
-    pub(crate) fn requeue(&mut self, seq: Seq, budget: &mut Budget) -> Option<Out> {
-        let mut out = self.out.remove(&seq.0)?;
-        let body = out.body.take().and_then(|body| self.keep_body(body, out.stored, budget));
-        if body.is_none() {
-            self.bodiless.insert(seq.0);
-        }
-        self.returned.insert(seq.0, Returned { attempt: out.attempt, body, stored: out.stored });
-        Some(out)
+    pub(crate) fn requeue(&mut self, id: QueueId, seq: Seq, budget: &mut Budget) -> Option<Out> {
+        self.level_mut(id)?.requeue(seq, budget)
     }
 
-    fn was_delivered_before(&self, seq: u64) -> bool {
-        seq < self.next_at_open && (seq < self.redelivered_below || self.redelivered.contains(seq))
+    /// Whether a message that is out was delivered more often than its queue allows, so that it does not come back.
+    pub(crate) fn is_worn_out(&self, id: QueueId, seq: Seq) -> bool {
+        let out = self.level(id).and_then(|level| level.out.get(&seq.0));
+        self.known.delivery_limit.zip(out).is_some_and(|(limit, out)| out.attempt > limit)
     }
 
-    fn hold(&mut self, fresh: &Fresh, budget: &mut Budget) -> Body {
-        let body = budget.hold(fresh);
-        self.memory_bytes += body.cost_bytes();
-        body
-    }
-
-    fn drop_body(&mut self, body: Body, budget: &mut Budget) {
-        self.memory_bytes -= body.cost_bytes();
-        budget.release(body);
-    }
-
-    /// Keeps a body that may be needed again, unless it is stored and the budget is short.
-    fn keep_body(&mut self, body: Body, stored: bool, budget: &mut Budget) -> Option<Body> {
-        if stored && !budget.has_room_to_stay() {
-            self.drop_body(body, budget);
-            return None;
-        }
-        Some(body)
+    /// How often a message came back before this delivery, where its queue counts that.
+    pub(crate) fn delivery_count(&self, attempt: u32) -> Option<u32> {
+        (self.known.queue_type == QueueType::Quorum).then(|| attempt.saturating_sub(1))
     }
 }

@@ -1,11 +1,11 @@
 //! Messages as bytes in the log. Facts are in [`fact`].
 //!
 //! ```text
-//! message = version u8 (1) | flags u8 | received_ms u64
+//! message = version u8 (1) | flags u8 | received_ms u64 | expiration_ms u64, if flag 2 is set
 //!         | exchange length u16, exchange | routing key length u16, routing key
 //!         | properties length u32, properties (AMQP 0-9-1 property flags and list, verbatim)
 //!         | body (the rest)
-//! flags   = 1 persistent
+//! flags   = 1 persistent, 2 expires by itself, 4 dead-lettered
 //! ```
 //!
 //! All little-endian. Everything before the body is encoded by itself, so that the body is never copied, and version
@@ -25,8 +25,11 @@ use crate::message::Message;
 /// On disk. Never renumber.
 const MESSAGE_VERSION: u8 = 1;
 const FLAG_PERSISTENT: u8 = 1;
-/// What stands before the body beside names and properties.
-pub(crate) const HEADER_FIXED_BYTES: u64 = 18;
+const FLAG_EXPIRES: u8 = 2;
+const FLAG_DEAD_LETTERED: u8 = 4;
+const FLAGS: u8 = FLAG_PERSISTENT | FLAG_EXPIRES | FLAG_DEAD_LETTERED;
+/// What stands before the body beside names and properties, at most.
+pub(crate) const HEADER_FIXED_BYTES: u64 = 26;
 
 /// Why a message could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,10 +52,18 @@ pub enum MessageError {
 /// properties below 4 GiB; both are checked where a message enters.
 pub fn encode_message_header(message: &Message) -> Bytes {
     let names = message.exchange.len() + message.routing_key.len();
-    let mut buf = BytesMut::with_capacity(18 + names + message.properties.len());
+    let mut buf = BytesMut::with_capacity(HEADER_FIXED_BYTES as usize + names + message.properties.len());
     buf.put_u8(MESSAGE_VERSION);
-    buf.put_u8(if message.persistent { FLAG_PERSISTENT } else { 0 });
+    let flags = [
+        (FLAG_PERSISTENT, message.persistent),
+        (FLAG_EXPIRES, message.expiration_ms.is_some()),
+        (FLAG_DEAD_LETTERED, message.dead_lettered),
+    ];
+    buf.put_u8(flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag).sum());
     buf.put_u64_le(message.received_ms);
+    if let Some(expiration_ms) = message.expiration_ms {
+        buf.put_u64_le(expiration_ms);
+    }
     for name in [&message.exchange, &message.routing_key] {
         buf.put_u16_le(name.len() as u16);
         buf.put_slice(name.as_bytes());
@@ -70,10 +81,14 @@ pub fn decode_message(record: &Bytes) -> Result<Message, MessageError> {
         return Err(MessageError::Version(version));
     }
     let flags = take(record, &mut at, 1)?[0];
-    if flags & !FLAG_PERSISTENT != 0 {
+    if flags & !FLAGS != 0 {
         return Err(MessageError::Flags(flags));
     }
     let received_ms = LittleEndian::read_u64(take(record, &mut at, 8)?);
+    let expiration_ms = match flags & FLAG_EXPIRES {
+        0 => None,
+        _ => Some(LittleEndian::read_u64(take(record, &mut at, 8)?)),
+    };
     let exchange = name(record, &mut at)?;
     let routing_key = name(record, &mut at)?;
     let length = LittleEndian::read_u32(take(record, &mut at, 4)?) as usize;
@@ -86,6 +101,8 @@ pub fn decode_message(record: &Bytes) -> Result<Message, MessageError> {
         body: record.slice(at..),
         received_ms,
         persistent: flags & FLAG_PERSISTENT != 0,
+        expiration_ms,
+        dead_lettered: flags & FLAG_DEAD_LETTERED != 0,
     })
 }
 

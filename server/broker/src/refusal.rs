@@ -23,6 +23,8 @@ pub enum RefusalKind {
     SessionRequired,
     /// Too large for a configured limit.
     TooLarge,
+    /// A queue is full and refuses more (a publish's outcome only: AMQP nacks it).
+    Overflow,
     /// The process is stopping.
     ShuttingDown,
     /// The data could not be read back from the disk; other data is served.

@@ -51,6 +51,8 @@ pub enum RecoverError {
 pub(crate) struct State {
     pub(crate) topology: Topology,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
+    /// Whose the levels of queues are.
+    pub(crate) levels: BTreeMap<QueueId, QueueId>,
     pub(crate) next_queue_id: QueueId,
 }
 
@@ -74,16 +76,14 @@ pub(crate) fn replay(recovered: Recovered) -> Result<State, RecoverError> {
     let mut state = State {
         topology: Topology::new(),
         queues: BTreeMap::new(),
+        levels: BTreeMap::new(),
         next_queue_id: QueueId(recovered.next_queue_id.0.max(highest.0 + 1)),
     };
     for (key, fact) in exchanges {
         state.add_exchange(&key, fact)?;
     }
     for (key, fact) in queues {
-        let store = found.remove(&fact.id());
-        let store =
-            store.ok_or_else(|| dangling(&key, format!("there is no queue {} in the store", fact.queue)))?;
-        state.add_queue(&key, fact, store)?;
+        state.add_queue(&key, fact, &mut found)?;
     }
     if let Some((id, _)) = found.first_key_value() {
         return Err(RecoverError::Nameless(*id));
@@ -110,9 +110,18 @@ impl State {
         Ok(())
     }
 
-    fn add_queue(&mut self, key: &Bytes, fact: QueueFact, found: RecoveredQueue) -> Result<(), RecoverError> {
-        check_numbers(&found)?;
-        let id = found.queue;
+    fn add_queue(
+        &mut self,
+        key: &Bytes,
+        fact: QueueFact,
+        found: &mut BTreeMap<QueueId, RecoveredQueue>,
+    ) -> Result<(), RecoverError> {
+        let mut take = |id: QueueId| {
+            let store = found.remove(&id);
+            let store = store.ok_or_else(|| dangling(key, format!("there is no queue {id} in the store")))?;
+            check_numbers(&store).map(|()| store)
+        };
+        let id = fact.id();
         let props = QueueProps {
             name: Arc::from(fact.name),
             durable: true,
@@ -120,8 +129,20 @@ impl State {
             exclusive_owner: None,
             arguments: fact::table(&fact.arguments).map_err(|source| bad(key, source))?,
         };
-        self.topology.add_queue(props.name.clone(), id, true);
-        self.queues.insert(id, Queue::recover(props, found));
+        let name = props.name.clone();
+        let mut queue = Queue::recover(props, take(id)?);
+        queue.expiring = fact.expiring;
+        for level in &fact.levels {
+            let level_id = QueueId(level.queue);
+            let priority = u8::try_from(level.priority).ok().filter(|priority| !queue.has_level(*priority));
+            let priority = priority.ok_or_else(|| {
+                dangling(key, format!("there cannot be a level of priority {}", level.priority))
+            })?;
+            queue.recover_level(priority, take(level_id)?);
+            self.levels.insert(level_id, id);
+        }
+        self.topology.add_queue(name, id, true);
+        self.queues.insert(id, queue);
         Ok(())
     }
 

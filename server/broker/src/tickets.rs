@@ -3,10 +3,10 @@
 //! Confirms, settled notices and replies take this one way, in order, whether they have something in the log or not:
 //! what has nothing of its own waits for the newest append issued so far. Several ways would overtake each other.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::controls::{Control, Switches};
-use crate::effect::{Batch, Effect, Outcome, Put, Reply};
+use crate::effect::{ACK_BYTES, Batch, Effect, Outcome, Put, Reply};
 use crate::ids::{ChanId, QueueId, ReqId, Seq, Ticket};
 use crate::refusal::Refusal;
 
@@ -33,6 +33,8 @@ pub(crate) struct Tickets {
     issued: Ticket,
     /// Messages of the newest ticket that are not handed to the store yet.
     puts: Vec<Put>,
+    /// Places that some of them were moved from.
+    moved: Vec<(QueueId, Seq, Seq)>,
     puts_bytes: u64,
     confirmable: Ticket,
     waiting: VecDeque<(Ticket, Waiter)>,
@@ -40,6 +42,11 @@ pub(crate) struct Tickets {
     turn: Vec<Waiter>,
     /// This turn's plain acks.
     acks: Vec<(QueueId, Seq)>,
+    /// Messages that were settled but are still at their place, since they have to be read before they can move.
+    dying: BTreeSet<u64>,
+    last_dying: u64,
+    /// Who was told of settlements may rely on them: these wait until all that were dying are gone.
+    held: VecDeque<(u64, Waiter)>,
     /// What is to be appended as one.
     group: Option<Group>,
     pub(crate) switches: Switches,
@@ -50,6 +57,8 @@ pub(crate) struct Tickets {
 struct Group {
     batch: Batch,
     acks: Vec<(QueueId, Seq)>,
+    /// Of its messages, and of the places that they were moved from.
+    bytes: u64,
 }
 
 impl Group {
@@ -65,11 +74,15 @@ impl Tickets {
             bytes_max,
             issued: Ticket::default(),
             puts: Vec::new(),
+            moved: Vec::new(),
             puts_bytes: 0,
             confirmable: Ticket::default(),
             waiting: VecDeque::new(),
             turn: Vec::new(),
             acks: Vec::new(),
+            dying: BTreeSet::new(),
+            last_dying: 0,
+            held: VecDeque::new(),
             group: None,
             switches: Switches::default(),
         }
@@ -87,6 +100,18 @@ impl Tickets {
     pub(crate) fn begin_group(&mut self, out: &mut Vec<Effect>) {
         self.flush_puts(out);
         self.group = Some(Group::default());
+    }
+
+    /// Whether a group is being gathered.
+    pub(crate) fn in_group(&self) -> bool {
+        self.group.is_some()
+    }
+
+    /// Whether so many bytes more fit into the group, if there is one, beside its acks and what goes with them.
+    pub(crate) fn fits_group(&self, bytes: u64) -> bool {
+        let Some(group) = &self.group else { return true };
+        let acks = Batch::ack_bytes((group.acks.len() + 1) as u64);
+        group.bytes + acks + bytes <= self.bytes_max - self.bytes_max / 8
     }
 
     /// Appends the group, unless there is nothing in it.
@@ -109,31 +134,52 @@ impl Tickets {
     /// Appends a message, together with those that directly follow it: as one batch they cost the store far less, and
     /// that they stand or fall together is more than anybody asked for.
     pub(crate) fn put(&mut self, put: Put, out: &mut Vec<Effect>) {
-        if let Some(group) = &mut self.group {
-            group.batch.puts.push(put);
+        self.shift(None, Some(put), out);
+    }
+
+    /// The same for a message that was at another place: never is it at both, and never at neither. One that goes to
+    /// transient queues only has nothing to put; but it may go on from there, and must have left by then.
+    pub(crate) fn shift(&mut self, old: Option<(QueueId, Seq)>, put: Option<Put>, out: &mut Vec<Effect>) {
+        if old.is_none() && put.is_none() {
             return;
         }
-        let bytes = Batch::put_bytes((put.header.len() + put.body.len()) as u64, put.targets.len() as u64);
+        let put_bytes = |put: &Put| {
+            Batch::put_bytes((put.header.len() + put.body.len()) as u64, put.targets.len() as u64)
+        };
+        let bytes = put.as_ref().map_or(0, put_bytes) + old.map_or(0, |_| ACK_BYTES);
+        if let Some(group) = &mut self.group {
+            group.bytes += bytes;
+            group.batch.puts.extend(put);
+            group.batch.acks.extend(old.map(|(queue, seq)| (queue, seq, seq)));
+            return;
+        }
         if self.puts_bytes + bytes > PUTS_BYTES_MAX.min(self.bytes_max) {
             self.flush_puts(out);
         }
-        if self.puts.is_empty() {
+        if self.puts_bytes == 0 {
             self.issued = Ticket(self.issued.0 + 1);
         }
-        self.puts.push(put);
+        self.puts.extend(put);
+        self.moved.extend(old.map(|(queue, seq)| (queue, seq, seq)));
         self.puts_bytes += bytes;
     }
 
     /// Appends the messages gathered so far: before anything else that is appended, or read.
     pub(crate) fn flush_puts(&mut self, out: &mut Vec<Effect>) {
-        if self.puts.is_empty() {
+        if self.puts_bytes == 0 {
             return;
         }
         let puts = std::mem::take(&mut self.puts);
+        let mut acks = std::mem::take(&mut self.moved);
         self.puts_bytes = 0;
+        if self.switches.has(Control::MoveInTwo) && !acks.is_empty() {
+            let batch = Batch { acks: std::mem::take(&mut acks), ..Batch::default() };
+            out.push(Effect::Append { ticket: self.issued, batch, urgent: true });
+            self.issued = Ticket(self.issued.0 + 1);
+        }
         out.push(Effect::Append {
             ticket: self.issued,
-            batch: Batch { puts, ..Batch::default() },
+            batch: Batch { puts, acks, ..Batch::default() },
             urgent: true,
         });
     }
@@ -188,14 +234,34 @@ impl Tickets {
 
     /// Appends this turn's acks, if any, and queues who waits for them.
     pub(crate) fn flush_acks(&mut self, out: &mut Vec<Effect>) {
+        self.flush_puts(out);
         if !self.acks.is_empty() {
             let acks = merged(&mut self.acks);
             // A settled notice may come a little later; who waits for an answer waits now.
             let urgent = self.turn.iter().any(|waiter| matches!(waiter, Waiter::Reply { .. }));
             self.issue(Batch { acks, ..Batch::default() }, urgent, out);
         }
-        for waiter in self.turn.drain(..) {
-            self.waiting.push_back((self.issued, waiter));
+        self.held.extend(self.turn.drain(..).map(|waiter| (self.last_dying, waiter)));
+        let oldest = self.dying.first().copied().unwrap_or(u64::MAX);
+        let free = self.held.partition_point(|(upto, _)| *upto < oldest);
+        self.waiting.extend(self.held.drain(..free).map(|(_, waiter)| (self.issued, waiter)));
+    }
+
+    /// The number of the next message that has to be read before it can move.
+    pub(crate) fn next_dying(&self) -> u64 {
+        self.last_dying + 1
+    }
+
+    /// That message has been settled.
+    pub(crate) fn begin_dying(&mut self, number: u64) {
+        self.last_dying = number;
+        self.dying.insert(number);
+    }
+
+    /// Those moved in this turn, or will not move.
+    pub(crate) fn end_dying(&mut self, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            self.dying.remove(&number);
         }
     }
 

@@ -30,6 +30,7 @@ pub(super) fn publish_entry(kind: RefusalKind) -> ErrorEntry {
         RefusalKind::NotFound => Refusal::new(kind, "the exchange does not exist").with("exchange", ""),
         RefusalKind::AccessRefused => Refusal::new(kind, "the exchange is internal"),
         RefusalKind::PreconditionFailed => Refusal::new(kind, "a queue refused the message"),
+        RefusalKind::Overflow => Refusal::new(kind, "a queue is full and takes no more messages"),
         RefusalKind::TooLarge => Refusal::new(kind, "the message is too large"),
         RefusalKind::ShuttingDown => shutting_down(),
         _ => Refusal::new(kind, "the message was refused"),
@@ -87,6 +88,7 @@ fn code_and_reason(refusal: &Refusal) -> (Code, &'static str) {
         RefusalKind::AckIdStale => (Code::FailedPrecondition, "ACK_ID_STALE"),
         RefusalKind::SessionRequired => (Code::InvalidArgument, "SESSION_REQUIRED"),
         RefusalKind::TooLarge => (Code::InvalidArgument, "MESSAGE_TOO_LARGE"),
+        RefusalKind::Overflow => (Code::ResourceExhausted, "QUEUE_FULL"),
         RefusalKind::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN"),
         RefusalKind::DataLoss => (Code::DataLoss, "DATA_LOSS"),
     }

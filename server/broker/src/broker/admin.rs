@@ -12,6 +12,7 @@ use crate::input::{Binding, DestinationKind, Op};
 use crate::names::is_reply_queue;
 use crate::queue::Queue;
 use crate::refusal::{Refusal, RefusalKind};
+use crate::tickets::Waiter;
 use crate::topology::VHOST;
 use crate::value::Table;
 
@@ -63,7 +64,14 @@ impl Broker {
             Op::PurgeQueue { name } => (self.purge_queue(conn, &name, out), false),
             Op::Bind(binding) => (self.bind(conn, binding, out), false),
             Op::Unbind(binding) => (self.unbind(conn, binding, out), false),
-            Op::TxCommit { chan } => (self.tx_commit(chan, out), false),
+            Op::TxCommit { chan } => match self.tx_commit(chan, out) {
+                Ok(reply) => {
+                    // What it rejects may have to be read before it is gone.
+                    let result = Box::new(Ok(reply));
+                    return self.tickets.wait_for_acks(Waiter::Reply { req, result });
+                }
+                Err(refusal) => (Err(refusal), false),
+            },
             // These are answered at once.
             Op::Consume(consume) => (self.consume(conn, &consume, out), true),
             Op::Cancel { chan, consumer_tag } => {

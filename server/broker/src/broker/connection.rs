@@ -76,12 +76,16 @@ impl Broker {
 
     /// Answers who waits until nothing is out on a channel, where that is so.
     pub(super) fn answer_idle(&mut self, out: &mut Vec<Effect>) {
-        let (queues, channels) = (&self.queues, &self.channels);
+        let (queues, levels, channels) = (&self.queues, &self.levels, &self.channels);
         self.idle.retain(|(chan, req)| {
             // Mostly the first one shows that it is not idle.
             let busy = channels.get(chan).is_some_and(|channel| {
                 let in_tx = channel.tx.iter().flat_map(|tx| tx.settled.values().map(|(unacked, _)| unacked));
-                channel.unacked.values().chain(in_tx).any(|unacked| queues.contains_key(&unacked.queue))
+                channel
+                    .unacked
+                    .values()
+                    .chain(in_tx)
+                    .any(|unacked| queues.contains_key(levels.get(&unacked.queue).unwrap_or(&unacked.queue)))
             });
             if !busy {
                 out.push(Effect::Reply { req: *req, result: Ok(Reply::Done) });

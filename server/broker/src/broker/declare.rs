@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::Broker;
 use super::bind::{exchange_fact, remove_facts};
-use crate::arguments;
+use crate::arguments::{self, QueueFlags};
 use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ConnId, QueueId};
 use crate::input::{DeclareExchange, DeclareQueue};
 use crate::names;
 use crate::queue::{Queue, QueueProps};
-use crate::record::fact::{Fact, QueueFact, fields};
+use crate::record::fact::{Fact, LevelFact, QueueFact, fields};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::{ExchangeKind, ExchangeProps, Gone, VHOST};
 
@@ -114,7 +114,12 @@ impl Broker {
         }
 
         names::refuse_reserved("queue", &name)?;
-        arguments::check_queue(&name, &declare.arguments)?;
+        let flags = QueueFlags {
+            durable: declare.durable,
+            exclusive: declare.exclusive,
+            auto_delete: declare.auto_delete,
+        };
+        arguments::check_queue(&name, flags, &declare.arguments)?;
         let name = if name.is_empty() { self.unused_queue_name() } else { name };
         let props = QueueProps {
             name: name.clone(),
@@ -131,16 +136,18 @@ impl Broker {
     pub(super) fn add_queue(&mut self, props: QueueProps, out: &mut Vec<Effect>) -> QueueId {
         let id = self.next_queue_id;
         self.next_queue_id = QueueId(id.0 + 1);
-        if props.durable {
-            let fact = queue_fact(id, &props);
+        let (name, owner, durable) = (props.name.clone(), props.exclusive_owner, props.durable);
+        let queue = Queue::new(id, props);
+        if durable {
+            let fact = queue_fact(&queue);
             let facts = vec![(fact.key(), Some(fact.value()))];
             self.tickets.append(Batch { queues_created: vec![id], facts, ..Batch::default() }, out);
         }
-        if let Some(owner) = props.exclusive_owner.and_then(|owner| self.connections.get_mut(&owner)) {
+        if let Some(owner) = owner.and_then(|owner| self.connections.get_mut(&owner)) {
             owner.exclusive_queues.insert(id);
         }
-        self.topology.add_queue(props.name.clone(), id, props.durable);
-        self.queues.insert(id, Queue::new(id, props));
+        self.topology.add_queue(name, id, durable);
+        self.queues.insert(id, queue);
         id
     }
 
@@ -183,8 +190,7 @@ impl Broker {
         let id = self.accessible_queue(conn, &name)?;
         let queue = self.queues.get_mut(&id).ok_or_else(|| no_queue(&name))?;
         let (messages, places) = queue.purge(&mut self.budget);
-        let acks = places.into_iter().map(|(from, last)| (id, from, last)).collect();
-        self.append_unless_empty(Batch { acks, ..Batch::default() }, out);
+        self.append_unless_empty(Batch { acks: places, ..Batch::default() }, out);
         // Gets that waited for what is gone now have their answer.
         self.mark_dirty(id);
         Ok(Reply::Removed { messages })
@@ -194,6 +200,9 @@ impl Broker {
     /// appended at once.
     pub(super) fn remove_queue(&mut self, id: QueueId, batch: &mut Batch, out: &mut Vec<Effect>) {
         let Some(name) = self.queues.get(&id).map(|queue| queue.props.name.clone()) else { return };
+        // What left it before its end still goes where it was to go.
+        self.send_letters(out);
+        self.disarm(id);
         let gone = no_queue(&name);
         self.refuse_gets(id, gone.kind, &gone.text, out);
         let Some(mut queue) = self.queues.remove(&id) else { return };
@@ -205,8 +214,8 @@ impl Broker {
             }
             out.push(Effect::ConsumerCancelled { chan: consumer.chan, consumer_tag: consumer.tag });
         }
-        for (deadline, seq) in queue.leases() {
-            self.leases.remove(&(deadline, id, seq));
+        for lease in queue.leases() {
+            self.leases.remove(&lease);
         }
         if let Some(owner) = queue.props.exclusive_owner.and_then(|owner| self.connections.get_mut(&owner)) {
             owner.exclusive_queues.remove(&id);
@@ -215,10 +224,18 @@ impl Broker {
         self.topology.remove_queue(&name, &mut gone);
         remove_facts(gone, batch);
         if queue.props.durable {
-            batch.facts.push((queue_fact(id, &queue.props).key(), None));
+            batch.facts.push((queue_fact(&queue).key(), None));
             batch.queues_deleted.push(id);
             self.tickets.forget_acks(id);
         }
+        for (_, level) in queue.upper_levels() {
+            self.levels.remove(&level);
+            if queue.props.durable {
+                batch.queues_deleted.push(level);
+                self.tickets.forget_acks(level);
+            }
+        }
+        self.tickets.end_dying(queue.dying());
         queue.clear(&mut self.budget);
     }
 
@@ -244,7 +261,8 @@ impl Broker {
         }
     }
 
-    fn declared(&self, id: QueueId, name: &Arc<str>) -> Result<Reply, Refusal> {
+    fn declared(&mut self, id: QueueId, name: &Arc<str>) -> Result<Reply, Refusal> {
+        self.used(id);
         let queue = self.queues.get(&id).ok_or_else(|| no_queue(name))?;
         Ok(Reply::QueueDeclared {
             name: queue.props.name.clone(),
@@ -320,12 +338,16 @@ fn same_queue(existing: &QueueProps, owner: Option<ConnId>, declare: &DeclareQue
     arguments::same(&arguments::QUEUE, &what, &declare.arguments, &existing.arguments)
 }
 
-fn queue_fact(id: QueueId, props: &QueueProps) -> Fact {
+pub(super) fn queue_fact(queue: &Queue) -> Fact {
+    let props = &queue.props;
+    let level = |(priority, id): (u8, QueueId)| LevelFact { priority: u32::from(priority), queue: id.0 };
     Fact::Queue(QueueFact {
         vhost: VHOST.to_string(),
         name: props.name.to_string(),
-        queue: id.0,
+        queue: queue.id.0,
         auto_delete: props.auto_delete,
         arguments: fields(&props.arguments),
+        levels: queue.upper_levels().map(level).collect(),
+        expiring: queue.expiring,
     })
 }

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::Broker;
-use crate::budget::Fresh;
-use crate::effect::{Batch, Cause, Effect, Outcome, Put, Reply};
+use crate::effect::{Batch, Cause, Effect, Outcome, Reply};
 use crate::ids::{ChanId, QueueId, ReqId};
 use crate::input::Publish;
 use crate::message::Message;
@@ -38,15 +37,17 @@ impl Broker {
             Err(refusal) if strict => return self.fail_publish(chan, tag, refusal, out),
             Err(refusal) => Outcome::Rejected(refusal.kind),
             Ok(queues) => {
-                let message = self.message(publish);
+                let (message, priority) = self.message(publish);
                 if queues.is_empty() && mandatory {
                     out.push(Effect::Return { chan, tag, message: message.clone() });
                 }
-                if let Some(put) = self.enqueue(message, &queues) {
+                let done = self.enqueue(&message, priority, &queues, out);
+                let outcome = done.outcome();
+                if let Some(put) = done.put {
                     self.tickets.put(put, out);
                 }
                 self.pass_through(out);
-                outcome(&queues)
+                outcome
             }
         };
         self.count(outcome);
@@ -82,9 +83,11 @@ impl Broker {
             let result = match route {
                 Err(refusal) => (Outcome::Rejected(refusal.kind), Some(refusal)),
                 Ok(queues) => {
-                    let message = self.message(publish);
-                    batch.puts.extend(self.enqueue(message, &queues));
-                    (outcome(&queues), None)
+                    let (message, priority) = self.message(publish);
+                    let done = self.enqueue(&message, priority, &queues, out);
+                    let (outcome, refused) = (done.outcome(), done.refused);
+                    batch.puts.extend(done.put);
+                    (outcome, refused.map(|id| self.full(id)))
                 }
             };
             self.count(result.0);
@@ -141,35 +144,20 @@ impl Broker {
         Err(Refusal::new(RefusalKind::TooLarge, text))
     }
 
-    pub(super) fn message(&self, publish: Publish) -> Arc<Message> {
-        Arc::new(Message {
+    /// The message of a publish, and its priority.
+    pub(super) fn message(&self, publish: Publish) -> (Arc<Message>, u8) {
+        let extras = publish.extras.unwrap_or_default();
+        let message = Arc::new(Message {
             exchange: publish.exchange,
             routing_key: publish.routing_key,
             properties: publish.properties,
             body: publish.body,
             received_ms: self.now_ms,
             persistent: publish.persistent,
-        })
-    }
-
-    /// Puts a message into its queues. What has to go to the log for that is the answer.
-    pub(super) fn enqueue(&mut self, message: Arc<Message>, queues: &[QueueId]) -> Option<Put> {
-        let fresh = Fresh::new(message.clone(), queues.len());
-        let mut targets = Vec::new();
-        for id in queues {
-            let Some(queue) = self.queues.get_mut(id) else { continue };
-            let seq = queue.push(&fresh, &mut self.budget);
-            if queue.stores(&message) {
-                targets.push((*id, seq));
-            }
-            if !std::mem::replace(&mut queue.dirty, true) {
-                self.dirty.push(*id);
-            }
-        }
-        if targets.is_empty() {
-            return None;
-        }
-        Some(Put { targets, header: record::encode_message_header(&message), body: message.body.clone() })
+            expiration_ms: extras.expiration_ms,
+            dead_lettered: false,
+        });
+        (message, extras.priority)
     }
 
     /// With a full budget, hands out at once: what a consumer takes frees its room for the next message. Only after
@@ -204,12 +192,5 @@ fn unroutable(error: RouteError, exchange: &Arc<str>) -> Refusal {
             let text = format!("cannot publish to internal exchange '{exchange}' in vhost '{VHOST}'");
             Refusal::new(RefusalKind::AccessRefused, text).with("exchange", &**exchange)
         }
-    }
-}
-
-pub(super) fn outcome(queues: &[QueueId]) -> Outcome {
-    match queues.len() {
-        0 => Outcome::Unrouted,
-        queues => Outcome::Routed { queues: queues as u32 },
     }
 }

@@ -3,6 +3,7 @@
 use super::Broker;
 use crate::channel::Unacked;
 use crate::consumers::{ConsumerId, Seat};
+use crate::death::Reason;
 use crate::effect::{Cause, Effect, Reply};
 use crate::ids::{AckId, ChanId, QueueId, ReqId, Seq};
 use crate::input::Settle;
@@ -73,7 +74,7 @@ impl Broker {
     }
 
     fn settle_id(&mut self, id: AckId, how: Settle) -> Result<(), Refusal> {
-        let Some(queue) = self.queues.get(&id.queue) else { return Ok(()) };
+        let Some(queue) = self.queues.get(&self.owner(id.queue)) else { return Ok(()) };
         match queue.standing(id, self.epoch) {
             Standing::Gone => Ok(()),
             Standing::Stale => {
@@ -103,19 +104,29 @@ impl Broker {
     }
 
     /// Settles what is out at a place, and leaves its holder to the caller.
-    fn settle_place(&mut self, id: QueueId, seq: Seq, how: Settle) -> Option<Out> {
+    fn settle_place(&mut self, level: QueueId, seq: Seq, how: Settle) -> Option<Out> {
+        let id = self.owner(level);
         let queue = self.queues.get_mut(&id)?;
+        let place = (level, seq);
         match how {
-            Settle::Ack | Settle::Drop => {
-                let out = queue.settle(seq, &mut self.budget)?;
+            Settle::Ack => {
+                let out = queue.settle(level, seq, &mut self.budget)?;
                 self.counters.acked += 1;
                 if out.stored {
-                    self.tickets.ack(id, seq);
+                    self.tickets.ack(level, seq);
                 }
                 Some(out)
             }
+            Settle::Drop => {
+                let out = self.give_up_out(id, place, Reason::Rejected)?;
+                self.counters.acked += 1;
+                Some(out)
+            }
+            Settle::Requeue if queue.is_worn_out(level, seq) => {
+                self.give_up_out(id, place, Reason::DeliveryLimit)
+            }
             Settle::Requeue => {
-                let out = queue.requeue(seq, &mut self.budget)?;
+                let out = queue.requeue(level, seq, &mut self.budget)?;
                 self.counters.requeued += 1;
                 self.mark_dirty(id);
                 Some(out)

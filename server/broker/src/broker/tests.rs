@@ -3,11 +3,18 @@
 mod confirm;
 mod connection;
 mod consume;
+mod dead_letter;
 mod declare;
 mod exchanges;
+mod expiry;
 mod get;
+mod lengths;
 mod model;
+mod parts;
+mod priority;
 mod publish;
+mod queues;
+mod quorum;
 mod recovery;
 mod replies;
 mod settle;
@@ -15,6 +22,7 @@ mod single_active;
 pub(crate) mod store;
 mod strict;
 mod tx;
+mod tx_queues;
 mod window;
 pub(crate) mod world;
 

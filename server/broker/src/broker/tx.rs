@@ -1,15 +1,17 @@
 //! Transactions: publishes and settlements that wait for a commit, and are then one append.
 
 use super::Broker;
-use super::publish::{append_bytes, outcome};
+use super::publish::append_bytes;
 use crate::channel::{Channel, Tx};
-use crate::effect::{Batch, Effect, Outcome, Reply};
+use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ChanId, QueueId};
 use crate::input::Publish;
 use crate::message::MESSAGE_OVERHEAD_BYTES;
+use crate::queue::Load;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::VHOST;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Broker {
@@ -70,6 +72,12 @@ impl Broker {
             }
         };
         self.budget.discharge(tx.charged_bytes);
+        for ((_, publish), queues) in tx.publishes.iter().zip(&routes) {
+            let extras = publish.extras.as_deref();
+            let expires = extras.is_some_and(|extras| extras.expiration_ms.is_some());
+            let priority = extras.map_or(0, |extras| extras.priority);
+            queues.iter().for_each(|id| self.prepare(*id, expires, priority, out));
+        }
         self.tickets.begin_group(out);
         for ((tag, publish), queues) in tx.publishes.into_iter().zip(routes) {
             self.carry_out(chan, tag, publish, &queues, out);
@@ -77,6 +85,7 @@ impl Broker {
         for (unacked, how) in tx.settled.values() {
             self.settle_unacked(unacked, *how);
         }
+        self.send_letters(out);
         self.tickets.end_group(out);
         self.pass_through(out);
         self.wake_channel(chan);
@@ -105,9 +114,17 @@ impl Broker {
     fn routes_of(&mut self, tx: &Tx) -> Result<Vec<Arc<[QueueId]>>, Refusal> {
         let mut routes = Vec::with_capacity(tx.publishes.len());
         let mut bytes = Batch::ack_bytes(tx.settled.len() as u64);
+        let mut loads: BTreeMap<QueueId, Load> = BTreeMap::new();
         for (_, publish) in &tx.publishes {
             let queues = self.route(VHOST, publish)?;
             bytes += append_bytes(publish, queues.len());
+            for id in queues.iter() {
+                let load = loads.entry(*id).or_default();
+                load.add(&publish.body);
+                if self.queues.get(id).is_some_and(|queue| queue.refuses(*load)) {
+                    return Err(self.full(*id));
+                }
+            }
             routes.push(queues);
         }
         self.fits(bytes)?;
@@ -123,12 +140,13 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         let mandatory = publish.mandatory;
-        let outcome = outcome(queues);
-        let message = self.message(publish);
-        if mandatory && outcome == Outcome::Unrouted {
+        let (message, priority) = self.message(publish);
+        if mandatory && queues.is_empty() {
             out.push(Effect::Return { chan, tag, message: message.clone() });
         }
-        if let Some(put) = self.enqueue(message, queues) {
+        let done = self.enqueue(&message, priority, queues, out);
+        let outcome = done.outcome();
+        if let Some(put) = done.put {
             self.tickets.put(put, out);
         }
         self.count(outcome);

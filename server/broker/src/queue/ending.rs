@@ -2,14 +2,44 @@
 
 use std::collections::BTreeSet;
 
-use super::{Holder, Queue, ranges};
+use super::level::{Holder, Level};
+use super::{Queue, ranges};
 use crate::budget::Budget;
-use crate::ids::Seq;
+use crate::ids::{QueueId, Seq};
 
 impl Queue {
     /// Removes all ready messages. Returns how many, and the places to be acked in the log.
-    pub(crate) fn purge(&mut self, budget: &mut Budget) -> (u64, Vec<(Seq, Seq)>) {
-        let ready = self.messages_ready();
+    pub(crate) fn purge(&mut self, budget: &mut Budget) -> (u64, Vec<(QueueId, Seq, Seq)>) {
+        let mut acks = Vec::new();
+        let mut removed = 0;
+        for level in &mut self.levels {
+            let (ready, places) = level.purge(budget);
+            removed += ready;
+            acks.extend(places.into_iter().map(|(from, last)| (level.id, Seq(from), Seq(last))));
+        }
+        (removed, acks)
+    }
+
+    /// Gives all memory back. The queue is not used any more.
+    pub(crate) fn clear(&mut self, budget: &mut Budget) {
+        self.levels.iter_mut().for_each(|level| level.clear(budget));
+    }
+
+    /// The leases on its messages: when they end, and on which place.
+    pub(crate) fn leases(&self) -> impl Iterator<Item = (u64, QueueId, Seq)> {
+        self.levels.iter().flat_map(|level| level.leases().map(|(end, seq)| (end, level.id, seq)))
+    }
+
+    /// Per level, the stored messages that are known to have been delivered and are still live, as inclusive ranges
+    /// (E10).
+    pub(crate) fn delivered_before(&self) -> impl Iterator<Item = (QueueId, Vec<(Seq, Seq)>)> {
+        self.levels.iter().map(|level| (level.id, level.delivered_before()))
+    }
+}
+
+impl Level {
+    fn purge(&mut self, budget: &mut Budget) -> (u64, Vec<(u64, u64)>) {
+        let ready = self.ready();
         let mut places = Vec::new();
         for (seq, returned) in std::mem::take(&mut self.returned) {
             if returned.stored {
@@ -20,7 +50,7 @@ impl Queue {
             }
         }
         for (seq, body) in std::mem::take(&mut self.loaded) {
-            if self.stores(body.message()) {
+            if self.keeps.keeps(body.message()) {
                 ranges::join(&mut places, seq, seq);
             }
             self.drop_body(body, budget);
@@ -38,11 +68,11 @@ impl Queue {
         self.dead_at_open.drop_below(self.next);
         self.generation += 1;
         self.fetching = None;
-        (ready, places.into_iter().map(|(a, b)| (Seq(a), Seq(b))).collect())
+        self.count_bytes_none();
+        (ready, places)
     }
 
-    /// Gives all memory back. The queue is not used any more.
-    pub(crate) fn clear(&mut self, budget: &mut Budget) {
+    fn clear(&mut self, budget: &mut Budget) {
         self.purge(budget);
         for (_, mut out) in std::mem::take(&mut self.out) {
             if let Some(body) = out.body.take() {
@@ -51,21 +81,20 @@ impl Queue {
         }
     }
 
-    /// The leases on its messages: when they end, and on which place.
-    pub(crate) fn leases(&self) -> impl Iterator<Item = (u64, Seq)> {
+    fn leases(&self) -> impl Iterator<Item = (u64, Seq)> {
         self.out.iter().filter_map(|(seq, out)| match out.holder {
             Holder::Lease(deadline) => Some((deadline, Seq(*seq))),
             Holder::Channel(..) => None,
         })
     }
 
-    /// Stored messages that are known to have been delivered and are still live, as inclusive ranges (E10).
-    pub(crate) fn delivered_before(&self) -> Vec<(Seq, Seq)> {
+    fn delivered_before(&self) -> Vec<(Seq, Seq)> {
         let out = self.out.iter().filter(|(_, o)| o.stored).map(|(seq, _)| *seq);
         let returned = self.returned.iter().filter(|(_, r)| r.stored).map(|(seq, _)| *seq);
         let loaded =
             self.loaded.iter().filter(|(seq, _)| self.was_delivered_before(*seq)).map(|(seq, _)| *seq);
-        let singles: BTreeSet<u64> = out.chain(returned).chain(loaded).collect();
+        let dying = self.dying.keys().copied();
+        let singles: BTreeSet<u64> = out.chain(returned).chain(loaded).chain(dying).collect();
         let mut places = Vec::new();
         singles.into_iter().for_each(|seq| ranges::join(&mut places, seq, seq));
         let below = self.redelivered_below.min(self.next_at_open);

@@ -1,6 +1,7 @@
 //! What an ack id of this queue means now (E9).
 
-use super::{Out, Queue};
+use super::Queue;
+use super::level::{Level, Out};
 use crate::ids::{AckId, Epoch};
 
 /// Where the delivery stands that an ack id names.
@@ -17,6 +18,12 @@ pub(crate) enum Standing {
 impl Queue {
     /// Judges an id of this queue.
     pub(crate) fn standing(&self, id: AckId, epoch: Epoch) -> Standing {
+        self.level(id.queue).map_or(Standing::Gone, |level| level.standing(id, epoch))
+    }
+}
+
+impl Level {
+    fn standing(&self, id: AckId, epoch: Epoch) -> Standing {
         let seq = id.seq.0;
         if id.epoch > epoch || seq == 0 {
             return Standing::Stale;
@@ -32,6 +39,7 @@ impl Queue {
             None if self.returned.contains_key(&seq) => return Standing::Stale,
             None => {}
         }
+        // A dying one too: it was settled.
         let cursor = self.loaded.front().map_or(self.loaded_to, |(first, _)| *first);
         if seq < cursor {
             return Standing::Gone;

@@ -28,6 +28,23 @@ impl Ranges {
         inside.map(|(first, last)| (last + 1).min(upto) - (*first).max(from)).sum()
     }
 
+    /// The first place at or behind `seq` that they do not hold.
+    pub(super) fn first_outside(&self, seq: u64) -> u64 {
+        let after = self.0.partition_point(|(from, _)| *from <= seq);
+        let mut free = seq;
+        if after > 0 && self.0[after - 1].1 >= seq {
+            free = self.0[after - 1].1 + 1;
+        }
+        // Ranges that touch are as good as one.
+        for (from, last) in self.0.iter().skip(after) {
+            if *from > free {
+                break;
+            }
+            free = last + 1;
+        }
+        free
+    }
+
     /// Forgets the ranges that end below `seq`.
     pub(super) fn drop_below(&mut self, seq: u64) {
         while self.0.front().is_some_and(|(_, last)| *last < seq) {

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use std::sync::Arc;
 
+use super::dying::Dead;
+use super::level::{Level, body_len};
 use super::{Queue, ranges::Ranges};
 use crate::budget::{Budget, Fresh};
 use crate::effect::Fetch;
@@ -14,7 +16,7 @@ const FETCH_COUNT_MAX: u32 = 512;
 const FETCH_BYTES_MAX: u64 = 1 << 20;
 /// The window is filled up again when it holds fewer messages.
 const WINDOW_LOW: usize = 128;
-/// Returned messages no further apart than this are read in one go; what is out between them is read in vain.
+/// Returned or dying messages no further apart than this are read in one go; what is out between them is read in vain.
 const RETURNED_GAP_MAX: u64 = 16;
 
 /// What a fetch that is under way is to bring.
@@ -29,6 +31,30 @@ pub(super) struct Fetching {
 enum What {
     Tail,
     Returned,
+    /// Messages to be dead-lettered.
+    Dying,
+    /// Bodies to be counted, not held.
+    Sizes,
+}
+
+/// Why something may be read back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wants {
+    /// Somebody waits for the next message: at least one is read however full the budget is.
+    pub(crate) head: bool,
+    /// The next message may have to be removed. Nobody waits to hold it.
+    pub(crate) glance: bool,
+    /// There are consumers: the window is filled up ahead of them.
+    pub(crate) ahead: bool,
+}
+
+/// What became of an answer.
+#[derive(Debug, Default)]
+pub(crate) struct TakenIn {
+    pub(crate) losses: Vec<Loss>,
+    pub(crate) dead: Vec<Dead>,
+    /// Numbers of those that are dying no more.
+    pub(crate) ended: Vec<u64>,
 }
 
 /// Places that are gone although nobody removed them.
@@ -41,17 +67,54 @@ pub(crate) enum Loss {
 }
 
 impl Queue {
-    /// What to read back now, if anything and if no read is under way. `waiting`: somebody waits for it, so at least
-    /// one message is read however full the budget is.
-    pub(crate) fn plan_fetch(&mut self, waiting: bool, budget: &Budget, after: Ticket) -> Option<Fetch> {
-        if self.fetching.is_some() {
+    /// What to read back now, if anything and if no read is under way.
+    pub(crate) fn plan_fetch(&mut self, wants: Wants, budget: &Budget, after: Ticket) -> Option<Fetch> {
+        if self.is_fetching() {
             return None;
         }
+        let mut wants = wants;
+        for level in &mut self.levels {
+            let fetch = level.plan_fetch(wants, budget, after);
+            if fetch.is_some() {
+                return fetch;
+            }
+            // What is below the first level with something ready is not next.
+            if level.ready() > 0 {
+                wants = Wants { head: false, glance: false, ..wants };
+            }
+        }
+        None
+    }
+
+    /// Whether a read is under way.
+    pub(crate) fn is_fetching(&self) -> bool {
+        self.levels.iter().any(|level| level.fetching.is_some())
+    }
+
+    /// Takes an answer in. One that is not wanted any more changes nothing (E8).
+    pub(crate) fn fetched(&mut self, answer: Fetched, budget: &mut Budget) -> TakenIn {
+        self.level_mut(answer.queue).map_or_else(TakenIn::default, |level| level.fetched(answer, budget))
+    }
+}
+
+impl Level {
+    fn plan_fetch(&mut self, wants: Wants, budget: &Budget, after: Ticket) -> Option<Fetch> {
         let room = budget.room();
-        if !waiting && (room < FETCH_BYTES_MAX || self.loaded.len() >= WINDOW_LOW) {
-            return None;
-        }
-        let plan = self.plan_returned().or_else(|| self.plan_tail())?;
+        let ahead = wants.ahead && room >= FETCH_BYTES_MAX && self.loaded.len() < WINDOW_LOW;
+        let (plan, bytes_max) = if let Some(plan) = self.plan_dying() {
+            (plan, room.clamp(1, FETCH_BYTES_MAX))
+        } else if (wants.head || ahead)
+            && let Some(plan) = self.plan_returned().or_else(|| self.plan_tail())
+        {
+            (plan, room.clamp(1, FETCH_BYTES_MAX))
+        } else if wants.glance
+            && let Some(plan) = self.plan_returned().or_else(|| self.plan_tail())
+        {
+            // Messages that nobody waits for take no room from those that somebody does.
+            (plan, if budget.has_room_to_stay() { room.clamp(1, FETCH_BYTES_MAX) } else { 1 })
+        } else {
+            (self.plan_sizes()?, FETCH_BYTES_MAX)
+        };
         self.fetching = Some(plan);
         Some(Fetch {
             queue: self.id,
@@ -59,34 +122,33 @@ impl Queue {
             from: Seq(plan.from),
             upto: Seq(plan.upto),
             count_max: FETCH_COUNT_MAX,
-            bytes_max: room.clamp(1, FETCH_BYTES_MAX),
+            bytes_max,
             after,
         })
-    }
-
-    /// Whether a read is under way.
-    pub(crate) fn is_fetching(&self) -> bool {
-        self.fetching.is_some()
     }
 
     /// A read is under way that leaves little behind: what comes now is better kept than read back, or a queue whose
     /// consumers keep up would read every message of its publishers for ever.
     pub(super) fn nearly_caught_up(&self) -> bool {
-        self.is_fetching() && self.tail - self.resident.len() as u64 <= u64::from(FETCH_COUNT_MAX)
+        let reads = self.fetching.is_some_and(|plan| matches!(plan.what, What::Tail | What::Returned));
+        reads && self.tail - self.resident.len() as u64 <= u64::from(FETCH_COUNT_MAX)
+    }
+
+    fn plan_dying(&self) -> Option<Fetching> {
+        let mut places = self.dying.keys().copied();
+        let from = places.next()?;
+        Some(Fetching { from, upto: run_end(from, places), what: What::Dying })
+    }
+
+    fn plan_sizes(&self) -> Option<Fetching> {
+        self.uncounted().map(|(from, upto)| Fetching { from, upto, what: What::Sizes })
     }
 
     /// The first run of returned messages whose bodies are not here.
     fn plan_returned(&self) -> Option<Fetching> {
         let mut bodiless = self.bodiless.iter().copied();
         let from = bodiless.next()?;
-        let mut last = from;
-        for seq in bodiless.take(FETCH_COUNT_MAX as usize) {
-            if seq - last > RETURNED_GAP_MAX {
-                break;
-            }
-            last = seq;
-        }
-        Some(Fetching { from, upto: last + 1, what: What::Returned })
+        Some(Fetching { from, upto: run_end(from, bodiless), what: What::Returned })
     }
 
     fn plan_tail(&mut self) -> Option<Fetching> {
@@ -95,22 +157,29 @@ impl Queue {
         (absent > 0).then_some(Fetching { from: self.loaded_to, upto: self.absent_to, what: What::Tail })
     }
 
-    /// Takes an answer in. Says what it lacked. An answer that is not wanted any more changes nothing (E8).
-    pub(crate) fn fetched(&mut self, answer: Fetched, budget: &mut Budget) -> Vec<Loss> {
-        let Some(plan) = self.fetching else { return Vec::new() };
+    fn fetched(&mut self, answer: Fetched, budget: &mut Budget) -> TakenIn {
+        let Some(plan) = self.fetching else { return TakenIn::default() };
         if answer.generation != self.generation || answer.from.0 != plan.from {
-            return Vec::new();
+            return TakenIn::default();
         }
         self.fetching = None;
         let upto = answer.upto.0.clamp(plan.from, plan.upto);
-        match plan.what {
+        let losses = match plan.what {
             What::Tail => self.take_tail(upto, answer, budget),
             What::Returned => self.take_returned(plan.from, upto, answer, budget),
-        }
+            What::Dying => return self.take_dying(plan.from, upto, answer),
+            What::Sizes => {
+                self.take_sizes(upto, answer);
+                Vec::new()
+            }
+        };
+        TakenIn { losses, ..TakenIn::default() }
     }
 
     fn take_tail(&mut self, upto: u64, answer: Fetched, budget: &mut Budget) -> Vec<Loss> {
         let from = self.loaded_to;
+        // What was dropped unread in the meantime is not wanted any more.
+        let upto = upto.max(from);
         let (expected, mut found) = (self.live_in(from, upto), 0);
         let mut losses = Vec::new();
         let wanted = |seq: u64, dead: &Ranges| (from..upto).contains(&seq) && !dead.contains(seq);
@@ -150,8 +219,8 @@ impl Queue {
     fn take_returned(&mut self, from: u64, upto: u64, answer: Fetched, budget: &mut Budget) -> Vec<Loss> {
         let mut losses = Vec::new();
         for (seq, reason) in answer.lost {
-            if self.bodiless.remove(&seq.0) {
-                self.returned.remove(&seq.0);
+            if self.bodiless.contains(&seq.0) {
+                self.lose_returned(seq.0);
                 losses.push(Loss::Place(seq, reason));
             }
         }
@@ -167,7 +236,7 @@ impl Queue {
                     }
                 }
                 Err(reason) => {
-                    self.returned.remove(&seq.0);
+                    self.lose_returned(seq.0);
                     losses.push(Loss::Place(seq, reason));
                 }
             }
@@ -175,13 +244,25 @@ impl Queue {
         // Whatever of the range is still without a body was live for us and not for the store.
         let missing: Vec<u64> = self.bodiless.range(from..upto).copied().collect();
         if !missing.is_empty() {
-            for seq in &missing {
-                self.bodiless.remove(seq);
-                self.returned.remove(seq);
-            }
+            missing.iter().for_each(|seq| self.lose_returned(*seq));
             losses.push(Loss::Missing(missing.len() as u64, Seq(from), Seq(upto)));
         }
         losses
+    }
+
+    fn lose_returned(&mut self, seq: u64) {
+        self.bodiless.remove(&seq);
+        if let Some(returned) = self.returned.remove(&seq) {
+            self.count_bytes_out(seq, returned.size);
+        }
+    }
+
+    fn take_sizes(&mut self, upto: u64, answer: Fetched) {
+        let sizes = answer.records.iter().filter_map(|(seq, bytes)| {
+            // What cannot be read is said when somebody wants it.
+            Some((seq.0, body_len(&record::decode_message(bytes).ok()?)))
+        });
+        self.count_bytes(upto, &sizes.collect::<Vec<_>>());
     }
 
     /// Moves residents to the window as long as no stored message stands before them.
@@ -222,6 +303,18 @@ impl Queue {
     fn live_in(&self, from: u64, upto: u64) -> u64 {
         upto.saturating_sub(from) - self.dead_at_open.count(from, upto)
     }
+}
+
+/// The end of what is read in one go with the place `from` and those that follow it.
+fn run_end(from: u64, places: impl Iterator<Item = u64>) -> u64 {
+    let mut last = from;
+    for seq in places.take(FETCH_COUNT_MAX as usize) {
+        if seq - last > RETURNED_GAP_MAX {
+            break;
+        }
+        last = seq;
+    }
+    last + 1
 }
 
 fn decode(bytes: &Bytes) -> Result<Fresh, String> {

@@ -77,6 +77,23 @@ pub struct QueueFact {
     /// Arguments.
     #[prost(message, repeated, tag = "5")]
     pub arguments: Vec<FieldFact>,
+    /// Its levels above priority 0.
+    #[prost(message, repeated, tag = "6")]
+    pub levels: Vec<LevelFact>,
+    /// It was sent messages that expire by themselves.
+    #[prost(bool, tag = "7")]
+    pub expiring: bool,
+}
+
+/// A level of a durable queue.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LevelFact {
+    /// Priority of its messages, 1 to 255.
+    #[prost(uint32, tag = "1")]
+    pub priority: u32,
+    /// Its incarnation in the store.
+    #[prost(uint64, tag = "2")]
+    pub queue: u64,
 }
 
 /// A durable binding.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::fact::{BindingFact, ExchangeFact, Fact, FactError, QueueFact, fields, table};
+use super::fact::{BindingFact, ExchangeFact, Fact, FactError, LevelFact, QueueFact, fields, table};
 use super::{MessageError, decode_message, encode_message_header};
 use crate::input::{Binding, DestinationKind};
 use crate::message::Message;
@@ -19,6 +19,8 @@ fn message() -> Message {
         body: Bytes::from_static(b"body"),
         received_ms: 0x0102_0304_0506_0708,
         persistent: true,
+        expiration_ms: None,
+        dead_lettered: false,
     }
 }
 
@@ -72,6 +74,26 @@ fn message_bytes() {
 }
 
 #[test]
+fn a_message_that_expires_says_so_behind_its_time() {
+    let dead = Message { expiration_ms: Some(60_000), dead_lettered: true, persistent: false, ..message() };
+    let expected = concat!(
+        "01",
+        "06",
+        "0807060504030201",
+        "60ea000000000000",
+        "0200",
+        "6578",
+        "0300",
+        "6b6579",
+        "03000000",
+        "100002",
+        "626f6479"
+    );
+    assert_eq!(hex(&joined(&dead)), expected);
+    assert_eq!(decode_message(&joined(&dead)), Ok(dead));
+}
+
+#[test]
 fn a_message_is_sliced_out_of_its_record() {
     let record = joined(&message());
     let decoded = decode_message(&record).unwrap();
@@ -93,7 +115,7 @@ fn bad_messages() {
     };
     assert_eq!(changed(0, 0), Err(MessageError::Version(0)), "zeroed bytes do not parse");
     assert_eq!(changed(0, 2), Err(MessageError::Version(2)));
-    assert_eq!(changed(1, 3), Err(MessageError::Flags(3)));
+    assert_eq!(changed(1, 9), Err(MessageError::Flags(9)));
     assert_eq!(changed(12, 0xff), Err(MessageError::Utf8));
     assert!(matches!(changed(20, 0xff), Err(MessageError::Short(_))));
 }
@@ -116,6 +138,20 @@ fn queue_fact() -> Fact {
         queue: 300,
         auto_delete: false,
         arguments: fields(&Table(vec![("x-queue-mode".into(), Value::Bytes(Bytes::from_static(b"lazy")))])),
+        ..QueueFact::default()
+    })
+}
+
+/// A queue that uses its priorities, and was sent messages that expire.
+fn levelled_fact() -> Fact {
+    let level = |priority, queue| LevelFact { priority, queue };
+    Fact::Queue(QueueFact {
+        vhost: "/".into(),
+        name: "q".into(),
+        queue: 300,
+        levels: vec![level(3, 301), level(255, 302)],
+        expiring: true,
+        ..QueueFact::default()
     })
 }
 
@@ -163,6 +199,14 @@ fn fact_bytes() {
                 "0a0c782d71756575652d6d6f6465",
                 "1053",
                 "32046c617a79"
+            ),
+        ),
+        (
+            levelled_fact(),
+            concat!("02", "01000000", "2f", "01000000", "71"),
+            concat!(
+                "01", "0a012f", "120171", "18ac02", "3205", "0803", "10ad02", "3206", "08ff01", "10ae02",
+                "3801"
             ),
         ),
         (
@@ -237,6 +281,8 @@ proptest! {
         body in prop::collection::vec(any::<u8>(), 0..200),
         received_ms in any::<u64>(),
         persistent in any::<bool>(),
+        expiration_ms in any::<Option<u64>>(),
+        dead_lettered in any::<bool>(),
     ) {
         let message = Message {
             exchange: Arc::from(exchange),
@@ -245,6 +291,8 @@ proptest! {
             body: Bytes::from(body),
             received_ms,
             persistent,
+            expiration_ms,
+            dead_lettered,
         };
         prop_assert_eq!(decode_message(&joined(&message)), Ok(message));
     }

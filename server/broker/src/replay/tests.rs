@@ -2,7 +2,7 @@ use bytes::Bytes;
 
 use super::{RecoverError, replay};
 use crate::ids::{Epoch, QueueId, Seq};
-use crate::record::fact::{BindingFact, ExchangeFact, Fact, FactError, QueueFact};
+use crate::record::fact::{BindingFact, ExchangeFact, Fact, FactError, LevelFact, QueueFact};
 use crate::recovered::{Recovered, RecoveredQueue};
 
 fn exchange(name: &str, kind: &str) -> Fact {
@@ -73,6 +73,40 @@ fn facts_and_queues_must_fit() {
         Fact::Exchange(ExchangeFact { vhost: "v".into(), kind: "topic".into(), ..Default::default() });
     let text = error(&[elsewhere], vec![]).to_string();
     assert!(text.contains("there is no vhost 'v'"), "{text}");
+}
+
+fn levelled(name: &str, id: u64, levels: &[(u32, u64)]) -> Fact {
+    let levels = levels.iter().map(|(priority, queue)| LevelFact { priority: *priority, queue: *queue });
+    Fact::Queue(QueueFact {
+        vhost: "/".into(),
+        name: name.into(),
+        queue: id,
+        levels: levels.collect(),
+        expiring: true,
+        ..Default::default()
+    })
+}
+
+#[test]
+fn a_queue_comes_back_with_its_levels() {
+    let live = |id, live| RecoveredQueue { next: Seq(live + 1), live, ..store_queue(id) };
+    let facts = [levelled("a", 3, &[(2, 5), (9, 4)])];
+    let state = replay(recovered(&facts, vec![live(3, 1), live(4, 10), live(5, 100)])).unwrap();
+    let queue = &state.queues[&QueueId(3)];
+    assert_eq!((queue.messages_ready(), queue.can_expire()), (111, true));
+    assert_eq!(queue.upper_levels().collect::<Vec<_>>(), [(9, QueueId(4)), (2, QueueId(5))]);
+    assert_eq!(state.levels.into_iter().collect::<Vec<_>>(), [4, 5].map(|id| (QueueId(id), QueueId(3))));
+    let dangling = [
+        (levelled("a", 3, &[(2, 4)]), vec![store_queue(3)]),
+        (levelled("a", 3, &[(0, 4)]), vec![store_queue(3), store_queue(4)]),
+        (levelled("a", 3, &[(256, 4)]), vec![store_queue(3), store_queue(4)]),
+        (levelled("a", 3, &[(2, 4), (2, 5)]), vec![store_queue(3), store_queue(4), store_queue(5)]),
+        (levelled("a", 3, &[(2, 3)]), vec![store_queue(3)]),
+    ];
+    for (fact, queues) in dangling {
+        let said = format!("{fact:?}");
+        assert!(matches!(error(&[fact], queues), RecoverError::Dangling { .. }), "{said}");
+    }
 }
 
 #[test]

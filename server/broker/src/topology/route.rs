@@ -83,6 +83,17 @@ impl Topology {
         Ok(route)
     }
 
+    /// The queues of a message that the broker itself sends to an exchange, which may be an internal one.
+    pub(crate) fn route_within(&mut self, routing: Routing<'_>) -> Result<Arc<[QueueId]>, RouteError> {
+        match self.route(routing) {
+            Err(RouteError::Internal) => {
+                let headers = MessageHeaders::of(routing.properties);
+                Ok(self.walk(routing, &headers).into_iter().collect())
+            }
+            route => route,
+        }
+    }
+
     /// Whether clients may publish to an exchange.
     pub(crate) fn open_to_clients(&self, exchange: &str) -> Result<(), RouteError> {
         match self.exchanges.get(exchange) {

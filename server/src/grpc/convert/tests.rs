@@ -77,6 +77,8 @@ fn message(properties: Bytes, body: Bytes) -> Message {
         properties,
         body,
         received_ms: 0,
+        expiration_ms: None,
+        dead_lettered: false,
     }
 }
 

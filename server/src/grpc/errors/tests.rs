@@ -21,6 +21,7 @@ fn every_kind_has_its_code_and_reason() {
         (AckIdStale, "queue", Code::FailedPrecondition, "ACK_ID_STALE"),
         (SessionRequired, "queue", Code::InvalidArgument, "SESSION_REQUIRED"),
         (TooLarge, "queue", Code::InvalidArgument, "MESSAGE_TOO_LARGE"),
+        (Overflow, "queue", Code::ResourceExhausted, "QUEUE_FULL"),
         (ShuttingDown, "queue", Code::Unavailable, "SHUTTING_DOWN"),
         (DataLoss, "queue", Code::DataLoss, "DATA_LOSS"),
     ];

@@ -268,6 +268,7 @@ impl Core {
                         delivery_tag: 0,
                         redelivered: false,
                         attempt: 1,
+                        delivery_count: None,
                         message: deliver.message,
                     }
                 });
@@ -302,6 +303,8 @@ fn message(publish: Publish) -> Message {
         body: publish.body,
         received_ms: 0,
         persistent: publish.persistent,
+        expiration_ms: None,
+        dead_lettered: false,
     }
 }
 
@@ -313,6 +316,7 @@ fn deliver(chan: ChanId, tag: u64, bytes: usize) -> Deliver {
         ack_id: AckId { epoch: Epoch(1), queue: QueueId(1), seq: Seq(tag), attempt: 1 },
         redelivered: false,
         attempt: 1,
+        delivery_count: None,
         message: Arc::new(Message {
             exchange: "".into(),
             routing_key: "q".into(),
@@ -320,6 +324,8 @@ fn deliver(chan: ChanId, tag: u64, bytes: usize) -> Deliver {
             body: Bytes::from(vec![b'x'; bytes]),
             received_ms: 0,
             persistent: true,
+            expiration_ms: None,
+            dead_lettered: false,
         }),
     }
 }

@@ -1,6 +1,9 @@
 //! The memory budget and reading back: P7, E8.
 
-use super::world::{SETTINGS, World, bodies, consumer, deliveries, get, text, to_queue, transient, warnings};
+use super::world::{
+    SETTINGS, World, bodies, consumer, deliveries, get, numbers_from as numbers, text, to_queue, transient,
+    warnings,
+};
 use crate::Settings;
 use crate::ids::{ChanId, QueueId, Ticket};
 use crate::input::{Consume, Hold, Input, Op, Settle};
@@ -11,10 +14,6 @@ fn with_budget(memory_budget_bytes: u64) -> World {
     world.open(1, 1);
     world.declare("q");
     world
-}
-
-fn numbers(from: u64, upto: u64) -> Vec<String> {
-    (from..upto).map(|n| n.to_string()).collect()
 }
 
 fn fill(world: &mut World, from: u64, upto: u64) {

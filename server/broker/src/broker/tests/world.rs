@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub(crate) use super::parts::{arguments_of, expiring, numbers_from, string, with_properties};
 use super::store::Store;
 use crate::broker::Broker;
 use crate::effect::{Deliver, Effect, Fetch, Got, GotMessage, Outcome, QueueRow, Reply};
@@ -13,7 +14,7 @@ use crate::input::{
     Publish, Settle,
 };
 use crate::refusal::{Refusal, RefusalKind};
-use crate::value::Table;
+use crate::value::{Table, Value};
 use crate::{Settings, record};
 
 pub(crate) const SETTINGS: Settings =
@@ -39,13 +40,13 @@ impl World {
     pub(crate) fn with(settings: Settings) -> Self {
         let mut store = Store::default();
         let recovered = store.reopen(None);
-        Self::on(store, settings, recovered)
+        Self::on(store, settings, recovered, 1_000)
     }
 
-    fn on(store: Store, settings: Settings, recovered: crate::Recovered) -> Self {
-        let broker = Broker::new(settings, recovered, 1_000).expect("the store is sound");
+    fn on(store: Store, settings: Settings, recovered: crate::Recovered, now_ms: u64) -> Self {
+        let broker = Broker::new(settings, recovered, now_ms).expect("the store is sound");
         let tags = Vec::new();
-        Self { broker, store, prompt: true, fetches: Vec::new(), now_ms: 1_000, requests: 0, tags }
+        Self { broker, store, prompt: true, fetches: Vec::new(), now_ms, requests: 0, tags }
     }
 
     /// A world with connection 1 and channel 1 on it.
@@ -57,13 +58,13 @@ impl World {
 
     pub(crate) fn crash(mut self) -> Self {
         let recovered = self.store.reopen(None);
-        Self::on(self.store, self.broker.settings.clone(), recovered)
+        Self::on(self.store, self.broker.settings.clone(), recovered, self.now_ms)
     }
 
     pub(crate) fn restart(mut self) -> Self {
         let mark = self.broker.at_close();
         let recovered = self.store.reopen(Some(mark));
-        Self::on(self.store, self.broker.settings.clone(), recovered)
+        Self::on(self.store, self.broker.settings.clone(), recovered, self.now_ms)
     }
 
     /// One turn. With a prompt store also those that follow from it.
@@ -197,6 +198,15 @@ impl World {
         self.ok(Op::DeclareQueue(queue(name)));
     }
 
+    pub(crate) fn declare_with(&mut self, name: &str, arguments: &[(&str, Value)]) {
+        self.ok(Op::DeclareQueue(DeclareQueue { arguments: arguments_of(arguments), ..queue(name) }));
+    }
+
+    /// Channels begin anew.
+    pub(crate) fn forget_tags(&mut self) {
+        self.tags.clear();
+    }
+
     pub(crate) fn publish_input(&mut self, chan: u64, publish: Publish) -> Input {
         let chan = ChanId(chan);
         let tag = match self.tags.iter_mut().find(|(c, _)| *c == chan) {
@@ -215,6 +225,13 @@ impl World {
     pub(crate) fn publish(&mut self, publish: Publish) -> Vec<Effect> {
         let input = self.publish_input(1, publish);
         self.send(input)
+    }
+
+    /// Whether a publish is refused.
+    pub(crate) fn refused_publish(&mut self, publish: Publish) -> bool {
+        let effects = self.publish(publish);
+        let others = confirms(&effects, 1).into_iter().flat_map(|(_, others)| others);
+        others.into_iter().any(|(_, outcome)| matches!(outcome, Outcome::Rejected(_)))
     }
 
     /// Publishes persistent messages with these bodies to a queue.
@@ -323,12 +340,13 @@ impl World {
         }
     }
 
-    /// Bodies that the store holds for a queue, in order.
+    /// Bodies that the store holds for a queue, in order; the highest priority first.
     pub(crate) fn stored(&self, queue: &str) -> Vec<String> {
         let id = self.broker.topology.queue(queue).expect("the queue exists");
-        let live = self.store.queues.get(&id).map(|q| q.live.values().cloned().collect::<Vec<_>>());
-        let body = |record: Bytes| text(&record::decode_message(&record).expect("a message").body);
-        live.unwrap_or_default().into_iter().map(body).collect()
+        let upper = self.broker.queues[&id].upper_levels().map(|(_, level)| level);
+        let levels = upper.chain([id]).filter_map(|level| self.store.queues.get(&level));
+        let body = |record: &Bytes| text(&record::decode_message(record).expect("a message").body);
+        levels.flat_map(|level| level.live.values().map(body)).collect()
     }
 }
 

@@ -343,7 +343,8 @@ impl Run {
         let mut fetch = self.fetches.remove(0);
         fetch.count_max = fetch.count_max.min(limit as u32 + 1);
         let answer = self.store.answer(&fetch);
-        let wanted = self.broker.queues.get(&fetch.queue).is_some_and(|q| q.generation() == fetch.generation);
+        let wanted = self.broker.queues.get(&self.broker.owner(fetch.queue));
+        let wanted = wanted.is_some_and(|q| q.generation(fetch.queue) == Some(fetch.generation));
         self.reached.late += u64::from(!wanted);
         self.input(Input::Fetched(answer));
         self.finish();

@@ -1,0 +1,129 @@
+//! From a message and its queues to places in them. Publishes and dead letters both come this way.
+
+use std::sync::Arc;
+
+use super::Broker;
+use super::declare::queue_fact;
+use crate::arguments::Overflow;
+use crate::budget::Fresh;
+use crate::death::Reason;
+use crate::effect::{Batch, Effect, Outcome, Put};
+use crate::ids::{QueueId, Seq};
+use crate::message::Message;
+use crate::queue::{Dead, Load};
+use crate::record;
+use crate::refusal::{Refusal, RefusalKind};
+use crate::topology::VHOST;
+
+/// What became of a message.
+#[derive(Debug, Default)]
+pub(super) struct Enqueued {
+    /// What has to go to the log for it.
+    pub(super) put: Option<Put>,
+    /// Queues that have it now.
+    pub(super) queues: u32,
+    /// A queue that refused it, being full.
+    pub(super) refused: Option<QueueId>,
+}
+
+impl Enqueued {
+    pub(super) fn outcome(&self) -> Outcome {
+        match (self.refused, self.queues) {
+            (Some(_), _) => Outcome::Rejected(RefusalKind::Overflow),
+            (None, 0) => Outcome::Unrouted,
+            (None, queues) => Outcome::Routed { queues },
+        }
+    }
+}
+
+impl Broker {
+    /// Puts a message into its queues, those apart that are full and refuse more.
+    pub(super) fn enqueue(
+        &mut self,
+        message: &Arc<Message>,
+        priority: u8,
+        queues: &[QueueId],
+        out: &mut Vec<Effect>,
+    ) -> Enqueued {
+        let fresh = Fresh::new(message.clone(), queues.len());
+        let mut done = Enqueued::default();
+        let mut targets = Vec::new();
+        for id in queues {
+            if self.is_refused(*id, message, out) {
+                done.refused = Some(*id);
+                continue;
+            }
+            self.prepare(*id, message.expiration_ms.is_some(), priority, out);
+            let Some(queue) = self.queues.get_mut(id) else { continue };
+            let level = queue.priority(priority);
+            let Some(place) = queue.push(&fresh, level, &mut self.budget) else { continue };
+            done.queues += 1;
+            if queue.stores(message) {
+                targets.push(place);
+            }
+            if !std::mem::replace(&mut queue.dirty, true) {
+                self.dirty.push(*id);
+            }
+        }
+        if !targets.is_empty() {
+            let header = record::encode_message_header(message);
+            done.put = Some(Put { targets, header, body: message.body.clone() });
+        }
+        done
+    }
+
+    /// Why a full queue refused a message.
+    pub(super) fn full(&self, id: QueueId) -> Refusal {
+        let name = self.queues.get(&id).map_or("", |queue| &queue.props.name);
+        let text = format!("queue '{name}' in vhost '{VHOST}' is full and takes no more messages");
+        Refusal::new(RefusalKind::Overflow, text).with("queue", name)
+    }
+
+    /// Whether a queue is full and refuses the message, which then is dead-lettered if the queue says so.
+    fn is_refused(&mut self, id: QueueId, message: &Arc<Message>, out: &mut Vec<Effect>) -> bool {
+        let mut load = Load::default();
+        load.add(&message.body);
+        let refuses = |broker: &Self| broker.queues.get(&id).is_some_and(|queue| queue.refuses(load));
+        if !refuses(self) {
+            return false;
+        }
+        // What a consumer is ready for is not in the way. Within a group nothing is handed out.
+        if self.queues.get(&id).is_some_and(|queue| queue.dirty) && !self.tickets.in_group() {
+            self.dispatch(id, out);
+            if !refuses(self) {
+                return false;
+            }
+        }
+        if let Some(queue) = self.queues.get(&id)
+            && queue.known.overflow == Overflow::RejectPublishDlx
+        {
+            let (seq, stored, reason) = (Seq(0), false, Reason::MaxLen);
+            let message = message.clone();
+            self.letters.push_back(Dead { queue: id, seq, stored, reason, message });
+        }
+        true
+    }
+
+    /// Sees to it that a queue has a level for the message's priority, and knows that messages of it expire. Both go to
+    /// the log before the message does, and only for the first such message.
+    pub(super) fn prepare(&mut self, id: QueueId, expires: bool, priority: u8, out: &mut Vec<Effect>) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        let priority = queue.priority(priority);
+        let mut batch = Batch::default();
+        if !queue.has_level(priority) {
+            let level = self.next_queue_id;
+            self.next_queue_id = QueueId(level.0 + 1);
+            queue.add_level(priority, level);
+            self.levels.insert(level, id);
+            batch.queues_created.push(level);
+        } else if !expires || queue.expiring {
+            return;
+        }
+        queue.expiring |= expires;
+        if queue.props.durable {
+            let fact = queue_fact(queue);
+            batch.facts.push((fact.key(), Some(fact.value())));
+            self.tickets.append(batch, out);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Messages that a queue gives up for dead letters although they are not in memory: they are read back first.
+
+use std::sync::Arc;
+
+use super::Queue;
+use super::level::{Level, Out};
+use super::window::{Loss, TakenIn};
+use crate::budget::Budget;
+use crate::death::Reason;
+use crate::ids::{QueueId, Seq};
+use crate::input::Fetched;
+use crate::message::Message;
+use crate::record;
+
+/// A place that waits to be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dying {
+    pub(super) reason: Reason,
+    /// Names it to who waits for its end.
+    pub(super) number: u64,
+}
+
+/// A message that left its queue to be dead-lettered. It lives on in the log until the move is there.
+#[derive(Debug)]
+pub(crate) struct Dead {
+    /// Its level's number.
+    pub(crate) queue: QueueId,
+    pub(crate) seq: Seq,
+    /// It is in the log, so the move acks it there.
+    pub(crate) stored: bool,
+    pub(crate) reason: Reason,
+    pub(crate) message: Arc<Message>,
+}
+
+impl Queue {
+    /// A message that is out is to be dead-lettered. Says what it was, if it was out; the message comes with it, or,
+    /// where it has to be read back, later with an answer, under that number.
+    pub(crate) fn give_up(
+        &mut self,
+        (id, seq): (QueueId, Seq),
+        reason: Reason,
+        number: u64,
+        budget: &mut Budget,
+    ) -> Option<(Out, Option<Dead>)> {
+        let level = self.levels.iter_mut().find(|level| level.id == id)?;
+        let mut out = level.out.remove(&seq.0)?;
+        self.counters.acked += 1;
+        let dead = match out.body.take() {
+            Some(body) => {
+                let message = body.message().clone();
+                level.drop_body(body, budget);
+                Some(Dead { queue: id, seq, stored: out.stored, reason, message })
+            }
+            None => {
+                level.dying.insert(seq.0, Dying { reason, number });
+                None
+            }
+        };
+        Some((out, dead))
+    }
+
+    /// The numbers of all that wait to be read.
+    pub(crate) fn dying(&self) -> impl Iterator<Item = u64> {
+        self.levels.iter().flat_map(|level| level.dying.values().map(|dying| dying.number))
+    }
+}
+
+impl Level {
+    /// Takes in what was read of them.
+    pub(super) fn take_dying(&mut self, from: u64, upto: u64, answer: Fetched) -> TakenIn {
+        let mut taken = TakenIn::default();
+        for (seq, reason) in answer.lost {
+            if let Some(dying) = self.dying.remove(&seq.0) {
+                taken.ended.push(dying.number);
+                taken.losses.push(Loss::Place(seq, reason));
+            }
+        }
+        for (seq, bytes) in answer.records {
+            let Some(Dying { reason, number }) = self.dying.remove(&seq.0) else { continue };
+            taken.ended.push(number);
+            match record::decode_message(&bytes) {
+                Ok(message) => {
+                    let (queue, message) = (self.id, Arc::new(message));
+                    taken.dead.push(Dead { queue, seq, stored: true, reason, message });
+                }
+                Err(reason) => taken.losses.push(Loss::Place(seq, reason.to_string())),
+            }
+        }
+        // Whatever of the range is still there was live for us and not for the store.
+        let missing: Vec<u64> = self.dying.range(from..upto).map(|(seq, _)| *seq).collect();
+        if !missing.is_empty() {
+            taken.ended.extend(missing.iter().filter_map(|seq| Some(self.dying.remove(seq)?.number)));
+            taken.losses.push(Loss::Missing(missing.len() as u64, Seq(from), Seq(upto)));
+        }
+        taken
+    }
+}
