@@ -66,6 +66,13 @@ enum Staged {
     },
 }
 
+/// How to publish a message, and where it goes then.
+struct Way {
+    exchange: Arc<str>,
+    key: Arc<str>,
+    to: Arc<[QueueRef]>,
+}
+
 /// A commit that waits for its answer.
 #[derive(Debug)]
 pub(super) struct Committing {
@@ -164,7 +171,7 @@ impl Clients {
                 (Settle::Drop, Staged::Rejected { tag, held, to })
             }
             _ => {
-                let Some((exchange, key, to)) = self.where_to(rng, held.id, queue) else { return };
+                let Some(Way { exchange, key, to }) = self.where_to(rng, held.id, queue) else { return };
                 let fanout = &*exchange == FANOUT;
                 let publish =
                     super::actions::publish(exchange, key, held.keep, held.body.clone(), rng.bool());
@@ -195,20 +202,15 @@ impl Clients {
     }
 
     /// Where a message can be moved to, that never was there.
-    fn where_to(
-        &self,
-        rng: &mut Rng,
-        id: MsgId,
-        from: QueueRef,
-    ) -> Option<(Arc<str>, Arc<str>, Arc<[QueueRef]>)> {
+    fn where_to(&self, rng: &mut Rng, id: MsgId, from: QueueRef) -> Option<Way> {
         if rng.u8(..3) == 0
             && let Some(all) = self.fanout_targets()
             && all.iter().all(|to| self.may_move(id, from, *to))
         {
-            return Some((FANOUT.into(), "".into(), all));
+            return Some(Way { exchange: FANOUT.into(), key: "".into(), to: all });
         }
         let known = self.pick(rng, |known| known.ready && self.may_move(id, from, known.queue))?;
-        Some(("".into(), known.name, [known.queue].into()))
+        Some(Way { exchange: "".into(), key: known.name, to: [known.queue].into() })
     }
 
     /// Commits, unless a queue has gone or come that something is to go to: then nobody knows where it will go.
