@@ -191,8 +191,13 @@ impl Tickets {
             return;
         }
         let puts = std::mem::take(&mut self.puts);
-        let acks = std::mem::take(&mut self.moved);
+        let mut acks = std::mem::take(&mut self.moved);
         self.puts_bytes = 0;
+        if self.switches.has(Control::MoveInTwo) && !acks.is_empty() {
+            let batch = Batch { acks: std::mem::take(&mut acks), ..Batch::default() };
+            out.push(Effect::Append { ticket: self.issued, batch, urgent: true });
+            self.issued = Ticket(self.issued.0 + 1);
+        }
         out.push(Effect::Append {
             ticket: self.issued,
             batch: Batch { puts, acks, ..Batch::default() },

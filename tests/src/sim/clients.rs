@@ -37,6 +37,9 @@ struct Known {
     sole: bool,
     /// Somebody took from it in this life of the server. A purge leaves what is out, also what its taker never saw.
     taken: bool,
+    /// Something of it was rejected in this life of the server. What has to be read before it can go where dead letters
+    /// go is lost if the queue is deleted meanwhile.
+    rejected: bool,
     arguments: Table,
     dead: DeadLetters,
     /// Dead letters go there.
@@ -155,6 +158,7 @@ impl Clients {
         for known in &mut self.queues {
             known.sole = known.sole && known.ready;
             known.taken = false;
+            known.rejected = false;
         }
     }
 

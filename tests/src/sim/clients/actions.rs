@@ -173,25 +173,25 @@ impl Clients {
             lane.out.keys().copied().filter(|t| *t == tag || (multiple && *t < tag)).collect();
         let ids: Vec<MsgId> = tags.iter().filter_map(|tag| lane.out.remove(tag)).collect();
         let (queue, consumer) = (lane.queue, lane.consumer);
-        let to = self.queues.iter().find(|known| known.queue == queue).map(|known| known.dead.to.clone());
-        let to = to.filter(|to| how == Settle::Drop && !to.is_empty());
+        let to = if how == Settle::Drop { self.reject_from(queue) } else { [].into() };
         let mut done = Vec::new();
         for id in ids {
-            let (asked, answered) = match (&to, how) {
+            let (asked, answered) = match (to.is_empty(), how) {
                 (_, Settle::Requeue) => (
                     Event::ReturnSent { consumer, queue, id },
                     Event::Returned { consumer, queue, id, under_way: 0 },
                 ),
                 // Each of several letters is a move of its own.
-                (Some(to), _) => {
+                (false, _) => {
                     let batch = self.recorder.new_batch();
-                    (Event::MoveSent { id, from: queue, to: Arc::clone(to), batch }, Event::Moved { batch })
+                    (Event::MoveSent { id, from: queue, to: Arc::clone(&to), batch }, Event::Moved { batch })
                 }
-                (None, _) => (Event::AckSent { queue, id }, Event::Acked { queue, id }),
+                (true, _) => (Event::AckSent { queue, id }, Event::Acked { queue, id }),
             };
             self.recorder.record(asked);
             done.push(answered);
         }
+        let Some(Lane::Consumer(lane)) = self.lanes.get_mut(&chan) else { return };
         lane.settles += 1;
         lane.settling.push_back((lane.settles, done));
         life.inputs.push_back(Input::Settle { chan, tag, multiple, how });

@@ -55,8 +55,18 @@ impl Clients {
         let arguments = Table(arguments.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
         let queue = self.recorder.new_queue();
         let sole = rng.u8(..3) == 0;
-        let known =
-            Known { queue, name, ready: false, fanned: false, sole, taken: false, arguments, dead, target };
+        let known = Known {
+            queue,
+            name,
+            ready: false,
+            fanned: false,
+            sole,
+            taken: false,
+            rejected: false,
+            arguments,
+            dead,
+            target,
+        };
         self.queues.push(known.clone());
         self.declare_known(life, &known);
         queue
@@ -136,9 +146,8 @@ impl Clients {
     /// Deletes a queue. Nobody uses it from here on. One that dead letters go to stays: they go there at any time, and
     /// the record must know where they went.
     pub(super) fn delete(&mut self, life: &mut Life, rng: &mut Rng) {
-        let Some(known) = self.pick(rng, |known| known.ready && !known.fanned && !known.target) else {
-            return;
-        };
+        let unwanted = |known: &Known| known.ready && !known.fanned && !known.target && !known.rejected;
+        let Some(known) = self.pick(rng, unwanted) else { return };
         self.recorder.record(Event::DeleteSent { queue: known.queue });
         let op = Op::DeleteQueue { name: Arc::clone(&known.name), if_unused: false, if_empty: false };
         self.ask(life, op, Asked::Delete(known.queue));
@@ -159,5 +168,14 @@ impl Clients {
 
     pub(super) fn known(&self, queue: QueueRef) -> Option<Known> {
         self.queues.iter().find(|known| known.queue == queue).cloned()
+    }
+
+    /// Where the messages of a queue go that are rejected now.
+    pub(super) fn reject_from(&mut self, queue: QueueRef) -> Arc<[QueueRef]> {
+        let here = |known: &&mut Known| known.queue == queue && known.ready;
+        // What is out of a queue that is being deleted goes with it.
+        let Some(known) = self.queues.iter_mut().find(here) else { return [].into() };
+        known.rejected = true;
+        Arc::clone(&known.dead.to)
     }
 }

@@ -50,6 +50,12 @@ enum Staged {
         to: Arc<[QueueRef]>,
         fanout: bool,
     },
+    /// Not wanted: it goes to where dead letters go.
+    Rejected {
+        tag: u64,
+        held: Held,
+        to: Arc<[QueueRef]>,
+    },
     Returned {
         tag: u64,
         held: Held,
@@ -60,11 +66,20 @@ enum Staged {
     },
 }
 
+/// How to publish a message, and where it goes then.
+struct Way {
+    exchange: Arc<str>,
+    key: Arc<str>,
+    to: Arc<[QueueRef]>,
+}
+
 /// A commit that waits for its answer.
 #[derive(Debug)]
 pub(super) struct Committing {
     chan: ChanId,
     batch: BatchRef,
+    /// Dead letters. One that has to be read first moves after the rest, so that each is a move of its own.
+    letters: Vec<BatchRef>,
     published: Vec<MsgId>,
     returned: Vec<(ConsumerRef, QueueRef, MsgId)>,
 }
@@ -75,9 +90,6 @@ impl Transacting {
         self.out.insert(deliver.delivery_tag, Held { id, body: deliver.message.body.clone(), keep });
     }
 }
-
-/// Exchange, routing key, and the queues that they lead to.
-type Target = (Arc<str>, Arc<str>, Arc<[QueueRef]>);
 
 impl Clients {
     /// One step of a transaction: some more of it, its commit or its rollback.
@@ -155,11 +167,11 @@ impl Clients {
             0 => (Settle::Requeue, Staged::Returned { tag, held }),
             1 => (Settle::Ack, Staged::Moved { tag, held, to: [].into(), fanout: false }),
             2 => {
-                let to = self.known(queue).map(|known| known.dead.to).unwrap_or_default();
-                (Settle::Drop, Staged::Moved { tag, held, to, fanout: false })
+                let to = self.reject_from(queue);
+                (Settle::Drop, Staged::Rejected { tag, held, to })
             }
             _ => {
-                let Some((exchange, key, to)) = self.where_to(rng, held.id, queue) else { return };
+                let Some(Way { exchange, key, to }) = self.where_to(rng, held.id, queue) else { return };
                 let fanout = &*exchange == FANOUT;
                 let publish =
                     super::actions::publish(exchange, key, held.keep, held.body.clone(), rng.bool());
@@ -190,15 +202,15 @@ impl Clients {
     }
 
     /// Where a message can be moved to, that never was there.
-    fn where_to(&self, rng: &mut Rng, id: MsgId, from: QueueRef) -> Option<Target> {
+    fn where_to(&self, rng: &mut Rng, id: MsgId, from: QueueRef) -> Option<Way> {
         if rng.u8(..3) == 0
             && let Some(all) = self.fanout_targets()
             && all.iter().all(|to| self.may_move(id, from, *to))
         {
-            return Some((FANOUT.into(), "".into(), all));
+            return Some(Way { exchange: FANOUT.into(), key: "".into(), to: all });
         }
         let known = self.pick(rng, |known| known.ready && self.may_move(id, from, known.queue))?;
-        Some(("".into(), known.name, [known.queue].into()))
+        Some(Way { exchange: "".into(), key: known.name, to: [known.queue].into() })
     }
 
     /// Commits, unless a queue has gone or come that something is to go to: then nobody knows where it will go.
@@ -207,6 +219,7 @@ impl Clients {
         let all = self.fanout_targets();
         let from = lane.queue;
         let sure = lane.staged.iter().all(|staged| {
+            let there = |to: &QueueRef| self.queues.iter().any(|known| known.queue == *to && known.ready);
             let (to, fanout) = match staged {
                 // It may be on its way there from another queue meanwhile.
                 Staged::Moved { held, to, .. } if !to.iter().all(|to| self.may_move(held.id, from, *to)) => {
@@ -214,9 +227,9 @@ impl Clients {
                 }
                 Staged::Moved { to, fanout, .. } => (to, *fanout),
                 Staged::Published { sent: Event::Sent { queues, .. }, fanout } => (queues, *fanout),
+                Staged::Rejected { .. } => return there(&from),
                 _ => return true,
             };
-            let there = |to: &QueueRef| self.queues.iter().any(|known| known.queue == *to && known.ready);
             if fanout { all.as_ref() == Some(to) } else { to.iter().all(there) }
         });
         if !sure {
@@ -226,12 +239,18 @@ impl Clients {
         let Some(Lane::Tx(lane)) = self.lanes.get_mut(&chan) else { return };
         lane.waiting = true;
         let (consumer, queue) = (lane.consumer, lane.queue);
-        let mut done = Committing { chan, batch, published: Vec::new(), returned: Vec::new() };
+        let mut done =
+            Committing { chan, batch, letters: Vec::new(), published: Vec::new(), returned: Vec::new() };
         for staged in std::mem::take(&mut lane.staged) {
             match staged {
                 Staged::Moved { held: Held { id, .. }, to, .. } => {
                     to.iter().for_each(|to| self.aim(id, *to, Some(queue)));
                     self.recorder.record(Event::MoveSent { id, from: queue, to, batch });
+                }
+                Staged::Rejected { held: Held { id, .. }, to, .. } => {
+                    let letter = if to.is_empty() { batch } else { self.recorder.new_batch() };
+                    self.recorder.record(Event::MoveSent { id, from: queue, to, batch: letter });
+                    done.letters.extend((letter != batch).then_some(letter));
                 }
                 Staged::Returned { held: Held { id, .. }, .. } => {
                     self.recorder.record(Event::ReturnSent { consumer, queue, id });
@@ -269,13 +288,14 @@ impl Clients {
     }
 
     pub(super) fn committed(&mut self, done: Committing, result: &Result<Reply, Refusal>, life: &mut Life) {
-        let Committing { chan, batch, published, returned } = done;
+        let Committing { chan, batch, letters, published, returned } = done;
+        let batches = letters.into_iter().chain([batch]);
         if result.is_err() {
-            self.recorder.record(Event::MoveRefused { batch });
+            self.recorder.record_all(batches.map(|batch| Event::MoveRefused { batch }));
             return self.end_lane(life, chan);
         }
         self.commits += 1;
-        self.recorder.record(Event::Moved { batch });
+        self.recorder.record_all(batches.map(|batch| Event::Moved { batch }));
         self.recorder.record_all(published.into_iter().map(|id| Event::Confirmed { id }));
         if let Some(Lane::Tx(lane)) = self.lanes.get_mut(&chan) {
             lane.waiting = false;
@@ -297,7 +317,10 @@ impl Clients {
         self.rollbacks += u64::from(!lane.staged.is_empty());
         lane.waiting = false;
         for staged in std::mem::take(&mut lane.staged) {
-            if let Staged::Moved { tag, held, .. } | Staged::Returned { tag, held } = staged {
+            if let Staged::Moved { tag, held, .. }
+            | Staged::Rejected { tag, held, .. }
+            | Staged::Returned { tag, held } = staged
+            {
                 lane.out.insert(tag, held);
             }
         }
@@ -305,8 +328,9 @@ impl Clients {
 
     /// A request was ignored, since its channel had failed before.
     pub(super) fn dropped(&mut self, asked: Asked) {
-        if let Asked::Commit(Committing { batch, .. }) = asked {
-            self.recorder.record(Event::MoveRefused { batch });
+        if let Asked::Commit(Committing { batch, letters, .. }) = asked {
+            let batches = letters.into_iter().chain([batch]);
+            self.recorder.record_all(batches.map(|batch| Event::MoveRefused { batch }));
         }
     }
 
