@@ -136,6 +136,8 @@ impl Socket<'_> {
     /// Everything that can be done without waiting.
     fn work(&mut self) {
         loop {
+            // First, or a client that always has more to say would never be seen to leave its answers unread.
+            self.take_outputs();
             self.session.fill();
             if let Some(info) = self.session.wants_connection() {
                 let connection = self.hub.open_connection(info);
