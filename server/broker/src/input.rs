@@ -271,6 +271,8 @@ pub enum Op {
     },
     /// Close the request's connection; answered when its exclusive queues are gone and what it had out is requeued.
     CloseConnection,
+    /// Nothing: answered at once, behind the effects of all that came before.
+    Barrier,
     /// List exchanges of the vhost.
     ListExchanges,
     /// List queues of the vhost.

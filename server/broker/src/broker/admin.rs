@@ -91,6 +91,7 @@ impl Broker {
                 }
                 (Ok(Reply::Done), true)
             }
+            Op::Barrier => (Ok(Reply::Done), true),
             Op::ListExchanges => (Ok(Reply::Exchanges(self.exchange_rows())), true),
             Op::ListQueues { name } => (self.queue_rows(name.as_ref()).map(Reply::Queues), true),
             Op::ListBindings => (Ok(Reply::Bindings(self.binding_rows())), true),
@@ -255,6 +256,7 @@ fn vhost_matters(op: &Op) -> bool {
             | Op::WhenIdle { .. }
             | Op::CloseChannel { .. }
             | Op::CloseConnection
+            | Op::Barrier
             | Op::ListConnections
             | Op::ListChannels
             | Op::Stats

@@ -160,7 +160,11 @@ impl Session {
         if self.phase != Phase::Running {
             return;
         }
-        let Some(asked) = self.channels.get_mut(&number).and_then(|channel| channel.asked.take()) else {
+        let Some(asked) = self.channels.get_mut(&number).and_then(|channel| {
+            // Answers come behind what the core had to say of all that went before.
+            channel.unheard = false;
+            channel.asked.take()
+        }) else {
             return;
         };
         let done = match result {

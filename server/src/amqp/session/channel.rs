@@ -29,6 +29,9 @@ pub(super) struct Channel {
     /// Publishes that went to the core, and those of them that have their outcome.
     pub(super) published: u64,
     pub(super) confirmed: u64,
+    /// The core may still have something to say of publishes or settlements that went to it: a return, or that the
+    /// channel fails. What the session answers by itself must not overtake that.
+    pub(super) unheard: bool,
     /// For consumers that are started from now on.
     pub(super) prefetch: u16,
     /// The queue that was declared last: what an empty name means.
@@ -192,6 +195,7 @@ impl Channel {
             content: None,
             mode: Mode::Plain,
             published: 0,
+            unheard: false,
             confirmed: 0,
             prefetch: 0,
             last_queue: None,

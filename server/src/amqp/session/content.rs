@@ -157,6 +157,7 @@ impl Session {
         let publish = Publish { exchange, routing_key, mandatory, persistent, properties, body, extras };
         self.for_core.publish_bytes += publish_cost_bytes(&publish);
         channel.published += 1;
+        channel.unheard = true;
         let (chan, tag, vhost) = (channel.chan, channel.published, Arc::clone(&self.vhost));
         self.for_core.inputs.push(Input::Publish { chan, tag, vhost, publish });
     }

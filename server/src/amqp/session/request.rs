@@ -94,7 +94,7 @@ impl Session {
                     if let Some(channel) = self.channels.get_mut(&number) {
                         channel.prefetch = prefetch_count;
                     }
-                    self.send(number, &Method::BasicQosOk {});
+                    self.answer_behind(number, method.ids(), Method::BasicQosOk {});
                     return Ok(());
                 }
                 let op = Op::ChannelPrefetch { chan, messages: prefetch_count.into() };
@@ -120,7 +120,7 @@ impl Session {
                 let nowait = matches!(method, Method::BasicRecoverAsync { .. });
                 (Op::Recover { chan }, plain(Method::BasicRecoverOk {}, nowait))
             }
-            Method::ConfirmSelect { nowait } => return self.confirm_select(number, nowait),
+            Method::ConfirmSelect { nowait } => return self.confirm_select(number, method.ids(), nowait),
             Method::TxSelect {} => {
                 self.check_mode(number, |mode| !matches!(mode, Mode::Confirm { .. }), CONFIRM_TO_TX)?;
                 (Op::TxSelect { chan }, Answer::TxSelected)
@@ -169,16 +169,25 @@ impl Session {
         Ok((Op::Consume(consume), Answer::Consuming { nowait }))
     }
 
-    fn confirm_select(&mut self, number: u16, nowait: bool) -> Result<(), Failure> {
+    fn confirm_select(&mut self, number: u16, ids: (u16, u16), nowait: bool) -> Result<(), Failure> {
         self.check_mode(number, |mode| mode != Mode::Tx, TX_TO_CONFIRM)?;
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
         if channel.mode == Mode::Plain {
             channel.mode = Mode::Confirm { before: channel.published };
         }
         if !nowait {
-            self.send(number, &Method::ConfirmSelectOk {});
+            self.answer_behind(number, ids, Method::ConfirmSelectOk {});
         }
         Ok(())
+    }
+
+    /// Answers what needs nothing of the core: behind all that the core still has to say of what came before.
+    fn answer_behind(&mut self, number: u16, ids: (u16, u16), method: Method<'static>) {
+        if self.channels.get(&number).is_some_and(|channel| channel.unheard) {
+            self.ask(number, ids, Op::Barrier, Answer::Plain(method));
+        } else {
+            self.send(number, &method);
+        }
     }
 
     fn check_mode(&self, number: u16, good: impl Fn(Mode) -> bool, text: &str) -> Result<(), Failure> {

@@ -21,6 +21,7 @@ impl Session {
         if how != Settle::Ack {
             channel.refused_by = method.ids();
         }
+        channel.unheard = true;
         self.for_core.inputs.push(Input::Settle { chan: channel.chan, tag, multiple, how });
         Ok(())
     }
