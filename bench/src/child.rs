@@ -14,10 +14,12 @@ use crate::Error;
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A process and its gRPC address.
+/// A process and its addresses.
 pub(crate) struct Running {
     child: Child,
     addr: SocketAddr,
+    /// None of its own for the bare service.
+    amqp: SocketAddr,
 }
 
 impl Drop for Running {
@@ -30,16 +32,17 @@ impl Drop for Running {
 impl Running {
     /// The broker, on default settings but for its addresses and the fsync policy.
     pub(crate) async fn broker(data: &Path, fsync: &str) -> Result<Self, Error> {
-        let (addr, http) = (free_addr()?, free_addr()?);
+        let (addr, amqp, http) = (free_addr()?, free_addr()?, free_addr()?);
         let binary = binary()?;
         let child = Command::new(binary)
             .env_remove("LEVERET_BIN")
             .args(["serve", "--log-level", "warn", "--fsync", fsync, "--data-dir"])
             .arg(data)
             .args(["--grpc-addr", &addr.to_string(), "--http-addr", &http.to_string()])
+            .args(["--amqp-addr", &amqp.to_string()])
             .stdin(Stdio::null())
             .spawn()?;
-        let mut running = Self { child, addr };
+        let mut running = Self { child, addr, amqp };
         running.wait(true).await?;
         Ok(running)
     }
@@ -51,9 +54,14 @@ impl Running {
             .args(["echo", &addr.to_string()])
             .stdin(Stdio::null())
             .spawn()?;
-        let mut running = Self { child, addr };
+        let mut running = Self { child, addr, amqp: addr };
         running.wait(false).await?;
         Ok(running)
+    }
+
+    /// Where it speaks AMQP.
+    pub(crate) fn amqp_addr(&self) -> SocketAddr {
+        self.amqp
     }
 
     /// A new connection.
@@ -108,6 +116,7 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-fn free_addr() -> Result<SocketAddr, Error> {
+/// A loopback address that was free a moment ago.
+pub(crate) fn free_addr() -> Result<SocketAddr, Error> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

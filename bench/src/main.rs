@@ -1,7 +1,8 @@
 //! Benchmarks: the broker against the bare cost of its parts, side by side on one machine.
 //!
-//! `cargo run --release -p leveret-bench -- grpc`
+//! `cargo run --release -p leveret-bench -- grpc`, and `-- amqp`.
 
+mod amqp;
 mod child;
 mod disk;
 mod echo;
@@ -31,6 +32,8 @@ struct Arguments {
 enum What {
     /// Publishing over gRPC against a bare service on the same transport, and a bare fdatasync.
     Grpc(GrpcArguments),
+    /// Publishing, consuming and draining over AMQP 0-9-1, beside RabbitMQ where it is installed.
+    Amqp(amqp::Arguments),
     /// The bare service.
     #[command(hide = true)]
     Echo {
@@ -75,6 +78,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().what {
         What::Grpc(arguments) => grpc::run(&arguments).await,
+        What::Amqp(arguments) => amqp::run(&arguments).await,
         What::Echo { addr } => echo::serve(addr).await.map(|()| true),
     };
     match outcome {

@@ -91,13 +91,7 @@ impl Report {
     }
 
     fn median(&self, figure: impl Fn(&Figures) -> f64) -> f64 {
-        let mut values: Vec<f64> = self.runs.iter().map(figure).collect();
-        values.sort_by(f64::total_cmp);
-        match values.len() {
-            0 => f64::NAN,
-            n if n % 2 == 1 => values[n / 2],
-            n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
-        }
+        median(self.runs.iter().map(figure))
     }
 
     /// Prints the table; whether all targets are met.
@@ -162,8 +156,19 @@ impl Report {
     }
 }
 
+/// The middle one, or the mean of the middle two.
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[n / 2],
+        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+    }
+}
+
 /// 1234567.8 as "1,234,568".
-fn thousands(value: f64) -> String {
+pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -166,6 +166,12 @@ impl Hub {
         }
     }
 
+    /// The same without waiting; None when it would have to wait.
+    pub fn try_permit(&self, bytes: usize) -> Option<Permit> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, self.inner.publish_permits_bytes);
+        Arc::clone(&self.inner.publish_permits).try_acquire_many_owned(bytes).ok().map(Permit)
+    }
+
     /// Ready when everything that entered before is as durable as it asked to be, and its outcomes have gone out.
     pub async fn barrier(&self) {
         // An empty batch is answered like any other: behind all that was appended before it. That it is refused means

@@ -2,10 +2,11 @@
 //! durable store.
 //!
 //! ```text
-//! grpc -> Hub -> Inbox -> core thread: Host.turn(inputs, now) -> outputs -> channels' writers, answers
+//! grpc, amqp -> Hub -> Inbox -> core thread: Host.turn(inputs, now) -> outputs -> channels' writers, answers
 //!                                      Host = Broker (decides) + Store (keeps)
 //! ```
 
+pub mod amqp;
 pub mod cli;
 pub mod config;
 mod core_thread;
@@ -16,5 +17,8 @@ pub mod http;
 pub mod hub;
 pub mod inbox;
 pub mod offline;
+mod publish_in;
+mod recent;
 pub mod serve;
+pub mod stage;
 pub mod version;

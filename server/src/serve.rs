@@ -27,17 +27,23 @@ use tracing::{debug, error, info, warn};
 
 pub use backend::{Backend, FailureFuture, Recovery, SettledFuture, Stopped};
 
+use crate::amqp::{self, SessionSettings};
 use crate::cli::complain;
 use crate::config::{LogFormat, Resolved, ServeSettings};
 use crate::exit::Exit;
-use crate::grpc::{self, GrpcParts, GrpcSettings, Health, ServerStatus, Stage, StatusSource};
+use crate::grpc::{self, GrpcParts, GrpcSettings, Health, ServerStatus, StatusSource};
 use crate::http::{self, Serving};
+use crate::hub::Hub;
+use crate::stage::Stage;
 use crate::version;
 use signals::Signals;
 
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// How long streams and calls may take to end once they were told to.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long an AMQP client may take for the handshake, and for the answer to a close.
+const AMQP_HANDSHAKE_MS: u64 = 10_000;
+const AMQP_CLOSE_MS: u64 = 5_000;
 
 /// Runs the server until it is stopped.
 pub fn run(resolved: Resolved) -> ExitCode {
@@ -77,33 +83,48 @@ pub struct Bound {
     settings: Arc<ServeSettings>,
     backend: Arc<dyn Backend>,
     grpc: TcpListener,
+    amqp: TcpListener,
     http: TcpListener,
-    grpc_addr: SocketAddr,
-    http_addr: SocketAddr,
+    addrs: Addrs,
+}
+
+/// Where the listeners are.
+#[derive(Debug, Clone, Copy)]
+struct Addrs {
+    grpc: SocketAddr,
+    amqp: SocketAddr,
+    http: SocketAddr,
 }
 
 impl Bound {
     /// Opens the listeners.
     pub async fn bind(settings: Arc<ServeSettings>, backend: Arc<dyn Backend>) -> Result<Self, Stopped> {
         let (grpc, grpc_addr) = listen::listen("grpc-addr", settings.grpc_addr).await?;
+        let (amqp, amqp_addr) = listen::listen("amqp-addr", settings.amqp_addr).await?;
         let (http, http_addr) = listen::listen("http-addr", settings.http_addr).await?;
-        Ok(Self { settings, backend, grpc, http, grpc_addr, http_addr })
+        let addrs = Addrs { grpc: grpc_addr, amqp: amqp_addr, http: http_addr };
+        Ok(Self { settings, backend, grpc, amqp, http, addrs })
     }
 
     /// Where gRPC listens; the port that the system chose where port 0 was asked for.
     pub fn grpc_addr(&self) -> SocketAddr {
-        self.grpc_addr
+        self.addrs.grpc
+    }
+
+    /// Where AMQP listens.
+    pub fn amqp_addr(&self) -> SocketAddr {
+        self.addrs.amqp
     }
 
     /// Where HTTP listens.
     pub fn http_addr(&self) -> SocketAddr {
-        self.http_addr
+        self.addrs.http
     }
 
     /// Recovers and serves until `stop`, then stops in steps.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Result<(), Stopped> {
         let mut stop = std::pin::pin!(stop);
-        let Self { settings, backend, grpc, http, grpc_addr, http_addr } = self;
+        let Self { settings, backend, grpc, amqp, http, addrs } = self;
         let (stage, stages) = watch::channel(Stage::Serving);
         let serving = Serving::default();
         let router = http::router(serving.clone(), Arc::<dyn Backend>::clone(&backend));
@@ -117,14 +138,16 @@ impl Bound {
             status: Arc::<dyn Backend>::clone(&backend),
             health: health.clone(),
         };
-        let mut front = tokio::spawn(grpc::serve(grpc, parts, stages));
+        let mut front = tokio::spawn(grpc::serve(grpc, parts, stages.clone()));
+        let session = amqp_settings(&settings, backend.hub());
+        let mut amqp_front = tokio::spawn(amqp::serve(amqp, backend.hub().clone(), session, stages));
 
         let opening = Arc::clone(&backend);
         let recovery = tokio::select! {
             opened = tokio::task::spawn_blocking(move || opening.open()) => opened.map_err(Stopped::panicked)??,
             () = &mut stop => return Ok(()),
         };
-        say_started(&settings, &recovery, grpc_addr, http_addr);
+        say_started(&settings, &recovery, addrs);
         serving.set(true);
         health.serving().await;
 
@@ -132,6 +155,9 @@ impl Bound {
             () = &mut stop => {}
             text = backend.failed() => return Err(Stopped::refused(text)),
             ended = &mut front => return Err(Stopped::refused(format!("the gRPC server ended by itself: {ended:?}"))),
+            ended = &mut amqp_front => {
+                return Err(Stopped::refused(format!("the AMQP server ended by itself: {ended:?}")));
+            }
         }
 
         health.not_serving().await;
@@ -143,9 +169,11 @@ impl Bound {
             text = backend.failed() => return Err(Stopped::refused(text)),
         }
         stage.send_replace(Stage::Ending);
-        if timeout(END_TIMEOUT, &mut front).await.is_err() {
-            warn!("some gRPC connections did not end in time and are cut off");
+        let ended = timeout(END_TIMEOUT, async { tokio::join!(&mut front, &mut amqp_front) });
+        if ended.await.is_err() {
+            warn!("some connections did not end in time and are cut off");
             front.abort();
+            amqp_front.abort();
         }
         let closing = Arc::clone(&backend);
         tokio::task::spawn_blocking(move || closing.close()).await.map_err(Stopped::panicked)??;
@@ -160,6 +188,20 @@ fn grpc_settings(settings: &ServeSettings) -> GrpcSettings {
         streams_per_connection_max: settings.grpc_streams_max,
         decoding_bytes_max: u32::try_from(settings.grpc_decode_budget.0).unwrap_or(u32::MAX),
         ..GrpcSettings::default()
+    }
+}
+
+fn amqp_settings(settings: &ServeSettings, hub: &Hub) -> SessionSettings {
+    SessionSettings {
+        message_bytes_max: settings.message_max.0,
+        frame_max: settings.amqp_frame_max,
+        channel_max: u16::try_from(settings.amqp_channel_max).unwrap_or(u16::MAX),
+        heartbeat_s: u16::try_from(settings.amqp_heartbeat.as_secs()).unwrap_or(u16::MAX),
+        handshake_ms: AMQP_HANDSHAKE_MS,
+        close_ms: AMQP_CLOSE_MS,
+        channel_credit_bytes: hub.channel_credit_bytes(),
+        product: settings.amqp_product.clone(),
+        version: settings.amqp_version.clone(),
     }
 }
 
@@ -190,7 +232,7 @@ async fn drain(backend: &dyn Backend, limit: Duration) {
 }
 
 /// The one line that says what was started and what was found.
-fn say_started(settings: &ServeSettings, recovery: &Recovery, grpc_addr: SocketAddr, http_addr: SocketAddr) {
+fn say_started(settings: &ServeSettings, recovery: &Recovery, addrs: Addrs) {
     info!(
         version = version::VERSION,
         commit = version::COMMIT,
@@ -202,8 +244,9 @@ fn say_started(settings: &ServeSettings, recovery: &Recovery, grpc_addr: SocketA
         messages = recovery.messages,
         clean = recovery.clean,
         recovery_ms = u64::try_from(recovery.took.as_millis()).unwrap_or(u64::MAX),
-        grpc = %grpc_addr,
-        http = %http_addr,
+        grpc = %addrs.grpc,
+        amqp = %addrs.amqp,
+        http = %addrs.http,
         "leveret is serving",
     );
 }

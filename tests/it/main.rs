@@ -2,6 +2,7 @@
 //! names the groups and their counts.
 #![allow(missing_docs, reason = "tests say what they guard by their names")]
 
+mod amqp;
 mod architecture;
 mod bad_input;
 mod cli;
@@ -9,7 +10,9 @@ mod crash;
 mod expected;
 mod features;
 mod grpcurl;
+mod lapin;
 mod memory;
+mod pika;
 mod readme;
 mod real_binary;
 #[cfg(feature = "sim")]

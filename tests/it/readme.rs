@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use leveret_tests::binary::{self, workspace};
-use leveret_tests::server::{Home, free_ports};
+use leveret_tests::server::{Home, Ports};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::skip;
@@ -68,10 +68,11 @@ fn the_readme_works() {
 
 fn run(name: &str, script: &Script) {
     let home = Home::new().expect("a directory");
-    let (grpc, http) = free_ports();
+    let Ports { grpc, amqp, http } = Ports::free();
     let mut commands = script.commands.clone();
     for host in ["127.0.0.1", "localhost"] {
         commands = commands.replace(&format!("{host}:50051"), &format!("127.0.0.1:{grpc}"));
+        commands = commands.replace(&format!("{host}:5672"), &format!("127.0.0.1:{amqp}"));
         commands = commands.replace(&format!("{host}:15672"), &format!("127.0.0.1:{http}"));
     }
     let output = home.path().join("output");
@@ -81,6 +82,7 @@ fn run(name: &str, script: &Script) {
         .current_dir(home.path())
         .env("PATH", path())
         .env("LEVERET_GRPC_ADDR", format!("127.0.0.1:{grpc}"))
+        .env("LEVERET_AMQP_ADDR", format!("127.0.0.1:{amqp}"))
         .env("LEVERET_HTTP_ADDR", format!("127.0.0.1:{http}"))
         .env("LEVERET_ADDR", format!("http://127.0.0.1:{grpc}"))
         .stdin(Stdio::null())

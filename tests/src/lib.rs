@@ -1,6 +1,7 @@
 //! The harness of the black-box tests: it starts the real binary, talks to it over real sockets, records what was
 //! sent, told and received, and checks that record against the named invariants I1 to I7.
 
+pub mod amqp;
 pub mod binary;
 pub mod checker;
 pub mod client;

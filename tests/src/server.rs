@@ -142,8 +142,7 @@ pub struct Server {
     child: Child,
     home: Home,
     options: Options,
-    grpc_port: u16,
-    http_port: u16,
+    ports: Ports,
     started: Instant,
     recovery: Duration,
 }
@@ -176,30 +175,22 @@ impl Server {
 
     /// Starts the process and does not wait.
     pub fn spawn(home: &Home, options: Options) -> Self {
-        let (grpc_port, http_port) = free_ports();
+        let ports = Ports::free();
         let stderr = home.stderr_file().expect("a file for standard error");
-        let child = command(&home.data(), grpc_port, http_port, &options)
+        let child = command(&home.data(), ports, &options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)
             .spawn()
             .expect("the server's process");
-        Self {
-            child,
-            home: home.clone(),
-            options,
-            grpc_port,
-            http_port,
-            started: Instant::now(),
-            recovery: Duration::ZERO,
-        }
+        Self { child, home: home.clone(), options, ports, started: Instant::now(), recovery: Duration::ZERO }
     }
 
     /// Waits until the health service says SERVING.
     pub async fn wait_serving(&mut self) -> Result<(), NotServing> {
         self.wait_listening().await?;
         let listening = Instant::now();
-        while !client::serving(self.grpc_port).await {
+        while !client::serving(self.ports.grpc).await {
             self.still_starting()?;
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -209,7 +200,7 @@ impl Server {
 
     /// Waits until its port is open, which comes before the recovery.
     pub async fn wait_listening(&mut self) -> Result<(), NotServing> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.grpc_port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.grpc));
         while TcpStream::connect_timeout(&address, Duration::from_millis(100)).is_err() {
             self.still_starting()?;
             tokio::time::sleep(Duration::from_micros(200)).await;
@@ -269,17 +260,22 @@ impl Server {
 
     /// A new connection to it.
     pub async fn client(&self) -> Client {
-        Client::connect(self.grpc_port).await
+        Client::connect(self.ports.grpc).await
     }
 
     /// Its gRPC port on 127.0.0.1.
     pub fn grpc_port(&self) -> u16 {
-        self.grpc_port
+        self.ports.grpc
+    }
+
+    /// Its AMQP port on 127.0.0.1.
+    pub fn amqp_port(&self) -> u16 {
+        self.ports.amqp
     }
 
     /// Its HTTP port on 127.0.0.1.
     pub fn http_port(&self) -> u16 {
-        self.http_port
+        self.ports.http
     }
 
     /// Its process id.
@@ -324,15 +320,16 @@ pub enum NotServing {
 }
 
 /// The command line of a server.
-pub fn command(data: &Path, grpc_port: u16, http_port: u16, options: &Options) -> Command {
+pub fn command(data: &Path, ports: Ports, options: &Options) -> Command {
     let mut command = Command::new(binary::leveret());
     // The tests' own variables, and the user's, are not this server's.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LEVERET_")) {
         command.env_remove(name);
     }
     command.arg("serve").arg("--data-dir").arg(data);
-    command.args(["--grpc-addr", &format!("127.0.0.1:{grpc_port}")]);
-    command.args(["--http-addr", &format!("127.0.0.1:{http_port}")]);
+    command.args(["--grpc-addr", &format!("127.0.0.1:{}", ports.grpc)]);
+    command.args(["--amqp-addr", &format!("127.0.0.1:{}", ports.amqp)]);
+    command.args(["--http-addr", &format!("127.0.0.1:{}", ports.http)]);
     command.args(["--fsync", &options.fsync]);
     command.args(["--memory-budget", &options.memory_budget]);
     command.args(["--log-budget", &options.log_budget]);
@@ -344,12 +341,24 @@ pub fn command(data: &Path, grpc_port: u16, http_port: u16, options: &Options) -
     command
 }
 
-/// Two loopback ports that were free a moment ago.
-pub fn free_ports() -> (u16, u16) {
-    let one = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let two = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let port = |listener: &TcpListener| listener.local_addr().expect("its address").port();
-    (port(&one), port(&two))
+/// The loopback ports of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// gRPC.
+    pub grpc: u16,
+    /// AMQP 0-9-1.
+    pub amqp: u16,
+    /// HTTP.
+    pub http: u16,
+}
+
+impl Ports {
+    /// Ports that were free a moment ago.
+    pub fn free() -> Self {
+        let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+        let [grpc, amqp, http] = listeners.map(|listener| listener.local_addr().expect("its address").port());
+        Self { grpc, amqp, http }
+    }
 }
 
 /// The last lines of a text.

@@ -1,10 +1,14 @@
 #!/usr/bin/env bash
-# Installs the pinned tools of the tests into tests/.tools: grpcurl (by go) and buf (by npm). An install is tried three
+# Installs the pinned tools of the tests into tests/.tools: grpcurl (by go), buf (by npm), pika (by pip, in a Python
+# environment of its own) and the client that uses lapin (by cargo, outside the workspace). An install is tried three
 # times; when it fails, what it said stands in tests/.tools/NAME.skip, and the tests that need it are skipped by name.
 set -uo pipefail
 
 GRPCURL_VERSION=v1.9.3
 BUF_VERSION=1.57.2
+PIKA_VERSION=1.4.4
+# lapin's version stands in clients/lapin/Cargo.lock.
+LAPIN_VERSION=$(cat "$(dirname "$0")"/../clients/lapin/{Cargo.toml,Cargo.lock,src/main.rs} | sha256sum | head -c 16)
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/.tools
@@ -44,6 +48,24 @@ install_buf() {
         ln -sf ../npm/node_modules/.bin/buf "$tools/bin/buf" && "$tools/bin/buf" --version
 }
 
+# bin/pika is a Python in whose environment pika is.
+install_pika() {
+    command -v python3 >/dev/null || { echo "python3 is not installed"; return 1; }
+    rm -rf "$tools/pika"
+    python3 -m venv "$tools/pika" &&
+        "$tools/pika/bin/pip" install --quiet --disable-pip-version-check "pika==$PIKA_VERSION" &&
+        "$tools/pika/bin/python" -c 'import pika' &&
+        printf '#!/bin/sh\nexec "%s/pika/bin/python" "$@"\n' "$tools" >"$tools/bin/pika" &&
+        chmod +x "$tools/bin/pika"
+}
+
+install_lapin() {
+    CARGO_TARGET_DIR=$tools/lapin-target cargo build --locked --quiet --manifest-path "$root/clients/lapin/Cargo.toml" &&
+        cp "$tools/lapin-target/debug/leveret-lapin" "$tools/bin/lapin"
+}
+
 try grpcurl "$GRPCURL_VERSION" install_grpcurl
 try buf "$BUF_VERSION" install_buf
+try pika "$PIKA_VERSION" install_pika
+try lapin "$LAPIN_VERSION" install_lapin
 exit 0

@@ -32,8 +32,8 @@ pub(crate) enum Reason {
 #[derive(Debug)]
 pub(crate) struct Letter {
     pub(crate) message: Message,
-    /// The keys to route it with beside the message's own.
-    pub(crate) copies: Vec<Arc<str>>,
+    /// The keys to route it with; the first is the message's own.
+    pub(crate) routing_keys: Vec<Arc<str>>,
     pub(crate) priority: u8,
     /// Where and why it died, the newest first.
     deaths: Vec<Death>,
@@ -98,18 +98,18 @@ impl Letter {
             }
             set(&mut headers, &format!("x-last-death-{about}"), text(value));
         }
-        let (routing_key, copies) = match &to.routing_key {
+        let routing_keys = match &to.routing_key {
             Some(key) => {
                 headers.0.retain(|(name, _)| name != CC);
-                (key.clone(), Vec::new())
+                vec![key.clone()]
             }
-            None => (message.routing_key.clone(), copies.into_iter().map(Arc::from).collect()),
+            None => keys(message, &copies).map(Arc::from).collect(),
         };
         let priority = properties.priority.unwrap_or(0);
         properties.headers = Some(headers);
         let message = Message {
             exchange: to.exchange.clone(),
-            routing_key,
+            routing_key: routing_keys[0].clone(),
             // Only what the message brought could be too long, and that was encoded before.
             properties: properties.encode().unwrap_or_else(|_| Bytes::from_static(&[0, 0])),
             body: message.body.clone(),
@@ -118,7 +118,7 @@ impl Letter {
             expiration_ms: None,
             dead_lettered: true,
         };
-        Self { message, copies, priority, deaths }
+        Self { message, routing_keys, priority, deaths }
     }
 
     /// Whether it would come back to a queue that it died in, and nobody rejected it on the way: it would go round

@@ -214,6 +214,13 @@ pub struct Put {
     pub body: Bytes,
 }
 
+impl Put {
+    /// Upper bound of the bytes that it takes in the log.
+    pub(crate) fn bytes(&self) -> u64 {
+        Batch::put_bytes((self.header.len() + self.body.len()) as u64, self.targets.len() as u64)
+    }
+}
+
 /// Read live messages of one queue, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetch {

@@ -6,10 +6,14 @@
 //! bit 1 is nobody's; bit 0 says that more flags follow, which 14 properties never need: both are refused
 //! ```
 
+mod inspect;
+
 use bytes::Bytes;
 
 use crate::table_codec::{TableError, read_table, write_table};
 use crate::value::Table;
+
+pub use inspect::{Inspected, inspect, with_delivery_count, with_header, with_reply_to, without_header};
 
 /// Properties of a message. Absent ones are `None`, and stay absent.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -125,22 +129,6 @@ impl Properties {
         out.bytes[..2].copy_from_slice(&out.flags.to_be_bytes());
         Ok(out.bytes.into())
     }
-}
-
-/// The delivery mode in encoded properties, found without decoding the others; `None` when it is absent or cannot
-/// be reached.
-pub fn delivery_mode(bytes: &[u8]) -> Option<u8> {
-    let mut list = List::open(bytes).ok()?;
-    if list.flags & DELIVERY_MODE == 0 {
-        return None;
-    }
-    list.short(CONTENT_TYPE, "content_type").ok()?;
-    list.short(CONTENT_ENCODING, "content_encoding").ok()?;
-    if list.flags & HEADERS != 0 {
-        let length = u32::from_be_bytes(list.take("headers").ok()?);
-        list.skip(length as usize, "headers").ok()?;
-    }
-    list.octet(DELIVERY_MODE, "delivery_mode").ok()?
 }
 
 /// What is left of a property list, and which properties stand in it.

@@ -25,11 +25,10 @@ use crate::dispatch::PendingGet;
 use crate::ids::{ConnId, QueueId, Seq};
 use crate::message::Message;
 use crate::recovered::RecoveredQueue;
-use crate::value::Table;
+use crate::value::{Table, Value};
 
 pub(crate) use dying::Dead;
 pub(crate) use ids::Standing;
-pub(crate) use lengths::Load;
 pub(crate) use level::{Holder, Next, Out, Taken};
 use level::{Keeps, Level};
 pub(crate) use window::{Loss, Wants};
@@ -44,6 +43,18 @@ pub(crate) struct QueueProps {
     pub(crate) exclusive_owner: Option<ConnId>,
     /// As they were declared.
     pub(crate) arguments: Table,
+}
+
+impl QueueProps {
+    /// Whether one consumer at a time gets messages.
+    pub(crate) fn single_active(&self) -> bool {
+        self.arguments.get("x-single-active-consumer") == Some(&Value::Bool(true))
+    }
+
+    /// Of type quorum.
+    pub(crate) fn quorum(&self) -> bool {
+        matches!(self.arguments.get("x-queue-type"), Some(Value::Bytes(kind)) if &kind[..] == b"quorum")
+    }
 }
 
 /// See the module.

@@ -64,6 +64,72 @@ pub fn write_table(table: &Table, out: &mut Vec<u8>) -> Result<(), TableError> {
     write_table_at(table, out, 1)
 }
 
+/// A table as bytes: names and, still encoded, values. Going through it checks every length and letter in it.
+#[derive(Debug)]
+pub(crate) struct RawTable<'a>(&'a [u8]);
+
+impl<'a> RawTable<'a> {
+    /// A table that fills `bytes`, its length first.
+    pub(crate) fn open(mut bytes: &'a [u8]) -> Result<Self, TableError> {
+        let inside = long_bytes(&mut bytes)?;
+        if bytes.is_empty() { Ok(Self(inside)) } else { Err(TableError::Trailing(bytes.len())) }
+    }
+
+    fn entry(&mut self) -> Result<(&'a [u8], &'a [u8]), TableError> {
+        let name = name_bytes(&mut self.0)?;
+        let start = self.0;
+        skip_value(&mut self.0, 1)?;
+        Ok((name, &start[..start.len() - self.0.len()]))
+    }
+}
+
+impl<'a> Iterator for RawTable<'a> {
+    type Item = Result<(&'a [u8], &'a [u8]), TableError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let entry = self.entry();
+        if entry.is_err() {
+            self.0 = &[];
+        }
+        Some(entry)
+    }
+}
+
+/// Passes over a value, checking it as far as its decoding would, but for text.
+fn skip_value(input: &mut &[u8], depth: usize) -> Result<(), TableError> {
+    let [letter] = fixed(input)?;
+    let bytes = match letter {
+        b'V' => 0,
+        b't' | b'b' | b'B' => 1,
+        b's' | b'u' => 2,
+        b'I' | b'i' | b'f' => 4,
+        b'D' => 5,
+        b'l' | b'd' | b'T' => 8,
+        b'S' | b'x' => return long_bytes(input).map(drop),
+        b'A' | b'F' if depth >= NESTING_MAX => return Err(TableError::TooDeep),
+        b'A' | b'F' => {
+            let mut inside = long_bytes(input)?;
+            while !inside.is_empty() {
+                if letter == b'F' {
+                    name_bytes(&mut inside)?;
+                }
+                skip_value(&mut inside, depth + 1)?;
+            }
+            return Ok(());
+        }
+        unknown => return Err(TableError::UnknownType(unknown)),
+    };
+    take(input, bytes).map(drop)
+}
+
+fn name_bytes<'a>(input: &mut &'a [u8]) -> Result<&'a [u8], TableError> {
+    let [length] = fixed(input)?;
+    take(input, length.into())
+}
+
 fn table_at(input: &mut &[u8], depth: usize) -> Result<Table, TableError> {
     if depth > NESTING_MAX {
         return Err(TableError::TooDeep);

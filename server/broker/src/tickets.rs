@@ -42,23 +42,28 @@ pub(crate) struct Tickets {
     turn: Vec<Waiter>,
     /// This turn's plain acks.
     acks: Vec<(QueueId, Seq)>,
+    /// What is to be appended as one.
+    group: Option<Group>,
     /// Messages that were settled but are still at their place, since they have to be read before they can move.
     dying: BTreeSet<u64>,
     last_dying: u64,
     /// Who was told of settlements may rely on them: these wait until all that were dying are gone.
     held: VecDeque<(u64, Waiter)>,
-    /// What is to be appended as one.
-    group: Option<Group>,
     pub(crate) switches: Switches,
 }
+
+/// A level and a place in it.
+type Place = (QueueId, Seq);
 
 /// See [`Tickets::begin_group`].
 #[derive(Debug, Default)]
 struct Group {
     batch: Batch,
     acks: Vec<(QueueId, Seq)>,
-    /// Of its messages, and of the places that they were moved from.
+    /// Upper bound of what its messages and acks take.
     bytes: u64,
+    /// Moves that follow from it and found no room in it.
+    late: Vec<(Option<Place>, Option<Put>)>,
 }
 
 impl Group {
@@ -80,10 +85,10 @@ impl Tickets {
             waiting: VecDeque::new(),
             turn: Vec::new(),
             acks: Vec::new(),
+            group: None,
             dying: BTreeSet::new(),
             last_dying: 0,
             held: VecDeque::new(),
-            group: None,
             switches: Switches::default(),
         }
     }
@@ -102,28 +107,26 @@ impl Tickets {
         self.group = Some(Group::default());
     }
 
-    /// Whether a group is being gathered.
-    pub(crate) fn in_group(&self) -> bool {
+    /// Whether a group is open.
+    pub(crate) fn is_grouping(&self) -> bool {
         self.group.is_some()
-    }
-
-    /// Whether so many bytes more fit into the group, if there is one, beside its acks and what goes with them.
-    pub(crate) fn fits_group(&self, bytes: u64) -> bool {
-        let Some(group) = &self.group else { return true };
-        let acks = Batch::ack_bytes((group.acks.len() + 1) as u64);
-        group.bytes + acks + bytes <= self.bytes_max - self.bytes_max / 8
     }
 
     /// Appends the group, unless there is nothing in it.
     pub(crate) fn end_group(&mut self, out: &mut Vec<Effect>) {
-        let Some(mut group) = self.group.take().filter(|group| !group.is_empty()) else { return };
-        group.batch.acks.extend(merged(&mut group.acks));
-        if self.switches.has(Control::TxInPieces) {
-            for put in std::mem::take(&mut group.batch.puts) {
-                self.issue(Batch { puts: vec![put], ..Batch::default() }, true, out);
+        let Some(mut group) = self.group.take() else { return };
+        if !group.is_empty() {
+            group.batch.acks.extend(merged(&mut group.acks));
+            if self.switches.has(Control::TxInPieces) {
+                for put in std::mem::take(&mut group.batch.puts) {
+                    self.issue(Batch { puts: vec![put], ..Batch::default() }, true, out);
+                }
             }
+            self.issue(group.batch, true, out);
         }
-        self.issue(group.batch, true, out);
+        for (old, put) in group.late {
+            self.shift(old, put, out);
+        }
     }
 
     /// Appends what somebody waits for.
@@ -134,7 +137,13 @@ impl Tickets {
     /// Appends a message, together with those that directly follow it: as one batch they cost the store far less, and
     /// that they stand or fall together is more than anybody asked for.
     pub(crate) fn put(&mut self, put: Put, out: &mut Vec<Effect>) {
-        self.shift(None, Some(put), out);
+        match &mut self.group {
+            Some(group) => {
+                group.bytes += put.bytes();
+                group.batch.puts.push(put);
+            }
+            None => self.shift(None, Some(put), out),
+        }
     }
 
     /// The same for a message that was at another place: never is it at both, and never at neither. One that goes to
@@ -143,14 +152,15 @@ impl Tickets {
         if old.is_none() && put.is_none() {
             return;
         }
-        let put_bytes = |put: &Put| {
-            Batch::put_bytes((put.header.len() + put.body.len()) as u64, put.targets.len() as u64)
-        };
-        let bytes = put.as_ref().map_or(0, put_bytes) + old.map_or(0, |_| ACK_BYTES);
+        let bytes = put.as_ref().map_or(0, Put::bytes) + old.map_or(0, |_| ACK_BYTES);
         if let Some(group) = &mut self.group {
+            if group.bytes + bytes > self.bytes_max {
+                group.late.push((old, put));
+                return;
+            }
             group.bytes += bytes;
             group.batch.puts.extend(put);
-            group.batch.acks.extend(old.map(|(queue, seq)| (queue, seq, seq)));
+            group.acks.extend(old);
             return;
         }
         if self.puts_bytes + bytes > PUTS_BYTES_MAX.min(self.bytes_max) {
@@ -219,7 +229,10 @@ impl Tickets {
     /// Acks one place with all others of this turn, or of the group.
     pub(crate) fn ack(&mut self, queue: QueueId, seq: Seq) {
         match &mut self.group {
-            Some(group) => group.acks.push((queue, seq)),
+            Some(group) => {
+                group.bytes += ACK_BYTES;
+                group.acks.push((queue, seq));
+            }
             None => self.acks.push((queue, seq)),
         }
     }

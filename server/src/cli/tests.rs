@@ -99,7 +99,7 @@ fn command_lines_that_are_wrong_are_refused() {
         ("publish --routing-key k --header n one", "--header"),
         ("consume jobs --count 0", "--count"),
         ("ping --wait soon", "--wait"),
-        ("serve --amqp-addr 127.0.0.1:5672", "--amqp-addr"),
+        ("serve --mqtt-addr 127.0.0.1:1883", "--mqtt-addr"),
         ("check", "--data-dir"),
     ] {
         let error = parse(line).expect_err(line);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{ByteSize, Layers, ServeSettings, SettingsError};
+use super::{ByteSize, Layers, ServeSettings, SettingValue, SettingsError};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -17,8 +17,10 @@ pub(super) fn check(settings: &ServeSettings, layers: &Layers) -> Result<(), Set
     size("publish_window", settings.publish_window, MIB, GIB)?;
     size("channel_credit", settings.channel_credit, 64 * KIB, GIB)?;
     size("grpc_decode_budget", settings.grpc_decode_budget, MIB, GIB)?;
+    amqp(settings, layers)?;
     segments(settings, layers)?;
     loopback(layers, "grpc_addr", settings.grpc_addr)?;
+    loopback(layers, "amqp_addr", settings.amqp_addr)?;
     loopback(layers, "http_addr", settings.http_addr)?;
     different_addresses(settings, layers)
 }
@@ -35,6 +37,28 @@ fn within(
     }
     let allowed = if max.0 == u64::MAX { format!("at least {min}") } else { format!("from {min} to {max}") };
     Err(SettingsError(format!("{} is {value}; allowed is {allowed}", layers.describe(name))))
+}
+
+/// Limits of what AMQP's numbers can say, and of what a connection may cost.
+fn amqp(settings: &ServeSettings, layers: &Layers) -> Result<(), SettingsError> {
+    let number = |name, value: u32, min: u32, max: u32| {
+        if (min..=max).contains(&value) {
+            return Ok(());
+        }
+        let text = format!("{} is {value}; allowed is from {min} to {max}", layers.describe(name));
+        Err(SettingsError(text))
+    };
+    number("amqp_frame_max", settings.amqp_frame_max, 4096, MIB as u32)?;
+    number("amqp_channel_max", settings.amqp_channel_max, 1, u16::MAX.into())?;
+    let heartbeat = settings.amqp_heartbeat;
+    if heartbeat.subsec_nanos() == 0 && heartbeat.as_secs() <= u16::MAX.into() {
+        return Ok(());
+    }
+    Err(SettingsError(format!(
+        "{} is {}; allowed are whole seconds up to 65535s",
+        layers.describe("amqp_heartbeat"),
+        heartbeat.show(),
+    )))
 }
 
 fn segments(settings: &ServeSettings, layers: &Layers) -> Result<(), SettingsError> {
@@ -80,14 +104,19 @@ fn loopback(layers: &Layers, name: &'static str, addr: SocketAddr) -> Result<(),
 }
 
 fn different_addresses(settings: &ServeSettings, layers: &Layers) -> Result<(), SettingsError> {
+    let (grpc, amqp, http) = (settings.grpc_addr, settings.amqp_addr, settings.http_addr);
+    let pairs = [
+        ("grpc_addr", grpc, "http_addr", http),
+        ("grpc_addr", grpc, "amqp_addr", amqp),
+        ("amqp_addr", amqp, "http_addr", http),
+    ];
     // Port 0 lets the system choose.
-    if settings.grpc_addr != settings.http_addr || settings.grpc_addr.port() == 0 {
-        return Ok(());
+    match pairs.into_iter().find(|(_, one, _, other)| one == other && one.port() != 0) {
+        None => Ok(()),
+        Some((name, addr, other, _)) => Err(SettingsError(format!(
+            "{} and {} are both {addr}; give each its own port",
+            layers.describe(name),
+            layers.describe(other),
+        ))),
     }
-    Err(SettingsError(format!(
-        "{} and {} are both {}; give each its own port",
-        layers.describe("grpc_addr"),
-        layers.describe("http_addr"),
-        settings.grpc_addr,
-    )))
 }

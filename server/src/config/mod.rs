@@ -79,6 +79,8 @@ settings! {
     data_dir: PathBuf = "./leveret-data", "DIR";
     /// Address for gRPC.
     grpc_addr: SocketAddr = "127.0.0.1:50051", "ADDR";
+    /// Address for AMQP 0-9-1.
+    amqp_addr: SocketAddr = "127.0.0.1:5672", "ADDR";
     /// Address for /metrics and /health.
     http_addr: SocketAddr = "127.0.0.1:15672", "ADDR";
     /// When a confirm may go out: `always` after its data was synced to the disk; `interval:MS` with a sync
@@ -102,6 +104,16 @@ settings! {
     grpc_streams_max: u32 = "1024", "COUNT";
     /// Requests being received over all gRPC connections; beyond it clients wait.
     grpc_decode_budget: ByteSize = "128MiB", "SIZE";
+    /// Largest AMQP frame offered to clients, in bytes; at least 4096.
+    amqp_frame_max: u32 = "131072", "BYTES";
+    /// Channels offered on one AMQP connection; at most 65535.
+    amqp_channel_max: u32 = "2047", "COUNT";
+    /// Heartbeat offered to AMQP clients, in whole seconds; 0s for none.
+    amqp_heartbeat: Duration = "60s", "TIME";
+    /// What AMQP clients are told of the broker as `product`; some behave differently without this one.
+    amqp_product: String = "RabbitMQ", "NAME";
+    /// What AMQP clients are told of the broker as `version`; some choose by it what they use.
+    amqp_version: String = "3.13.7", "VERSION";
     /// How long a stopping server waits for acks of what is out with consumers.
     shutdown_timeout: Duration = "10s", "TIME";
     /// What is logged, to standard error.

@@ -117,7 +117,8 @@ fn unknown_variables_are_warnings() {
 /// Every setting refuses nonsense from every source, names itself, the source and what is allowed.
 #[test]
 fn bad_values_name_key_source_and_what_is_allowed() {
-    for setting in SETTINGS.iter().filter(|setting| setting.name != "data_dir") {
+    let texts = ["data_dir", "amqp_product", "amqp_version"];
+    for setting in SETTINGS.iter().filter(|setting| !texts.contains(&setting.name)) {
         let key = setting.key();
         let flag = format!("--{key}");
         let variable = variable(setting.name);
@@ -130,7 +131,12 @@ fn bad_values_name_key_source_and_what_is_allowed() {
         let by_type = refused(&[], &[], &format!("{key} = [1]"));
         assert_says(&by_type, &[&key, "file 'leveret.toml'", setting.allowed]);
     }
-    assert_says(&refused(&["--data-dir", ""], &[], ""), &["data-dir", "flag --data-dir"]);
+    for text in texts {
+        let key = super::key(text);
+        let flag = format!("--{key}");
+        assert_says(&refused(&[&flag, ""], &[], ""), &[&key, &format!("flag {flag}")]);
+    }
+    assert_says(&refused(&["--amqp-product", "a\tb"], &[], ""), &["amqp-product", "control characters"]);
 }
 
 #[test]
@@ -155,6 +161,11 @@ fn limits_are_errors_never_clamped() {
     assert_says(&refused(&["--segment-size", "1048577"], &[], ""), &["segment-size", "4KiB"]);
     assert_says(&refused(&["--grpc-streams-max", "0"], &[], ""), &["grpc-streams-max", "'0'"]);
     good(&["--message-max", "128MiB", "--segment-size", "256MiB"], &[], "");
+    assert_says(&refused(&["--amqp-frame-max", "4095"], &[], ""), &["amqp-frame-max", "4095", "from 4096"]);
+    assert_says(&refused(&["--amqp-channel-max", "65536"], &[], ""), &["amqp-channel-max", "to 65535"]);
+    assert_says(&refused(&["--amqp-heartbeat", "1500ms"], &[], ""), &["amqp-heartbeat", "whole seconds"]);
+    assert_says(&refused(&["--amqp-heartbeat", "19h"], &[], ""), &["amqp-heartbeat", "65535s"]);
+    good(&["--amqp-heartbeat", "0s", "--amqp-frame-max", "4096"], &[], "");
 }
 
 #[test]
@@ -164,6 +175,7 @@ fn only_loopback_until_users_exist() {
             &refused(&["--grpc-addr", addr], &[], ""),
             &["grpc-addr", "until users exist", "loopback"],
         );
+        assert_says(&refused(&["--amqp-addr", addr], &[], ""), &["amqp-addr", "until users exist"]);
         let file = format!("http-addr = '{addr}'");
         assert_says(&refused(&[], &[], &file), &["http-addr (file 'leveret.toml')", "until users exist"]);
     }

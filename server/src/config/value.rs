@@ -174,6 +174,18 @@ impl SettingValue for PathBuf {
     }
 }
 
+impl SettingValue for String {
+    const ALLOWED: &'static str = "a text without control characters";
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty() && !text.contains(char::is_control)).then(|| text.to_owned())
+    }
+
+    fn show(&self) -> String {
+        self.clone()
+    }
+}
+
 impl SettingValue for u32 {
     const ALLOWED: &'static str = "a whole number from 1 to 4294967295";
     const BARE: bool = true;

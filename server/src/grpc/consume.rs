@@ -17,8 +17,8 @@ use super::deliver::delivery;
 use super::errors::{self, invalid};
 use super::lane::{Collect, End, Lane, LaneStream};
 use super::names;
-use super::stage;
 use crate::hub::{Channel, Hub, Output, Outputs};
+use crate::stage;
 
 /// A response is cut after about so many bytes, so that no client has to raise its limit for many small messages.
 const RESPONSE_BYTES: u64 = 64 * 1024;

@@ -4,17 +4,14 @@
 use bytes::Bytes;
 use leveret_broker::properties::{PERSISTENT, Properties, PropertiesError};
 use leveret_broker::table_codec::NESTING_MAX;
-use leveret_broker::{MESSAGE_OVERHEAD_BYTES, Message, Publish, Refusal, RefusalKind, Table, Value};
+use leveret_broker::{Message, Publish, Refusal, RefusalKind, Table, Value};
 use leveret_proto::v1;
 use leveret_proto::v1::value::Kind;
 
 use super::errors::invalid;
-use super::names::{self, Recent};
-
-/// Encoded properties of a message that is persistent and has no others.
-const PERSISTENT_ONLY: &[u8] = &[0x10, 0x00, PERSISTENT];
-/// Encoded properties of a message that has none.
-const NO_PROPERTIES: &[u8] = &[0x00, 0x00];
+use super::names;
+use crate::publish_in::{self, Accepted, NO_PROPERTIES, PERSISTENT_ONLY, Refused, Sender};
+use crate::recent::Recent;
 
 /// Smaller bodies are copied out of the buffer they arrived in. A body that waits in a queue would otherwise keep
 /// all that came with it, up to hundreds of times its size.
@@ -44,41 +41,30 @@ pub(super) struct PublishReader {
 
 impl PublishReader {
     pub(super) fn new(message_bytes_max: u64) -> Self {
-        Self { exchange: Recent::new(), routing_key: Recent::new(), message_bytes_max }
+        Self { exchange: Recent::default(), routing_key: Recent::default(), message_bytes_max }
     }
 
     /// One message. `alone`: nothing else is in the request, so that a large body may keep its buffer.
     pub(super) fn read(&mut self, message: v1::PublishMessage, alone: bool) -> Result<Publish, Refusal> {
-        let exchange = self.exchange.name("exchange", &message.exchange)?;
-        let routing_key = self.routing_key.name("routing_key", &message.routing_key)?;
+        let exchange = names::shared(&mut self.exchange, "exchange", &message.exchange)?;
+        let routing_key = names::shared(&mut self.routing_key, "routing_key", &message.routing_key)?;
         let content = message.message.unwrap_or_default();
         let body = body_from(content.body, alone);
         if body.len() as u64 > self.message_bytes_max {
             return Err(too_large("the body", body.len(), self.message_bytes_max));
         }
-        let (properties, persistent) = properties_from(content.persistent, content.properties)?;
+        let properties = properties_from(content.persistent, content.properties)?;
         if properties.len() as u64 > self.message_bytes_max {
             return Err(too_large("properties", properties.len(), self.message_bytes_max));
         }
-        Ok(Publish {
-            exchange,
-            routing_key,
-            mandatory: message.mandatory,
-            persistent,
-            properties,
-            body,
-            extras: None,
-        })
+        let Accepted { properties, persistent, extras } = publish_in::accept(properties, Sender::default())
+            .map_err(|refused| match refused {
+            Refused::Malformed(error) => invalid("properties", error.to_string()),
+            Refused::Refusal(refusal) => refusal,
+        })?;
+        let mandatory = message.mandatory;
+        Ok(Publish { exchange, routing_key, mandatory, persistent, properties, body, extras })
     }
-}
-
-/// What a publish takes of the budget of bodies on their way to the disk.
-pub(super) fn publish_cost_bytes(publish: &Publish) -> usize {
-    publish.body.len()
-        + publish.properties.len()
-        + publish.routing_key.len()
-        + publish.exchange.len()
-        + MESSAGE_OVERHEAD_BYTES as usize
 }
 
 fn too_large(what: &str, bytes: usize, max: u64) -> Refusal {
@@ -97,14 +83,11 @@ fn body_from(body: Option<v1::message::Body>, alone: bool) -> Bytes {
     }
 }
 
-/// Encoded properties, and whether they say persistent.
-fn properties_from(
-    persistent: Option<bool>,
-    properties: Option<v1::Properties>,
-) -> Result<(Bytes, bool), Refusal> {
+/// Encoded properties.
+fn properties_from(persistent: Option<bool>, properties: Option<v1::Properties>) -> Result<Bytes, Refusal> {
     let Some(p) = properties else {
         let encoded = if persistent == Some(false) { NO_PROPERTIES } else { PERSISTENT_ONLY };
-        return Ok((Bytes::from_static(encoded), persistent != Some(false)));
+        return Ok(Bytes::from_static(encoded));
     };
     let sent = p.delivery_mode.map(|mode| octet("delivery_mode", mode)).transpose()?;
     let delivery_mode = match persistent {
@@ -129,12 +112,11 @@ fn properties_from(
         app_id: p.app_id,
         cluster_id: p.cluster_id,
     };
-    let encoded = properties.encode().map_err(|error| {
+    properties.encode().map_err(|error| {
         let field =
             if let PropertiesError::TooLong { property, .. } = &error { *property } else { "headers" };
         invalid(field, error.to_string())
-    })?;
-    Ok((encoded, delivery_mode == Some(PERSISTENT)))
+    })
 }
 
 /// The message as the interface says it.

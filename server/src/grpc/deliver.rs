@@ -1,7 +1,8 @@
 //! Deliveries as the interface says them.
 
-use leveret_broker::{Deliver, GotMessage};
-use leveret_proto::v1::Delivery;
+use leveret_broker::properties::with_delivery_count;
+use leveret_broker::{Deliver, GotMessage, Message};
+use leveret_proto::v1::{self, Delivery};
 
 use super::ack_id;
 use super::convert::{BodyAs, message_to};
@@ -14,8 +15,19 @@ pub(super) fn delivery(deliver: &Deliver, body: BodyAs) -> Delivery {
         redelivered: deliver.redelivered,
         exchange: deliver.message.exchange.as_ref().to_owned(),
         routing_key: deliver.message.routing_key.as_ref().to_owned(),
-        message: Some(message_to(&deliver.message, body)),
+        message: Some(counted(&deliver.message, deliver.delivery_count, body)),
         consumer_tag: deliver.consumer_tag.as_ref().to_owned(),
+    }
+}
+
+/// The message, with how often it was delivered before where its queue counts that.
+fn counted(message: &Message, count: Option<u32>, body: BodyAs) -> v1::Message {
+    match count {
+        Some(1..) => {
+            let properties = with_delivery_count(&message.properties, count);
+            message_to(&Message { properties, ..message.clone() }, body)
+        }
+        Some(0) | None => message_to(message, body),
     }
 }
 
@@ -27,7 +39,7 @@ pub(super) fn got(got: &GotMessage, auto_ack: bool, body: BodyAs) -> Delivery {
         redelivered: got.redelivered,
         exchange: got.message.exchange.as_ref().to_owned(),
         routing_key: got.message.routing_key.as_ref().to_owned(),
-        message: Some(message_to(&got.message, body)),
+        message: Some(counted(&got.message, got.delivery_count, body)),
         consumer_tag: String::new(),
     }
 }

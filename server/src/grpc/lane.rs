@@ -15,8 +15,8 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use super::errors;
-use super::stage::{self, Stage};
 use crate::hub::{Channel, Output, Outputs};
+use crate::stage::{self, Stage};
 
 /// Bytes of notices (not deliveries) that may wait for the client before its requests wait too.
 const WAITING_BYTES_MAX: usize = 1024 * 1024;

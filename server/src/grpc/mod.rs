@@ -20,7 +20,6 @@ mod publish_stream;
 mod rows;
 mod service;
 mod session;
-mod stage;
 mod status;
 mod subscribe;
 
@@ -35,10 +34,11 @@ use tonic_reflection::server::Builder;
 use tower::util::MapRequestLayer;
 
 pub use health::Health;
-pub use stage::{Receiver as StageReceiver, Stage};
+
 pub use status::{ServerStatus, StatusSource};
 
 use crate::hub::Hub;
+use crate::stage::{self, Stage};
 use budget::Budget;
 use peer::Incoming;
 use service::Service;
@@ -106,7 +106,11 @@ pub enum ServeError {
 }
 
 /// Serves until the stage is `Ending` and the connections are gone, or shortly after.
-pub async fn serve(listener: TcpListener, parts: GrpcParts, stage: StageReceiver) -> Result<(), ServeError> {
+pub async fn serve(
+    listener: TcpListener,
+    parts: GrpcParts,
+    stage: stage::Receiver,
+) -> Result<(), ServeError> {
     let GrpcParts { hub, settings, status, health } = parts;
     let service = Service {
         hub: hub.clone(),

@@ -1,10 +1,11 @@
-//! Names in requests: checked once at the edge, and shared when they repeat.
+//! Names in requests: checked once at the edge.
 
 use std::sync::Arc;
 
 use leveret_broker::Refusal;
 
 use super::errors::invalid;
+use crate::recent::Recent;
 
 /// Longest name, in bytes: AMQP gives its length one byte.
 pub(super) const NAME_BYTES_MAX: usize = 255;
@@ -36,20 +37,8 @@ pub(super) fn check(field: &'static str, value: &str) -> Result<(), Refusal> {
     Err(invalid(field, text).with("limit", NAME_BYTES_MAX.to_string()))
 }
 
-/// The name that a stream used last: mostly the next one is the same, and then shares its memory.
-#[derive(Debug)]
-pub(super) struct Recent(Arc<str>);
-
-impl Recent {
-    pub(super) fn new() -> Self {
-        Self(Arc::from(""))
-    }
-
-    /// The shared form of a name that may be empty.
-    pub(super) fn name(&mut self, field: &'static str, value: &str) -> Result<Arc<str>, Refusal> {
-        if *self.0 != *value {
-            self.0 = name(field, value)?;
-        }
-        Ok(Arc::clone(&self.0))
-    }
+/// The shared form of a name that may be empty.
+pub(super) fn shared(recent: &mut Recent, field: &'static str, value: &str) -> Result<Arc<str>, Refusal> {
+    check(field, value)?;
+    Ok(recent.share(value))
 }

@@ -14,8 +14,8 @@ use tokio::time::Sleep;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
-use super::stage::{self, Stage};
 use crate::hub::{Connection, Hub};
+use crate::stage::{self, Stage};
 
 /// Protocol name in listings.
 pub(super) const PROTOCOL: &str = "grpc";

@@ -5,10 +5,11 @@ use leveret_proto::v1::{PublishOutcome, PublishRequest, PublishResponse, Publish
 use tonic::Status;
 
 use super::budget::Held;
-use super::convert::{PublishReader, publish_cost_bytes};
+use super::convert::PublishReader;
 use super::errors::{self, invalid};
 use super::names;
 use crate::hub::Hub;
+use crate::publish_in::publish_cost_bytes;
 
 /// Messages in one batch.
 const BATCH_MESSAGES_MAX: usize = 100_000;

@@ -14,12 +14,13 @@ use leveret_proto::v1::{
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
-use super::convert::{PublishReader, publish_cost_bytes, publish_message_to};
+use super::convert::{PublishReader, publish_message_to};
 use super::errors;
 use super::lane::{Collect, End, Lane, LaneStream};
 use super::names;
-use super::stage::{self, Stage};
 use crate::hub::{Channel, Hub, Output, Outputs};
+use crate::publish_in::publish_cost_bytes;
+use crate::stage::{self, Stage};
 
 /// What has come goes to the core in batches of at most about so many bytes...
 const BATCH_BYTES: usize = 64 * 1024;

@@ -16,11 +16,11 @@ use super::manage::{self, ask, done, removed};
 use super::peer::Peer;
 use super::publish_stream::{self, PublishResponses};
 use super::session::{SessionStream, Sessions};
-use super::stage::{self, Stage};
 use super::status::StatusSource;
 use super::subscribe::{self, SubscribeResponses};
 use super::{publish, rows};
 use crate::hub::{Channel, Hub, Outputs};
+use crate::stage::{self, Stage};
 
 /// What every call needs.
 pub(super) struct Service {

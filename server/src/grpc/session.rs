@@ -14,8 +14,8 @@ use tonic::metadata::MetadataMap;
 use super::errors::{self, invalid};
 use super::names;
 use super::peer::{GUEST, PROTOCOL, Peer};
-use super::stage::{self, Stage};
 use crate::hub::{Connection, Hub};
+use crate::stage::{self, Stage};
 
 /// Metadata key of the token.
 const METADATA_KEY: &str = "leveret-session";

@@ -13,8 +13,8 @@ use super::deliver::delivery;
 use super::errors;
 use super::lane::{Collect, Lane, LaneStream};
 use super::names;
-use super::stage;
 use crate::hub::{Channel, Hub, Output, Outputs};
+use crate::stage;
 
 /// Messages that may be out when the request does not say.
 const PREFETCH_DEFAULT: u32 = 100;

@@ -77,6 +77,7 @@ struct Running {
 async fn start() -> Running {
     let mut settings = Layers::default().resolve().expect("defaults").settings;
     settings.grpc_addr.set_port(0);
+    settings.amqp_addr.set_port(0);
     settings.http_addr.set_port(0);
     settings.shutdown_timeout = Duration::from_secs(5);
     let (open, opened) = std::sync::mpsc::channel();

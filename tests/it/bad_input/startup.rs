@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use leveret_tests::binary;
-use leveret_tests::server::{Home, Options, Server, command, free_ports};
+use leveret_tests::server::{Home, Options, Ports, Server, command};
 
 /// Runs to the end, which must come by itself.
 fn run(mut command: Command) -> (ExitStatus, String) {
@@ -36,8 +36,7 @@ fn run(mut command: Command) -> (ExitStatus, String) {
 }
 
 fn serve(data: &Path, options: &Options) -> Command {
-    let (grpc, http) = free_ports();
-    command(data, grpc, http, options)
+    command(data, Ports::free(), options)
 }
 
 fn refused(command: Command, code: i32, words: &[&str]) {
@@ -53,16 +52,19 @@ fn refused(command: Command, code: i32, words: &[&str]) {
 async fn a_taken_port() {
     let server = Server::start().await;
     let home = Home::new().expect("a directory");
-    let (free, _) = free_ports();
-    let taken = server.grpc_port();
+    let (free, taken) = (Ports::free(), server.grpc_port());
     refused(
-        command(&home.data(), taken, free, &Options::default()),
+        command(&home.data(), Ports { grpc: taken, ..free }, &Options::default()),
         1,
         &["in use", "grpc-addr", &taken.to_string()],
     );
     let foreign = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = foreign.local_addr().expect("its address").port();
-    refused(command(&home.data(), free, taken, &Options::default()), 1, &["in use", "http-addr"]);
+    for (ports, setting) in
+        [(Ports { amqp: taken, ..free }, "amqp-addr"), (Ports { http: taken, ..free }, "http-addr")]
+    {
+        refused(command(&home.data(), ports, &Options::default()), 1, &["in use", setting]);
+    }
     server.client().await.declare_queue("fine").await;
 }
 
@@ -97,8 +99,7 @@ fn a_directory_with_foreign_files_is_left_alone() {
     let data = home.data();
     fs::create_dir_all(&data).expect("mkdir");
     fs::write(data.join("holiday.jpg"), "precious").expect("write");
-    let (grpc, http) = free_ports();
-    let mut child = command(&data, grpc, http, &Options::default())
+    let mut child = command(&data, Ports::free(), &Options::default())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

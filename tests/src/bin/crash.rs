@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use leveret_tests::crash::{Settings, run};
+use leveret_tests::crash::{Protocol, Settings, run};
 use leveret_tests::server::Options;
 
 /// kill -9 of the real server under load, checked against I1 to I7.
@@ -23,6 +23,9 @@ struct Arguments {
     /// Cycles between two complete drains.
     #[arg(long, default_value_t = 5)]
     drain_every: u64,
+    /// Which front ends the clients use.
+    #[arg(long, value_enum, default_value = "grpc")]
+    protocol: Protocol,
     /// The server's fsync policy.
     #[arg(long, default_value = "always")]
     fsync: String,
@@ -36,11 +39,12 @@ async fn main() -> ExitCode {
     let settings = Settings {
         confirms_min: arguments.confirms,
         drain_every: arguments.drain_every,
+        protocol: arguments.protocol,
         options,
         ..Settings::new(arguments.cycles, seed)
     };
     let mut out = std::io::stdout();
-    let _ = writeln!(out, "seed {seed}, fsync {}", settings.options.fsync);
+    let _ = writeln!(out, "seed {seed}, {:?}, fsync {}", settings.protocol, settings.options.fsync);
     let started = Instant::now();
     let outcome = run(&settings, |report| {
         if report.cycles % 10 == 0 {

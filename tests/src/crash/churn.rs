@@ -4,16 +4,11 @@
 use std::sync::Arc;
 
 use fastrand::Rng;
-use leveret_proto::v1::{
-    AckRequest, DeclareQueueRequest, DeleteQueueRequest, GetRequest, PublishOutcome, PublishRequest,
-    PurgeQueueRequest, UnbindRequest,
-};
 use tokio::sync::Mutex;
-use tonic::{Code, Status};
 
-use super::publishers::{Target, new_message};
+use super::line::{Acked, Line, Over, Why};
+use super::message::{Target, new_message};
 use super::world::{CHURN, Outcome, World, binding};
-use crate::client::{self, Client};
 use crate::history::{ConsumerRef, Event, Keep, QueueRef, Share};
 
 /// Outlives the runs: what exists, as far as the client was told.
@@ -42,29 +37,20 @@ enum Bound {
     Unknown,
 }
 
-enum Why {
-    Call(Status),
-    Wrong(String),
-}
-
-impl From<Status> for Why {
-    fn from(status: Status) -> Self {
-        Self::Call(status)
-    }
-}
-
 /// Works until the server is gone.
-pub(super) async fn work(world: Arc<World>, port: u16, churn: Arc<Mutex<Churn>>) -> Outcome {
+pub(super) async fn work(world: Arc<World>, port: u16, over: Over, churn: Arc<Mutex<Churn>>) -> Outcome {
     let mut churn = churn.lock().await;
-    let mut client = Client::connect(port).await;
-    let mut consumer = None;
-    loop {
-        if let Err(why) = churn.round(&world, &mut client, &mut consumer).await {
-            return match why {
-                Why::Call(status) => world.failed("a call on a queue that comes and goes", &status),
-                Why::Wrong(text) => Err(text),
-            };
+    let ended = async {
+        let mut line = Line::open(over, port).await?;
+        let mut consumer = None;
+        loop {
+            churn.round(&world, &mut line, &mut consumer).await?;
         }
+    };
+    match ended.await {
+        Ok(()) => Ok(()),
+        Err(Why::Call(status)) => world.failed("a call on a queue that comes and goes", &status),
+        Err(Why::Wrong(text)) => Err(text),
     }
 }
 
@@ -77,11 +63,11 @@ impl Churn {
     pub(super) async fn finish(
         &mut self,
         world: &World,
-        client: &mut Client,
+        line: &mut Line,
     ) -> Result<Option<(&'static str, QueueRef)>, String> {
         let outcome = match self.life {
-            Some(life) if life.deleting => self.delete(world, client, life).await,
-            Some(life) if !life.declared => self.declare(world, client).await.map(|_| ()),
+            Some(life) if life.deleting => self.delete(world, line, life).await,
+            Some(life) if !life.declared => self.declare(world, line).await.map(|_| ()),
             _ => Ok(()),
         };
         match outcome {
@@ -94,27 +80,27 @@ impl Churn {
     async fn round(
         &mut self,
         world: &World,
-        client: &mut Client,
+        line: &mut Line,
         consumer: &mut Option<(QueueRef, ConsumerRef)>,
     ) -> Result<(), Why> {
-        let life = self.declare(world, client).await?;
+        let life = self.declare(world, line).await?;
         if life.deleting {
-            return self.delete(world, client, life).await;
+            return self.delete(world, line, life).await;
         }
         if life.bound == Bound::Unknown || (life.bound == Bound::No && self.rng.bool()) {
-            self.bind(world, client).await?;
+            self.bind(world, line).await?;
         }
         match self.rng.u32(..20) {
-            0..9 => self.publish(world, client, life.queue).await,
-            9..15 => self.get(world, client, life.queue, consumer).await,
-            15 => self.unbind(world, client).await,
-            16 => self.purge(world, client, life.queue).await,
-            17 => self.delete(world, client, life).await,
+            0..9 => self.publish(world, line, life.queue).await,
+            9..15 => self.get(world, line, life.queue, consumer).await,
+            15 => self.unbind(world, line).await,
+            16 => self.purge(world, line, life.queue).await,
+            17 => self.delete(world, line, life).await,
             _ => Ok(()),
         }
     }
 
-    async fn declare(&mut self, world: &World, client: &mut Client) -> Result<Life, Why> {
+    async fn declare(&mut self, world: &World, line: &mut Line) -> Result<Life, Why> {
         let life = *self.life.get_or_insert_with(|| Life {
             queue: world.recorder.new_queue(),
             declared: false,
@@ -125,49 +111,54 @@ impl Churn {
             return Ok(life);
         }
         world.recorder.record(Event::DeclareSent { queue: life.queue, name: self.name.into() });
-        let declared = client.rpc.declare_queue(client::queue(self.name)).await?.into_inner();
-        world.recorder.record(Event::Declared { queue: life.queue, ready: declared.messages_ready });
+        let ready = line.declare_queue(self.name).await?;
+        world.recorder.record(Event::Declared { queue: life.queue, ready });
         let life = Life { declared: true, ..life };
         self.life = Some(life);
         Ok(life)
     }
 
-    async fn bind(&mut self, world: &World, client: &mut Client) -> Result<(), Why> {
+    async fn bind(&mut self, world: &World, line: &mut Line) -> Result<(), Why> {
         self.set_bound(Bound::Unknown);
-        world.bind(client, CHURN, self.name, self.name).await?;
+        world.bind(line, CHURN, self.name, self.name).await?;
         self.set_bound(Bound::Yes);
         Ok(())
     }
 
-    async fn unbind(&mut self, world: &World, client: &mut Client) -> Result<(), Why> {
+    async fn unbind(&mut self, world: &World, line: &mut Line) -> Result<(), Why> {
         self.set_bound(Bound::Unknown);
-        let (name, request) = binding(CHURN, self.name, self.name);
+        let (name, _) = binding(CHURN, self.name, self.name);
         world.recorder.record(Event::UnbindSent { binding: name.clone() });
-        let request = UnbindRequest { vhost: request.vhost, binding: request.binding };
-        client.rpc.unbind(request).await?;
+        line.unbind(CHURN, self.name, self.name).await?;
         world.recorder.record(Event::Unbound { binding: name });
         self.set_bound(Bound::No);
         Ok(())
     }
 
-    async fn publish(&mut self, world: &World, client: &mut Client, queue: QueueRef) -> Result<(), Why> {
+    async fn publish(&mut self, world: &World, line: &mut Line, queue: QueueRef) -> Result<(), Why> {
         // The state may have changed since the round began.
         let bound = self.life.is_some_and(|life| life.bound == Bound::Yes);
         let queues: Arc<[QueueRef]> = if bound { Arc::from([queue]) } else { Arc::from([]) };
         let target = Target { exchange: CHURN, key: self.name, queues };
-        let batch = world.recorder.new_batch();
+        let mut batch = world.recorder.new_batch();
         let (mut ids, mut messages) = (Vec::new(), Vec::new());
         for _ in 0..self.rng.usize(1..8) {
+            if !line.is_atomic() {
+                batch = world.recorder.new_batch();
+            }
             let (id, message) =
                 new_message(world, &mut self.rng, self.publisher, &target, Keep::Persistent, batch);
             ids.push(id);
             messages.push(message);
         }
-        let results =
-            client.rpc.publish(PublishRequest { vhost: String::new(), messages }).await?.into_inner().results;
-        let expected = if bound { PublishOutcome::Routed } else { PublishOutcome::Unrouted };
-        if results.len() != ids.len() || results.iter().any(|result| result.outcome() != expected) {
-            return Err(Why::Wrong(format!("publishes to {} were answered by {results:?}", self.name)));
+        let unrouted = line.publish(messages).await?;
+        if unrouted != if bound { 0 } else { ids.len() } {
+            let text = format!(
+                "{unrouted} of {} publishes to {} were not routed, bound: {bound}",
+                ids.len(),
+                self.name
+            );
+            return Err(Why::Wrong(text));
         }
         world.recorder.record_all(ids.into_iter().map(|id| Event::Confirmed { id }));
         Ok(())
@@ -176,7 +167,7 @@ impl Churn {
     async fn get(
         &mut self,
         world: &World,
-        client: &mut Client,
+        line: &mut Line,
         queue: QueueRef,
         consumer: &mut Option<(QueueRef, ConsumerRef)>,
     ) -> Result<(), Why> {
@@ -189,50 +180,37 @@ impl Churn {
                 me
             }
         };
-        let request =
-            GetRequest { queue: self.name.into(), count: self.rng.u32(1..10), ..Default::default() };
-        let deliveries = client.rpc.get(request).await?.into_inner().deliveries;
+        let got = line.get(self.name, self.rng.u32(1..10)).await?;
         let mut ids = Vec::new();
-        for delivery in &deliveries {
-            let body = client::body(delivery);
-            ids.extend(world.recorder.delivered(me, queue, &body, delivery.redelivered));
+        for got in &got {
+            ids.extend(world.recorder.delivered(me, queue, &got.body, got.redelivered));
         }
         // Half of them stay out, until a purge or a delete, or for the restart to bring back.
-        if ids.len() != deliveries.len() || self.rng.bool() {
+        if ids.len() != got.len() || self.rng.bool() {
             return Ok(());
         }
         world.recorder.record_all(ids.iter().map(|id| Event::AckSent { queue, id: *id }));
-        let ack_ids = deliveries.iter().map(|delivery| delivery.ack_id.clone()).collect();
-        let results = client.rpc.ack(AckRequest { ack_ids }).await?.into_inner().results;
-        if results.len() != ids.len() || results.iter().any(|result| result.error.is_some()) {
-            return Err(Why::Wrong(format!("acks on {} were answered by {results:?}", self.name)));
+        if line.ack(&got).await? == Acked::Durable {
+            world.recorder.record_all(ids.iter().map(|id| Event::Acked { queue, id: *id }));
         }
-        world.recorder.record_all(ids.iter().map(|id| Event::Acked { queue, id: *id }));
         Ok(())
     }
 
-    async fn purge(&mut self, world: &World, client: &mut Client, queue: QueueRef) -> Result<(), Why> {
+    async fn purge(&mut self, world: &World, line: &mut Line, queue: QueueRef) -> Result<(), Why> {
         world.recorder.record(Event::PurgeSent { queue });
-        let request = PurgeQueueRequest { name: self.name.into(), ..Default::default() };
-        client.rpc.purge_queue(request).await?;
+        line.purge(self.name).await?;
         world.recorder.record(Event::Purged { queue });
         Ok(())
     }
 
-    async fn delete(&mut self, world: &World, client: &mut Client, life: Life) -> Result<(), Why> {
+    async fn delete(&mut self, world: &World, line: &mut Line, life: Life) -> Result<(), Why> {
         world.recorder.record(Event::DeleteSent { queue: life.queue });
         self.life = Some(Life { deleting: true, ..life });
-        let request = DeleteQueueRequest { name: self.name.into(), ..Default::default() };
-        client.rpc.delete_queue(request).await?;
+        line.delete_queue(self.name).await?;
         world.recorder.record(Event::Deleted { queue: life.queue });
         self.life = None;
-        if self.rng.bool() {
-            let passive = DeclareQueueRequest { name: self.name.into(), passive: true, ..Default::default() };
-            return match client.rpc.declare_queue(passive).await {
-                Err(status) if status.code() == Code::NotFound => Ok(()),
-                Err(status) => Err(status.into()),
-                Ok(_) => Err(Why::Wrong(format!("{} exists right after its delete", self.name))),
-            };
+        if self.rng.bool() && line.exists(self.name).await? {
+            return Err(Why::Wrong(format!("{} exists right after its delete", self.name)));
         }
         Ok(())
     }

@@ -10,8 +10,11 @@ use leveret_proto::v1::StatusRequest;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use super::amqp as over_amqp;
 use super::churn::{self, Churn};
 use super::consumers::{self, Habit, Job};
+use super::line::{Line, Over};
+use super::message::Target;
 use super::report::Report;
 use super::world::{FAN_A, FAN_B, Outcome, WORK, World};
 use super::{drain, getter, publishers};
@@ -26,6 +29,28 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Part of the line that a server writes when its recovery is done.
 const SERVING_LINE: &str = "leveret is serving";
 
+/// Which front ends the workers use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Protocol {
+    /// All of them gRPC.
+    Grpc,
+    /// All of them AMQP, but for the atomic batches, the listings and the drains.
+    Amqp,
+    /// Each worker either, anew in every cycle.
+    Mixed,
+}
+
+impl Protocol {
+    fn choose(self, rng: &mut Rng) -> Over {
+        match self {
+            Self::Grpc => Over::Grpc,
+            Self::Amqp => Over::Amqp,
+            Self::Mixed if rng.bool() => Over::Amqp,
+            Self::Mixed => Over::Grpc,
+        }
+    }
+}
+
 /// A run's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -37,6 +62,8 @@ pub struct Settings {
     pub confirms_min: u64,
     /// Cycles between two complete drains.
     pub drain_every: u64,
+    /// The workers' front ends.
+    pub protocol: Protocol,
     /// The server's.
     pub options: Options,
 }
@@ -44,7 +71,8 @@ pub struct Settings {
 impl Settings {
     /// A run of so many cycles.
     pub fn new(cycles: u64, seed: u64) -> Self {
-        Self { cycles, seed, confirms_min: 500, drain_every: 5, options: Options::default() }
+        let (protocol, options) = (Protocol::Grpc, Options::default());
+        Self { cycles, seed, confirms_min: 500, drain_every: 5, protocol, options }
     }
 }
 
@@ -119,9 +147,9 @@ impl Run {
 
     async fn all_cycles(&mut self, progress: &mut impl FnMut(&Report)) -> Result<(), Failure> {
         let server = self.start().await;
-        let mut client = server.client().await;
-        self.world.set_up(&mut client).await.map_err(|status| format!("set-up: {status:?}"))?;
-        drop(client);
+        let mut line = self.line(&server).await?;
+        self.world.set_up(&mut line).await.map_err(|why| format!("set-up: {why:?}"))?;
+        drop(line);
         drop(server);
         self.crashed()?;
         // A cycle without a publish in flight does not count, and there must not be many of those.
@@ -143,7 +171,7 @@ impl Run {
         let server = self.start().await;
         self.list(&server).await?;
         self.world.set_killing(false);
-        let mut workers = self.put_to_work(server.grpc_port());
+        let mut workers = self.put_to_work(&server);
         let before = self.world.recorder.confirms();
         let end = Instant::now() + PATIENCE;
         while self.world.recorder.confirms() - before < self.settings.confirms_min {
@@ -165,28 +193,52 @@ impl Run {
         self.kill_starts().await
     }
 
-    fn put_to_work(&mut self, port: u16) -> JoinSet<Outcome> {
+    fn put_to_work(&mut self, server: &Server) -> JoinSet<Outcome> {
         let mut workers = JoinSet::new();
         let world = || Arc::clone(&self.world);
-        let mut seed = || self.rng.u64(..);
-        let (work, fan) = (publishers::Target::work(&self.world), publishers::Target::fan(&self.world));
-        workers.spawn(publishers::stream(world(), port, 1, work, seed()));
-        workers.spawn(publishers::stream(world(), port, 2, fan, seed()));
-        workers.spawn(publishers::batches(world(), port, 3, seed()));
+        let (grpc, amqp) = (server.grpc_port(), server.amqp_port());
+        let (rng, protocol) = (&mut self.rng, self.settings.protocol);
+        let mut draw = || (protocol.choose(rng), rng.u64(..));
+        for (publisher, target) in [(1, Target::work(&self.world)), (2, Target::fan(&self.world))] {
+            match draw() {
+                (Over::Grpc, seed) => {
+                    workers.spawn(publishers::stream(world(), grpc, publisher, target, seed))
+                }
+                (Over::Amqp, seed) => {
+                    workers.spawn(over_amqp::publish(world(), amqp, publisher, target, seed))
+                }
+            };
+        }
+        workers.spawn(publishers::batches(world(), grpc, 3, draw().1));
         let jobs = [
             Job { queue: self.world.work, name: WORK, habit: Habit::Acks, share: Share::Sole },
             Job { queue: self.world.fan_a, name: FAN_A, habit: Habit::Returns, share: Share::Sole },
             Job { queue: self.world.fan_b, name: FAN_B, habit: Habit::Hoards, share: Share::Sole },
         ];
         for job in jobs {
-            workers.spawn(consumers::consume(world(), port, job, seed()));
+            match draw() {
+                (Over::Grpc, seed) => workers.spawn(consumers::consume(world(), grpc, job, seed)),
+                (Over::Amqp, seed) => workers.spawn(over_amqp::consume(world(), amqp, job, seed)),
+            };
         }
-        workers.spawn(getter::get_and_settle(world(), port, seed()));
+        match draw() {
+            (Over::Grpc, seed) => workers.spawn(getter::get_and_settle(world(), grpc, seed)),
+            (Over::Amqp, seed) => workers.spawn(over_amqp::get_and_settle(world(), amqp, seed)),
+        };
         for churn in &self.churns {
-            workers.spawn(churn::work(world(), port, Arc::clone(churn)));
+            let (over, _) = draw();
+            let port = if over == Over::Amqp { amqp } else { grpc };
+            workers.spawn(churn::work(world(), port, over, Arc::clone(churn)));
         }
-        workers.spawn(watch(world(), port));
+        workers.spawn(watch(world(), grpc));
         workers
+    }
+
+    /// A connection for what the harness does itself.
+    async fn line(&mut self, server: &Server) -> Result<Line, Failure> {
+        let over = self.settings.protocol.choose(&mut self.rng);
+        let port = if over == Over::Amqp { server.amqp_port() } else { server.grpc_port() };
+        Line::open(over, port).await.map_err(|why| Failure::Worker(format!("{why:?}")))
     }
 
     async fn join(&mut self, mut workers: JoinSet<Outcome>) -> Result<(), Failure> {
@@ -268,11 +320,12 @@ impl Run {
     async fn drain(&mut self) -> Result<(), Failure> {
         let server = self.start().await;
         self.list(&server).await?;
-        let mut client = server.client().await;
+        let mut line = self.line(&server).await?;
         let mut queues = self.world.fixed().to_vec();
         for churn in &self.churns {
-            queues.extend(churn.lock().await.finish(&self.world, &mut client).await?);
+            queues.extend(churn.lock().await.finish(&self.world, &mut line).await?);
         }
+        let mut client = server.client().await;
         for (name, queue) in queues {
             drain::queue(&self.world, &mut client, name, queue).await?;
         }

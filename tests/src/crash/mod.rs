@@ -4,15 +4,18 @@
 //! moment, and sometimes kill the next starts too, up to three in a row. Every few cycles, and at the end, all
 //! queues are drained, and everything that was ever confirmed must have turned up.
 
+mod amqp;
 mod churn;
 mod consumers;
 mod cycle;
 mod drain;
 mod getter;
+mod line;
+mod message;
 mod publishers;
 mod report;
 mod settler;
 mod world;
 
-pub use cycle::{Failure, Settings, run};
+pub use cycle::{Failure, Protocol, Settings, run};
 pub use report::Report;

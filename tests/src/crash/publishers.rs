@@ -5,39 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fastrand::Rng;
-use leveret_proto::v1::{PublishMessage, PublishOutcome, PublishRequest, PublishStreamRequest};
+use leveret_proto::v1::{PublishOutcome, PublishRequest, PublishStreamRequest};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::world::{FAN, LEASED, Outcome, WORK, World};
-use crate::client::{self, Client};
-use crate::history::{BatchRef, Event, Keep, QueueRef};
-use crate::payload::{self, MsgId};
+use super::message::{Target, new_message};
+use super::world::{Outcome, World};
+use crate::client::Client;
+use crate::history::{Event, Keep};
+use crate::payload::MsgId;
 
 /// Publishes of one stream that may be unconfirmed.
 const WINDOW: usize = 64;
-
-/// Where a publisher sends.
-#[derive(Debug, Clone)]
-pub(super) struct Target {
-    pub(super) exchange: &'static str,
-    pub(super) key: &'static str,
-    pub(super) queues: Arc<[QueueRef]>,
-}
-
-impl Target {
-    pub(super) fn work(world: &World) -> Self {
-        Self { exchange: "", key: WORK, queues: Arc::from([world.work]) }
-    }
-
-    pub(super) fn fan(world: &World) -> Self {
-        Self { exchange: FAN, key: "", queues: Arc::from([world.fan_a, world.fan_b]) }
-    }
-
-    fn leased(world: &World) -> Self {
-        Self { exchange: "", key: LEASED, queues: Arc::from([world.leased]) }
-    }
-}
 
 /// Publishes on one stream until the server is gone.
 pub(super) async fn stream(
@@ -81,7 +60,7 @@ pub(super) async fn stream(
                 let keep = if rng.u32(..20) == 0 { Keep::Transient } else { Keep::Persistent };
                 let (id, message) = new_message(&world, &mut rng, publisher, &target, keep, world.recorder.new_batch());
                 unconfirmed.push_back(id);
-                permit.send(PublishStreamRequest { vhost: String::new(), messages: vec![message] });
+                permit.send(PublishStreamRequest { vhost: String::new(), messages: vec![message.into_grpc()] });
                 if id.seq % 8 == 0 {
                     // A pace that lets the consumers follow; the kill is to hit a live system, not a full one.
                     tokio::time::sleep(Duration::from_micros(rng.u64(..2000))).await;
@@ -105,7 +84,7 @@ pub(super) async fn batches(world: Arc<World>, port: u16, publisher: u32, seed: 
             let target = &targets[rng.usize(..4) % 3];
             let (id, message) = new_message(&world, &mut rng, publisher, target, Keep::Persistent, batch);
             ids.push(id);
-            messages.push(message);
+            messages.push(message.into_grpc());
         }
         let results = match client.rpc.publish(PublishRequest { vhost: String::new(), messages }).await {
             Ok(response) => response.into_inner().results,
@@ -117,35 +96,4 @@ pub(super) async fn batches(world: Arc<World>, port: u16, publisher: u32, seed: 
         world.recorder.record_all(ids.into_iter().map(|id| Event::Confirmed { id }));
         tokio::time::sleep(Duration::from_micros(rng.u64(..1000))).await;
     }
-}
-
-/// A message, recorded as sent.
-pub(super) fn new_message(
-    world: &World,
-    rng: &mut Rng,
-    publisher: u32,
-    target: &Target,
-    keep: Keep,
-    batch: BatchRef,
-) -> (MsgId, PublishMessage) {
-    let id = world.next(publisher);
-    let length = match rng.u32(..100) {
-        0..80 => rng.usize(payload::HEADER_BYTES..1000),
-        80..97 => rng.usize(1000..8 << 10),
-        _ => rng.usize(8 << 10..64 << 10),
-    };
-    let body = payload::encode(id, length);
-    let queues = Arc::clone(&target.queues);
-    world.recorder.record(Event::Sent {
-        id,
-        length: u32::try_from(length).unwrap_or(u32::MAX),
-        keep,
-        batch,
-        queues,
-    });
-    let mut message = client::to_exchange(target.exchange, target.key, body);
-    if let Some(inner) = &mut message.message {
-        inner.persistent = (keep == Keep::Transient).then_some(false);
-    }
-    (id, message)
 }

@@ -1,11 +1,13 @@
 //! What the workers of a crash run share.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use leveret_proto::v1::{BindRequest, ListBindingsRequest, ListQueuesRequest};
 use tonic::Status;
 
+use super::line::{Line, Why};
 use crate::client::{self, Client};
 use crate::history::{BindingName, Event, Listed, QueueRef, Recorder};
 use crate::payload::MsgId;
@@ -74,7 +76,7 @@ impl World {
     }
 
     /// A failed call ends the worker; it is a fault only while nobody kills the server.
-    pub(super) fn failed(&self, what: &str, status: &Status) -> Outcome {
+    pub(super) fn failed(&self, what: &str, status: &impl Debug) -> Outcome {
         match self.killing() {
             true => Ok(()),
             false => Err(format!("{what} failed while the server was up: {status:?}")),
@@ -90,16 +92,16 @@ impl World {
     }
 
     /// Declares the fixed queues, their exchange and bindings.
-    pub(super) async fn set_up(&self, client: &mut Client) -> Result<(), Status> {
+    pub(super) async fn set_up(&self, line: &mut Line) -> Result<(), Why> {
         for (name, queue) in self.fixed() {
             self.recorder.record(Event::DeclareSent { queue, name: name.into() });
-            let declared = client.rpc.declare_queue(client::queue(name)).await?.into_inner();
-            self.recorder.record(Event::Declared { queue, ready: declared.messages_ready });
+            let ready = line.declare_queue(name).await?;
+            self.recorder.record(Event::Declared { queue, ready });
         }
-        client.declare_exchange(FAN, "fanout").await;
-        client.declare_exchange(CHURN, "direct").await;
+        line.declare_exchange(FAN, "fanout").await?;
+        line.declare_exchange(CHURN, "direct").await?;
         for queue in [FAN_A, FAN_B] {
-            self.bind(client, FAN, queue, "").await?;
+            self.bind(line, FAN, queue, "").await?;
         }
         Ok(())
     }
@@ -107,14 +109,14 @@ impl World {
     /// Binds and records it.
     pub(super) async fn bind(
         &self,
-        client: &mut Client,
+        line: &mut Line,
         exchange: &str,
         queue: &str,
         key: &str,
-    ) -> Result<(), Status> {
-        let (binding, request) = binding(exchange, queue, key);
+    ) -> Result<(), Why> {
+        let (binding, _) = binding(exchange, queue, key);
         self.recorder.record(Event::BindSent { binding: binding.clone() });
-        client.rpc.bind(request).await?;
+        line.bind(exchange, queue, key).await?;
         self.recorder.record(Event::Bound { binding });
         Ok(())
     }

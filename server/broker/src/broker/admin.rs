@@ -65,10 +65,9 @@ impl Broker {
             Op::Bind(binding) => (self.bind(conn, binding, out), false),
             Op::Unbind(binding) => (self.unbind(conn, binding, out), false),
             Op::TxCommit { chan } => match self.tx_commit(chan, out) {
+                // What it rejected may have to be read before it can move on.
                 Ok(reply) => {
-                    // What it rejects may have to be read before it is gone.
-                    let result = Box::new(Ok(reply));
-                    return self.tickets.wait_for_acks(Waiter::Reply { req, result });
+                    return self.tickets.wait_for_acks(Waiter::Reply { req, result: Box::new(Ok(reply)) });
                 }
                 Err(refusal) => (Err(refusal), false),
             },

@@ -52,6 +52,8 @@ impl Broker {
     pub(super) fn channel_closed(&mut self, chan: ChanId, out: &mut Vec<Effect>) {
         self.failed_channels.remove(&chan);
         let Some(channel) = self.channels.remove(&chan) else { return };
+        // Nobody waits for these outcomes any more; a stop must not either.
+        self.counters.confirmed += channel.confirms.published.saturating_sub(channel.confirms.confirmed);
         if let Some(connection) = self.connections.get_mut(&channel.conn) {
             connection.channels.remove(&chan);
         }
@@ -76,16 +78,12 @@ impl Broker {
 
     /// Answers who waits until nothing is out on a channel, where that is so.
     pub(super) fn answer_idle(&mut self, out: &mut Vec<Effect>) {
-        let (queues, levels, channels) = (&self.queues, &self.levels, &self.channels);
+        let (queues, channels) = (&self.queues, &self.channels);
         self.idle.retain(|(chan, req)| {
             // Mostly the first one shows that it is not idle.
             let busy = channels.get(chan).is_some_and(|channel| {
                 let in_tx = channel.tx.iter().flat_map(|tx| tx.settled.values().map(|(unacked, _)| unacked));
-                channel
-                    .unacked
-                    .values()
-                    .chain(in_tx)
-                    .any(|unacked| queues.contains_key(levels.get(&unacked.queue).unwrap_or(&unacked.queue)))
+                channel.unacked.values().chain(in_tx).any(|unacked| queues.contains_key(&unacked.queue))
             });
             if !busy {
                 out.push(Effect::Reply { req: *req, result: Ok(Reply::Done) });

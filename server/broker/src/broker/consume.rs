@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::Broker;
-use crate::arguments::QueueType;
 use crate::consumers::{Consumer, ConsumerId, Seat};
 use crate::dispatch::PendingGet;
 use crate::effect::{Batch, Effect, Reply};
@@ -36,7 +35,7 @@ impl Broker {
         let queue = self.queues.get(&id).ok_or_else(|| super::declare::no_queue(&consume.queue))?;
         let taken = queue.consumers.first().and_then(|first| self.consumers.get(first));
         let taken = taken.is_some_and(|first| consume.exclusive || first.exclusive);
-        if taken || (consume.exclusive && queue.known.single_active_consumer) {
+        if taken || (consume.exclusive && queue.props.single_active()) {
             let text = format!("queue '{}' in vhost '{VHOST}' in exclusive use", queue.props.name);
             return Err(Refusal::new(RefusalKind::AccessRefused, text).with("queue", &*queue.props.name));
         }
@@ -55,7 +54,7 @@ impl Broker {
         let single_active = self.queues.get_mut(&queue).is_some_and(|queue| {
             queue.consumers.insert(id);
             queue.had_consumer = true;
-            queue.known.single_active_consumer
+            queue.props.single_active()
         });
         let consumer = Consumer {
             chan: consume.chan,
@@ -113,7 +112,7 @@ impl Broker {
     /// that is active stays so, whoever comes later.
     fn activate_next(&mut self, id: QueueId) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        if !queue.known.single_active_consumer || queue.active.is_some() {
+        if !queue.props.single_active() || queue.active.is_some() {
             return;
         }
         let rank = |id: &ConsumerId| (self.consumers.get(id).map(|c| Reverse(c.priority)), *id);
@@ -170,14 +169,14 @@ impl Broker {
             return Err(no_channel(chan));
         }
         let id = self.accessible_queue(conn, &get.queue)?;
-        let queue = self.queues.get(&id).filter(|queue| queue.known.single_active_consumer);
-        if let Some(queue) = queue.filter(|queue| queue.known.queue_type == QueueType::Quorum) {
+        let props = self.queues.get(&id).map(|queue| &queue.props);
+        if let Some(props) = props.filter(|props| props.quorum() && props.single_active()) {
             let text = format!(
                 "cannot obtain access to locked queue '{}' in vhost '{VHOST}'. basic.get operations are not supported \
                  by quorum queues with single active consumer",
-                queue.props.name
+                props.name
             );
-            return Err(Refusal::new(RefusalKind::ResourceLocked, text).with("queue", &*queue.props.name));
+            return Err(Refusal::new(RefusalKind::ResourceLocked, text).with("queue", &*props.name));
         }
         Ok(id)
     }

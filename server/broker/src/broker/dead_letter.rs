@@ -107,11 +107,6 @@ impl Broker {
                 );
                 out.push(Effect::Warn { text });
             } else {
-                if !self.tickets.fits_group(Batch::put_bytes(bytes, targets.len() as u64)) {
-                    // What is not one append any more becomes several.
-                    self.tickets.end_group(out);
-                    self.tickets.begin_group(out);
-                }
                 let done = self.enqueue(&message, letter.priority, &targets, out);
                 self.counters.dead_lettered += u64::from(done.queues > 0);
                 (put, queues) = (done.put, done.queues);
@@ -132,17 +127,11 @@ impl Broker {
         reason: Reason,
         out: &mut Vec<Effect>,
     ) -> Vec<QueueId> {
-        let routing = Routing {
-            exchange: &letter.message.exchange,
-            key: &letter.message.routing_key,
-            more_keys: &letter.copies,
-            properties: &letter.message.properties,
-        };
-        // An exchange that is not there is one that leads nowhere.
-        let route = self.topology.route_within(routing).unwrap_or_default();
-        let mut targets = route.to_vec();
+        let Some((key, more_keys)) = letter.routing_keys.split_first() else { return Vec::new() };
+        let (exchange, properties) = (&letter.message.exchange, &letter.message.properties);
+        let mut targets = self.topology.route_within(Routing { exchange, key, more_keys, properties });
         if reason == Reason::Rejected {
-            return targets;
+            return targets.into_iter().collect();
         }
         let count = targets.len();
         targets.retain(|id| !self.queues.get(id).is_some_and(|queue| letter.would_circle(&queue.props.name)));
@@ -157,6 +146,6 @@ impl Broker {
             );
             out.push(Effect::Warn { text });
         }
-        targets
+        targets.into_iter().collect()
     }
 }

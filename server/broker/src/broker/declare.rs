@@ -136,7 +136,7 @@ impl Broker {
     pub(super) fn add_queue(&mut self, props: QueueProps, out: &mut Vec<Effect>) -> QueueId {
         let id = self.next_queue_id;
         self.next_queue_id = QueueId(id.0 + 1);
-        let (name, owner, durable) = (props.name.clone(), props.exclusive_owner, props.durable);
+        let (name, durable, owner) = (props.name.clone(), props.durable, props.exclusive_owner);
         let queue = Queue::new(id, props);
         if durable {
             let fact = queue_fact(&queue);

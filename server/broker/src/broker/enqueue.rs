@@ -4,16 +4,22 @@ use std::sync::Arc;
 
 use super::Broker;
 use super::declare::queue_fact;
+use super::publish::publish_bytes;
 use crate::arguments::Overflow;
 use crate::budget::Fresh;
 use crate::death::Reason;
 use crate::effect::{Batch, Effect, Outcome, Put};
 use crate::ids::{QueueId, Seq};
+use crate::input::Publish;
 use crate::message::Message;
-use crate::queue::{Dead, Load};
+use crate::queue::Dead;
 use crate::record;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::VHOST;
+
+/// Upper bound of what a queue's fact takes beside its value as it is, when it learns of a level or of messages that
+/// expire; with the level's beginning.
+const LEARNED_BYTES: u64 = 512;
 
 /// What became of a message.
 #[derive(Debug, Default)]
@@ -53,7 +59,7 @@ impl Broker {
                 done.refused = Some(*id);
                 continue;
             }
-            self.prepare(*id, message.expiration_ms.is_some(), priority, out);
+            self.prepare(*id, message, priority, out);
             let Some(queue) = self.queues.get_mut(id) else { continue };
             let level = queue.priority(priority);
             let Some(place) = queue.push(&fresh, level, &mut self.budget) else { continue };
@@ -81,14 +87,13 @@ impl Broker {
 
     /// Whether a queue is full and refuses the message, which then is dead-lettered if the queue says so.
     fn is_refused(&mut self, id: QueueId, message: &Arc<Message>, out: &mut Vec<Effect>) -> bool {
-        let mut load = Load::default();
-        load.add(&message.body);
-        let refuses = |broker: &Self| broker.queues.get(&id).is_some_and(|queue| queue.refuses(load));
+        let refuses = |broker: &Self| broker.queues.get(&id).is_some_and(|queue| queue.refuses(message));
         if !refuses(self) {
             return false;
         }
-        // What a consumer is ready for is not in the way. Within a group nothing is handed out.
-        if self.queues.get(&id).is_some_and(|queue| queue.dirty) && !self.tickets.in_group() {
+        // What a consumer is ready for is not in the way. Within a group nothing is handed out or read: messages of it are
+        // not appended yet.
+        if !self.tickets.is_grouping() && self.queues.get(&id).is_some_and(|queue| queue.dirty) {
             self.dispatch(id, out);
             if !refuses(self) {
                 return false;
@@ -104,9 +109,22 @@ impl Broker {
         true
     }
 
+    /// Upper bound of what a publish to these queues takes in the log, with what they have to learn for it.
+    pub(super) fn append_bytes(&self, publish: &Publish, queues: &[QueueId]) -> u64 {
+        let learned = publish.extras.as_ref().map_or(0, |extras| {
+            let queues = queues.iter().filter_map(|id| self.queues.get(id));
+            let learns = queues.filter(|queue| {
+                let expires = extras.expiration_ms.is_some() && !queue.expiring;
+                queue.props.durable && (expires || !queue.has_level(queue.priority(extras.priority)))
+            });
+            learns.map(|queue| LEARNED_BYTES + queue_fact(queue).value().len() as u64).sum()
+        });
+        publish_bytes(publish, queues.len()) + learned
+    }
+
     /// Sees to it that a queue has a level for the message's priority, and knows that messages of it expire. Both go to
     /// the log before the message does, and only for the first such message.
-    pub(super) fn prepare(&mut self, id: QueueId, expires: bool, priority: u8, out: &mut Vec<Effect>) {
+    fn prepare(&mut self, id: QueueId, message: &Message, priority: u8, out: &mut Vec<Effect>) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let priority = queue.priority(priority);
         let mut batch = Batch::default();
@@ -116,10 +134,10 @@ impl Broker {
             queue.add_level(priority, level);
             self.levels.insert(level, id);
             batch.queues_created.push(level);
-        } else if !expires || queue.expiring {
+        } else if message.expiration_ms.is_none() || queue.expiring {
             return;
         }
-        queue.expiring |= expires;
+        queue.expiring |= message.expiration_ms.is_some();
         if queue.props.durable {
             let fact = queue_fact(queue);
             batch.facts.push((fact.key(), Some(fact.value())));

@@ -30,7 +30,7 @@ impl Broker {
         let strict = channel.strict;
         let mandatory = publish.mandatory;
         let routed = self.route(vhost, &publish).and_then(|queues| {
-            self.fits(append_bytes(&publish, queues.len()))?;
+            self.fits(self.append_bytes(&publish, &queues))?;
             Ok(queues)
         });
         let outcome = match routed {
@@ -72,12 +72,12 @@ impl Broker {
         let routes: Vec<_> = publishes.iter().map(|publish| self.route(vhost, publish)).collect();
         let routed = publishes.iter().zip(&routes);
         let bytes = routed
-            .filter_map(|(publish, route)| Some(append_bytes(publish, route.as_ref().ok()?.len())))
+            .filter_map(|(publish, route)| Some(self.append_bytes(publish, route.as_ref().ok()?)))
             .sum();
         if let Err(refusal) = self.fits(bytes) {
             return self.reply_when_durable(req, Err(refusal));
         }
-        let mut batch = Batch::default();
+        self.tickets.begin_group(out);
         let mut results = Vec::with_capacity(publishes.len());
         for (publish, route) in publishes.into_iter().zip(routes) {
             let result = match route {
@@ -86,7 +86,9 @@ impl Broker {
                     let (message, priority) = self.message(publish);
                     let done = self.enqueue(&message, priority, &queues, out);
                     let (outcome, refused) = (done.outcome(), done.refused);
-                    batch.puts.extend(done.put);
+                    if let Some(put) = done.put {
+                        self.tickets.put(put, out);
+                    }
                     (outcome, refused.map(|id| self.full(id)))
                 }
             };
@@ -94,9 +96,7 @@ impl Broker {
             self.counters.confirmed += 1;
             results.push(result);
         }
-        if !batch.puts.is_empty() {
-            self.tickets.append(batch, out);
-        }
+        self.tickets.end_group(out);
         self.pass_through(out);
         self.reply_when_durable(req, Ok(Reply::Published(results)));
     }
@@ -179,7 +179,7 @@ impl Broker {
 }
 
 /// Upper bound of what a publish to so many queues takes in the log.
-pub(super) fn append_bytes(publish: &Publish, queues: usize) -> u64 {
+pub(super) fn publish_bytes(publish: &Publish, queues: usize) -> u64 {
     let names = publish.exchange.len() + publish.routing_key.len();
     let bytes = (publish.body.len() + publish.properties.len() + names) as u64 + record::HEADER_FIXED_BYTES;
     Batch::put_bytes(bytes, queues as u64)

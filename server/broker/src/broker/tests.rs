@@ -22,7 +22,6 @@ mod single_active;
 pub(crate) mod store;
 mod strict;
 mod tx;
-mod tx_queues;
 mod window;
 pub(crate) mod world;
 

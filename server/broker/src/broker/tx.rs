@@ -1,13 +1,12 @@
 //! Transactions: publishes and settlements that wait for a commit, and are then one append.
 
 use super::Broker;
-use super::publish::append_bytes;
+use super::publish::publish_bytes;
 use crate::channel::{Channel, Tx};
 use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ChanId, QueueId};
 use crate::input::Publish;
 use crate::message::MESSAGE_OVERHEAD_BYTES;
-use crate::queue::Load;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::VHOST;
 
@@ -36,7 +35,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         let most = self.settings.append_bytes_max;
-        let least = append_bytes(&publish, 0);
+        let least = publish_bytes(&publish, 0);
         let checked = self.check_route(vhost, &publish);
         let Some(tx) = self.channels.get_mut(&chan).and_then(|channel| channel.tx.as_mut()) else { return };
         let checked = checked.and_then(|()| match tx.append_bytes + least {
@@ -72,12 +71,6 @@ impl Broker {
             }
         };
         self.budget.discharge(tx.charged_bytes);
-        for ((_, publish), queues) in tx.publishes.iter().zip(&routes) {
-            let extras = publish.extras.as_deref();
-            let expires = extras.is_some_and(|extras| extras.expiration_ms.is_some());
-            let priority = extras.map_or(0, |extras| extras.priority);
-            queues.iter().for_each(|id| self.prepare(*id, expires, priority, out));
-        }
         self.tickets.begin_group(out);
         for ((tag, publish), queues) in tx.publishes.into_iter().zip(routes) {
             self.carry_out(chan, tag, publish, &queues, out);
@@ -85,6 +78,7 @@ impl Broker {
         for (unacked, how) in tx.settled.values() {
             self.settle_unacked(unacked, *how);
         }
+        // What it rejects moves on with it, unless it has to be read first.
         self.send_letters(out);
         self.tickets.end_group(out);
         self.pass_through(out);
@@ -113,17 +107,20 @@ impl Broker {
     /// Where the publishes of a transaction go, if all of it can be carried out as one append.
     fn routes_of(&mut self, tx: &Tx) -> Result<Vec<Arc<[QueueId]>>, Refusal> {
         let mut routes = Vec::with_capacity(tx.publishes.len());
+        // What each queue that may refuse has taken so far.
+        let mut taken: BTreeMap<QueueId, (u64, u64)> = BTreeMap::new();
         let mut bytes = Batch::ack_bytes(tx.settled.len() as u64);
-        let mut loads: BTreeMap<QueueId, Load> = BTreeMap::new();
         for (_, publish) in &tx.publishes {
             let queues = self.route(VHOST, publish)?;
-            bytes += append_bytes(publish, queues.len());
+            bytes += self.append_bytes(publish, &queues);
+            let size = publish.body.len() as u64;
             for id in queues.iter() {
-                let load = loads.entry(*id).or_default();
-                load.add(&publish.body);
-                if self.queues.get(id).is_some_and(|queue| queue.refuses(*load)) {
+                let Some(queue) = self.queues.get(id) else { continue };
+                let so_far = taken.entry(*id).or_default();
+                if queue.refuses_after(size, *so_far) {
                     return Err(self.full(*id));
                 }
+                *so_far = (so_far.0 + 1, so_far.1 + size);
             }
             routes.push(queues);
         }

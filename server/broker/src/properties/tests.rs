@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::{Properties, PropertiesError, delivery_mode};
+use super::{Properties, PropertiesError, inspect, with_header, with_reply_to, without_header};
 use crate::table_codec::{NESTING_MAX, TableError, decode_table, write_table};
 use crate::value::{Table, Value};
 
@@ -71,19 +71,54 @@ proptest! {
     fn properties_come_back_as_they_were(properties in properties()) {
         let bytes = properties.encode().unwrap();
         let back = Properties::decode(&bytes).unwrap();
-        prop_assert_eq!(delivery_mode(&bytes), properties.delivery_mode);
+        prop_assert_eq!(inspect(&bytes).unwrap().delivery_mode, properties.delivery_mode);
         prop_assert_eq!(&back.encode().unwrap(), &bytes);
         // Through text, because NaN is not equal to itself.
         prop_assert_eq!(format!("{back:?}"), format!("{properties:?}"));
     }
 
     #[test]
+    fn inspected_properties_are_those_that_decode(properties in properties()) {
+        let bytes = properties.encode().unwrap();
+        let inspected = inspect(&bytes).unwrap();
+        let as_bytes = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
+        prop_assert_eq!(inspected.priority, properties.priority);
+        prop_assert_eq!(inspected.expiration.map(<[u8]>::to_vec), as_bytes(&properties.expiration));
+        prop_assert_eq!(inspected.reply_to.map(<[u8]>::to_vec), as_bytes(&properties.reply_to));
+        prop_assert_eq!(inspected.user_id.map(<[u8]>::to_vec), as_bytes(&properties.user_id));
+    }
+
+    #[test]
+    fn one_property_changes_and_the_others_keep_their_bytes(properties in properties(), value in value()) {
+        let bytes = properties.encode().unwrap();
+        let headers = |entries: Vec<(String, Value)>| {
+            Properties { headers: Some(Table(entries)), ..properties.clone() }.encode().unwrap()
+        };
+        let mut entries = properties.headers.clone().unwrap_or_default().0;
+        entries.retain(|(name, _)| name != "x-new");
+        prop_assert_eq!(without_header(&bytes, "x-new"), headers(entries.clone()));
+        entries.push(("x-new".to_owned(), value.clone()));
+        let added = headers(entries);
+        prop_assert_eq!(&with_header(&bytes, "x-new", value.clone()), &added);
+        prop_assert_eq!(&with_header(&added, "x-new", value), &added);
+        let reply_to = Some("elsewhere".to_owned());
+        let answered = Properties { reply_to, ..properties.clone() }.encode().unwrap();
+        prop_assert_eq!(with_reply_to(&bytes, "elsewhere"), answered);
+    }
+
+    #[test]
     fn any_bytes_are_an_error_or_decode(bytes in vec(any::<u8>(), 0..200)) {
-        let _ = delivery_mode(&bytes);
+        let _ = inspect(&bytes);
         let _ = decode_table(&bytes);
         if let Ok(properties) = Properties::decode(&bytes) {
             properties.encode().unwrap();
+            prop_assert!(inspect(&bytes).is_ok());
         }
+        let bytes = Bytes::from(bytes);
+        let changed = [
+            without_header(&bytes, "CC"), with_header(&bytes, "CC", Value::Void), with_reply_to(&bytes, "x"),
+        ];
+        prop_assert!(inspect(&bytes).is_err() || changed.iter().all(|changed| inspect(changed).is_ok()));
     }
 
     #[test]
@@ -92,9 +127,31 @@ proptest! {
         let at = at % bytes.len();
         bytes[at] = to;
         bytes.truncate(cut % (bytes.len() + 1));
-        let _ = delivery_mode(&bytes);
-        let _ = Properties::decode(&bytes);
+        let _ = inspect(&bytes);
+        let decoded = Properties::decode(&bytes);
+        // What it accepts can be read by everybody else, but for text.
+        if inspect(&bytes).is_ok() {
+            prop_assert!(
+                matches!(
+                    decoded,
+                    Ok(_) | Err(PropertiesError::NotUtf8(_) | PropertiesError::Headers(TableError::NameNotUtf8)),
+                ),
+                "{decoded:?}"
+            );
+        }
     }
+}
+
+#[test]
+fn copies_are_found_where_they_stand() {
+    let keys = Value::Array(vec![Value::Bytes("a".into()), Value::Bytes("b".into())]);
+    let nested = Value::Table(Table(vec![("BCC".into(), keys.clone())]));
+    let headers = Some(Table(vec![("t".into(), nested), ("CC".into(), keys)]));
+    let bytes = Properties { headers, ..Properties::default() }.encode().unwrap();
+    let inspected = inspect(&bytes).unwrap();
+    assert!(inspected.has_cc && !inspected.has_bcc);
+    assert_eq!(inspected.routing_keys("CC"), Some(vec!["a".into(), "b".into()]));
+    assert_eq!(inspected.routing_keys("t"), None);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::level::{Level, Next};
 use super::{Queue, ranges::Ranges};
 use crate::arguments::Overflow;
+use crate::message::Message;
 
 /// Bytes of the ready bodies of a level.
 ///
@@ -82,22 +83,6 @@ impl Level {
     }
 }
 
-/// Messages that are to come into a queue.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Load {
-    pub(crate) messages: u64,
-    /// Of their bodies.
-    pub(crate) bytes: u64,
-}
-
-impl Load {
-    /// This one as well.
-    pub(crate) fn add(&mut self, body: &bytes::Bytes) {
-        self.messages += 1;
-        self.bytes += body.len() as u64;
-    }
-}
-
 impl Queue {
     /// It holds more than it may, and its oldest messages give way.
     pub(crate) fn is_over_limit(&self) -> bool {
@@ -108,13 +93,19 @@ impl Queue {
             || self.messages_ready() > self.known.length_max.unwrap_or(u64::MAX)
     }
 
-    /// It refuses these messages rather than let its oldest ones go.
-    pub(crate) fn refuses(&self, more: Load) -> bool {
+    /// It refuses a message rather than let its oldest ones go.
+    pub(crate) fn refuses(&self, message: &Message) -> bool {
+        self.refuses_after(message.body.len() as u64, (0, 0))
+    }
+
+    /// It would refuse a message with a body of that size after it took so many more messages and bytes.
+    pub(crate) fn refuses_after(&self, size: u64, (messages, bytes): (u64, u64)) -> bool {
         if self.known.overflow == Overflow::DropHead {
             return false;
         }
-        self.messages_ready() + more.messages > self.known.length_max.unwrap_or(u64::MAX)
-            || self.ready_bytes() + more.bytes > self.known.bytes_max.unwrap_or(u64::MAX)
+        let bytes = self.ready_bytes() + bytes + size;
+        self.messages_ready() + messages >= self.known.length_max.unwrap_or(u64::MAX)
+            || bytes > self.known.bytes_max.unwrap_or(u64::MAX)
     }
 
     /// Whether the next message can go without being looked at: only its number counts.

@@ -83,15 +83,10 @@ impl Topology {
         Ok(route)
     }
 
-    /// The queues of a message that the broker itself sends to an exchange, which may be an internal one.
-    pub(crate) fn route_within(&mut self, routing: Routing<'_>) -> Result<Arc<[QueueId]>, RouteError> {
-        match self.route(routing) {
-            Err(RouteError::Internal) => {
-                let headers = MessageHeaders::of(routing.properties);
-                Ok(self.walk(routing, &headers).into_iter().collect())
-            }
-            route => route,
-        }
+    /// The queues of a message that the broker itself sends to an exchange, which may be an internal one, or none that is
+    /// there.
+    pub(crate) fn route_within(&self, routing: Routing<'_>) -> BTreeSet<QueueId> {
+        self.walk(routing, &MessageHeaders::of(routing.properties))
     }
 
     /// Whether clients may publish to an exchange.

@@ -13,9 +13,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::transport::Channel;
 
-use crate::grpc::{GrpcParts, GrpcSettings, Health, ServeError, ServerStatus, Stage, StatusSource, serve};
+use crate::grpc::{GrpcParts, GrpcSettings, Health, ServeError, ServerStatus, StatusSource, serve};
 use crate::hub::{Hub, LaneId, Output};
 use crate::inbox::{Envelope, Inbox};
+use crate::stage::Stage;
 
 /// What the core saw, for assertions.
 #[derive(Debug, Default)]

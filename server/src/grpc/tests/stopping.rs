@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 
 use super::fake_core::World;
 use super::{reason, to};
-use crate::grpc::Stage;
+use crate::stage::Stage;
 
 #[tokio::test]
 async fn draining_takes_acks_and_confirms_what_was_taken_and_ending_ends_all() {

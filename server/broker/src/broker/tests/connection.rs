@@ -55,6 +55,27 @@ fn what_a_closed_channel_still_sends_is_ignored() {
     assert_eq!(world.store.issued, appended);
 }
 
+/// Guards against a stop that waits for outcomes which nobody will ever hear.
+#[test]
+fn publishes_of_a_channel_that_ends_count_as_done() {
+    let mut world = World::ready();
+    world.declare("q");
+    world.prompt = false;
+    let input = world.publish_input(1, to_queue("q", "not durable yet"));
+    world.turn(vec![input]);
+    assert_eq!((world.broker.stats().published, world.broker.stats().confirmed), (1, 0));
+    world.send(Input::ChannelClosed { chan: ChanId(1) });
+    assert_eq!((world.broker.stats().published, world.broker.stats().confirmed), (1, 1));
+    world.confirm();
+    assert_eq!(world.broker.stats().confirmed, 1);
+    // A strict channel ends with its refused publish.
+    let (conn, chan) = (ConnId(1), ChanId(9));
+    world.send(Input::ChannelOpened { conn, chan, credit_bytes: 1, strict: true });
+    let input = world.publish_input(9, super::world::message("missing", "", ""));
+    world.turn(vec![input]);
+    assert_eq!((world.broker.stats().published, world.broker.stats().confirmed), (2, 2));
+}
+
 #[test]
 fn listings_show_connections_and_channels() {
     let mut world = World::new();

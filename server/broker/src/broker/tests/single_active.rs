@@ -1,8 +1,8 @@
 //! Single active consumers: SEMANTICS 5.
 
-use super::world::{
-    World, bodies, channel_opened, consumer, deliveries, get, queue, shares, string, to_queue,
-};
+use bytes::Bytes;
+
+use super::world::{World, bodies, channel_opened, consumer, deliveries, get, queue, shares, to_queue};
 use crate::effect::{ConsumerRow, Reply};
 use crate::ids::ChanId;
 use crate::input::{Consume, DeclareQueue, Hold, Input, Op, Settle};
@@ -114,9 +114,10 @@ fn a_get_is_refused_on_a_quorum_queue_only() {
     let mut world = world();
     deal(&mut world, &["1"]);
     assert_eq!(world.got("q", 1, Hold::AutoAck).messages.len(), 1);
-    let quorum = ("x-queue-type", string("quorum"));
-    world.declare_with("r", &[quorum, ("x-single-active-consumer", Value::Bool(true))]);
-    let text = "cannot obtain access to locked queue 'r' in vhost '/'. basic.get operations are not supported by \
+    let quorum = ("x-queue-type".to_string(), Value::Bytes(Bytes::from_static(b"quorum")));
+    let queue = world.broker.queues.values_mut().next().expect("one queue");
+    queue.props.arguments.0.push(quorum);
+    let text = "cannot obtain access to locked queue 'q' in vhost '/'. basic.get operations are not supported by \
                 quorum queues with single active consumer";
-    world.refused_with(Op::Get(get("r", 1, Hold::AutoAck)), ResourceLocked, text);
+    world.refused_with(Op::Get(get("q", 1, Hold::AutoAck)), ResourceLocked, text);
 }

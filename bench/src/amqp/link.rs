@@ -1,0 +1,163 @@
+//! A blocking connection with one channel, as light as it can be: one buffer in, frames looked at in place.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::codec::{self, CHANNEL_CLOSE, CONNECTION_CLOSE, METHOD};
+use crate::Error;
+
+/// How long the broker may say nothing before the run is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+const BUFFER_BYTES: usize = 256 << 10;
+const FRAME_BYTES_MAX: u32 = 131_072;
+
+/// A connection; channel 1 is open.
+pub(super) struct Link {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    begin: usize,
+    end: usize,
+}
+
+/// A frame in the buffer.
+pub(super) struct Frame<'a> {
+    pub(super) kind: u8,
+    pub(super) payload: &'a [u8],
+}
+
+impl Frame<'_> {
+    /// Class and method.
+    pub(super) fn method(&self) -> Option<(u16, u16)> {
+        match (self.kind, self.payload) {
+            (METHOD, [a, b, c, d, ..]) => Some((u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]))),
+            _ => None,
+        }
+    }
+
+    /// The 64 bits at this place of the arguments; 0 where there are none.
+    pub(super) fn longlong(&self, at: usize) -> u64 {
+        let bytes = self.payload.get(4 + at..4 + at + 8);
+        bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+    }
+
+    /// The byte at this place of the arguments.
+    pub(super) fn octet(&self, at: usize) -> u8 {
+        self.payload.get(4 + at).copied().unwrap_or(0)
+    }
+}
+
+impl Link {
+    /// Connects as guest and opens channel 1.
+    pub(super) fn open(addr: SocketAddr) -> Result<Self, Error> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let mut link = Self { stream, buffer: vec![0; BUFFER_BYTES], begin: 0, end: 0 };
+        link.send(b"AMQP\x00\x00\x09\x01")?;
+        link.expect((10, 10))?;
+        let response = codec::longstr(b"\0guest\0guest");
+        let arguments =
+            [codec::longstr(b""), codec::shortstr("PLAIN"), response, codec::shortstr("en_US")].concat();
+        link.send(&codec::method(0, (10, 11), &arguments))?;
+        link.expect((10, 30))?;
+        let tune = [&[0, 16][..], &FRAME_BYTES_MAX.to_be_bytes(), &[0, 0]].concat();
+        link.send(&codec::method(0, (10, 31), &tune))?;
+        let open = [codec::shortstr("/"), codec::shortstr(""), vec![0]].concat();
+        link.call(0, (10, 40), &open, (10, 41))?;
+        link.call(1, (20, 10), &codec::shortstr(""), (20, 11))?;
+        Ok(link)
+    }
+
+    /// Declares a durable queue.
+    pub(super) fn declare(&mut self, queue: &str, queue_type: &str) -> Result<(), Error> {
+        let entry = [codec::shortstr("x-queue-type"), b"S".to_vec(), codec::longstr(queue_type.as_bytes())];
+        let arguments =
+            [vec![0, 0], codec::shortstr(queue), vec![2], codec::longstr(&entry.concat())].concat();
+        self.call(1, (50, 10), &arguments, (50, 11))
+    }
+
+    /// Deletes a queue.
+    pub(super) fn delete(&mut self, queue: &str) -> Result<(), Error> {
+        self.call(1, (50, 40), &[vec![0, 0], codec::shortstr(queue), vec![0]].concat(), (50, 41))
+    }
+
+    /// Puts the channel into confirm mode.
+    pub(super) fn confirm_select(&mut self) -> Result<(), Error> {
+        self.call(1, (85, 10), &[0], (85, 11))
+    }
+
+    /// Starts a consumer that acks.
+    pub(super) fn consume(&mut self, queue: &str, prefetch: u16) -> Result<(), Error> {
+        let qos = [&[0, 0, 0, 0][..], &prefetch.to_be_bytes(), &[0]].concat();
+        self.call(1, (60, 10), &qos, (60, 11))?;
+        let arguments =
+            [vec![0, 0], codec::shortstr(queue), codec::shortstr(""), vec![0], codec::longstr(b"")].concat();
+        self.call(1, (60, 20), &arguments, (60, 21))
+    }
+
+    /// Sends bytes as they are.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Waits for more bytes.
+    pub(super) fn receive(&mut self) -> Result<(), Error> {
+        if self.begin > 0 {
+            self.buffer.copy_within(self.begin..self.end, 0);
+            self.end -= self.begin;
+            self.begin = 0;
+        }
+        if self.end == self.buffer.len() {
+            return Err("a frame is larger than the buffer".into());
+        }
+        match self.stream.read(&mut self.buffer[self.end..])? {
+            0 => Err("the broker closed the connection".into()),
+            read => {
+                self.end += read;
+                Ok(())
+            }
+        }
+    }
+
+    /// The next frame that is there already.
+    pub(super) fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
+        let rest = &self.buffer[self.begin..self.end];
+        let Some(size) = rest.get(3..7) else { return Ok(None) };
+        let size = u32::from_be_bytes([size[0], size[1], size[2], size[3]]) as usize;
+        if rest.len() < size + 8 {
+            return Ok(None);
+        }
+        self.begin += size + 8;
+        let frame = Frame { kind: rest[0], payload: &rest[7..7 + size] };
+        match frame.method() {
+            Some(CONNECTION_CLOSE | CHANNEL_CLOSE) => {
+                let text = String::from_utf8_lossy(frame.payload.get(7..).unwrap_or_default()).into_owned();
+                Err(format!("the broker closed with {text:?}").into())
+            }
+            _ => Ok(Some(frame)),
+        }
+    }
+
+    fn call(
+        &mut self,
+        channel: u16,
+        id: (u16, u16),
+        arguments: &[u8],
+        answer: (u16, u16),
+    ) -> Result<(), Error> {
+        self.send(&codec::method(channel, id, arguments))?;
+        self.expect(answer)
+    }
+
+    fn expect(&mut self, id: (u16, u16)) -> Result<(), Error> {
+        loop {
+            match self.next()? {
+                Some(frame) if frame.method() == Some(id) => return Ok(()),
+                Some(frame) => return Err(format!("{:?} came, not {id:?}", frame.method()).into()),
+                None => self.receive()?,
+            }
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! A connection's socket: reads into a buffer, hands it to the session, sends what comes of it to the core in one piece,
+//! and writes what the session has. One task; nothing in it is done per message.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use leveret_broker::{ChanId, Input, Refusal, ReqId};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::time::{Instant, Sleep};
+use tracing::{debug, info, warn};
+
+use super::outbox::Outbox;
+use super::session::{End, Ids, Session, SessionSettings};
+use crate::hub::{Connection, Hub, Lane, Outputs, Permit};
+use crate::stage::{self, Stage};
+
+/// Room for reading at first, so that a connection that says nothing costs little.
+const READ_BYTES_FIRST: usize = 512;
+/// Room for reading on a connection that has much to say.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Slices handed to the kernel at once.
+const SLICES_MAX: usize = 64;
+/// A client is told when its publishes wait longer.
+const BLOCKED_AFTER: Duration = Duration::from_secs(1);
+/// How long the last bytes of a connection may take.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Serves one connection until it ends.
+pub(super) async fn run(
+    mut stream: TcpStream,
+    addr: SocketAddr,
+    hub: Hub,
+    settings: Arc<SessionSettings>,
+    stage: stage::Receiver,
+) {
+    let session = Session::new(settings, Box::new(HubIds(hub.clone())), addr.to_string(), 0);
+    let started = Instant::now();
+    let (reader, writer) = stream.split();
+    let mut connection = Socket {
+        hub,
+        session,
+        started,
+        reader,
+        writer,
+        input: BytesMut::with_capacity(READ_BYTES_FIRST),
+        read_bytes: READ_BYTES_FIRST,
+        fresh: false,
+        core: None,
+        held: None,
+        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+    };
+    let ended = connection.serve(stage).await;
+    let inputs = connection.abandon();
+    if let Some(core) = &connection.core
+        && !inputs.is_empty()
+    {
+        core.lane.send(inputs, None);
+    }
+    tell(addr, connection.session.outcome(), ended.err());
+}
+
+/// Ids from the hub.
+struct HubIds(Hub);
+
+impl Ids for HubIds {
+    fn channel(&mut self) -> ChanId {
+        self.0.new_channel_id()
+    }
+
+    fn request(&mut self) -> ReqId {
+        self.0.new_request_id()
+    }
+}
+
+/// What a connection has in the core. Dropping it ends it there, the lane first.
+struct Core {
+    lane: Lane,
+    outputs: Outputs,
+    _connection: Connection,
+}
+
+/// Inputs that wait for room; nothing overtakes them, and nothing more is read.
+struct Held {
+    inputs: Vec<Input>,
+    permit: Pin<Box<dyn Future<Output = Result<Permit, Refusal>> + Send>>,
+    since: Instant,
+    /// The client knows.
+    told: bool,
+}
+
+struct Socket<'a> {
+    hub: Hub,
+    session: Session,
+    started: Instant,
+    reader: ReadHalf<'a>,
+    writer: WriteHalf<'a>,
+    input: BytesMut,
+    read_bytes: usize,
+    /// There may be whole frames in `input`.
+    fresh: bool,
+    core: Option<Core>,
+    held: Option<Held>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Socket<'_> {
+    async fn serve(&mut self, mut stage: stage::Receiver) -> io::Result<()> {
+        let mut stage_seen = Stage::Serving;
+        loop {
+            let now_ms = self.now_ms();
+            self.session.at(now_ms);
+            let stage_now = *stage.borrow_and_update();
+            if stage_now > stage_seen {
+                stage_seen = stage_now;
+                match stage_now {
+                    Stage::Serving => {}
+                    Stage::Draining => self.session.drain(),
+                    Stage::Ending => self.session.shut_down(),
+                }
+            }
+            self.work();
+            if self.session.ended().is_some() {
+                return self.finish().await;
+            }
+            self.wait(&mut stage).await?;
+        }
+    }
+
+    /// Everything that can be done without waiting.
+    fn work(&mut self) {
+        loop {
+            self.session.fill();
+            if let Some(info) = self.session.wants_connection() {
+                let connection = self.hub.open_connection(info);
+                self.session.connected(connection.id());
+                let (lane, outputs) = connection.open_lane();
+                self.core = Some(Core { lane, outputs, _connection: connection });
+            }
+            self.forward();
+            if !self.fresh || self.held.is_some() || !self.session.reads() {
+                return;
+            }
+            let used = self.session.receive(&self.input);
+            self.input.advance(used);
+            // Where it has not stopped early, all whole frames are used.
+            self.fresh = !self.session.reads();
+        }
+    }
+
+    /// Sends to the core what there is for it, unless it has to wait for room.
+    fn forward(&mut self) {
+        let Some(core) = &self.core else { return };
+        let credit = self.session.take_credit_due();
+        if !credit.is_empty() {
+            core.lane.send(credit, None);
+        }
+        if self.held.is_some() || !self.session.has_for_core() {
+            return;
+        }
+        let for_core = self.session.take_for_core();
+        if for_core.publish_bytes == 0 {
+            return core.lane.send(for_core.inputs, None);
+        }
+        if let Some(permit) = self.hub.try_permit(for_core.publish_bytes) {
+            return core.lane.send(for_core.inputs, Some(permit));
+        }
+        let hub = self.hub.clone();
+        let permit = Box::pin(async move { hub.permit(for_core.publish_bytes).await });
+        self.held = Some(Held { inputs: for_core.inputs, permit, since: Instant::now(), told: false });
+    }
+
+    /// Waits for the next thing to happen, and takes it in.
+    async fn wait(&mut self, stage: &mut stage::Receiver) -> io::Result<()> {
+        let reads = self.session.reads() && self.held.is_none() && !self.fresh;
+        if reads {
+            let frame_bytes = self.session.frame_bytes(&self.input);
+            make_room(&mut self.input, &mut self.read_bytes, frame_bytes);
+        }
+        let deadline = self.deadline();
+        if let Some(deadline) = deadline
+            && self.timer.deadline() != deadline
+        {
+            self.timer.as_mut().reset(deadline);
+        }
+        let Self { session, reader, writer, input, core, held, timer, .. } = self;
+        let outputs = async {
+            match core {
+                Some(core) => core.outputs.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        let permit = async {
+            match held {
+                Some(held) => held.permit.as_mut().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            written = write(writer, session.out()), if !session.out().is_empty() => {
+                session.written(written?);
+            }
+            read = reader.read_buf(input), if reads => {
+                if read? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                session.heard();
+                self.fresh = true;
+            }
+            batch = outputs => match batch {
+                Some(batch) => {
+                    session.output(batch);
+                    self.take_outputs();
+                }
+                // The core is gone.
+                None => {
+                    session.shut_down();
+                    *core = None;
+                }
+            },
+            permit = permit => self.let_in(permit),
+            changed = stage.changed() => {
+                changed.map_err(|_| io::ErrorKind::BrokenPipe)?;
+            }
+            () = timer, if deadline.is_some() => self.tick(),
+        }
+        Ok(())
+    }
+
+    /// Takes what else has come from the core meanwhile.
+    fn take_outputs(&mut self) {
+        while let Some(core) = &mut self.core
+            && let Ok(batch) = core.outputs.try_recv()
+        {
+            self.session.output(batch);
+        }
+    }
+
+    /// There is room, or the broker is gone.
+    fn let_in(&mut self, permit: Result<Permit, Refusal>) {
+        let Some(held) = self.held.take() else { return };
+        match (permit, &self.core) {
+            (Ok(permit), Some(core)) => {
+                core.lane.send(held.inputs, Some(permit));
+                self.session.set_blocked(false);
+            }
+            _ => self.session.shut_down(),
+        }
+    }
+
+    fn tick(&mut self) {
+        self.session.at(self.now_ms());
+        if let Some(held) = &mut self.held
+            && !held.told
+            && held.since.elapsed() >= BLOCKED_AFTER
+        {
+            held.told = true;
+            self.session.set_blocked(true);
+        }
+        self.session.tick();
+        // An idle connection needs no large buffer.
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+            self.read_bytes = READ_BYTES_FIRST;
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let tick = self.session.next_tick_ms().map(|ms| self.started + Duration::from_millis(ms));
+        let held = self.held.as_ref().filter(|held| !held.told);
+        let blocked = held.map(|held| held.since + BLOCKED_AFTER);
+        match (tick, blocked) {
+            (Some(tick), Some(blocked)) => Some(tick.min(blocked)),
+            (tick, blocked) => tick.or(blocked),
+        }
+    }
+
+    /// Writes what is left and closes the socket in an order in which the other side can read it all.
+    async fn finish(&mut self) -> io::Result<()> {
+        let Self { session, reader, writer, input, .. } = self;
+        let last = async {
+            while !session.out().is_empty() {
+                let count = write(writer, session.out()).await?;
+                session.written(count);
+            }
+            tokio::io::AsyncWriteExt::shutdown(writer).await?;
+            // A socket that is closed with bytes unread takes back what the other side has not read yet.
+            loop {
+                input.clear();
+                input.reserve(READ_BYTES_FIRST);
+                if reader.read_buf(input).await? == 0 {
+                    return Ok(());
+                }
+            }
+        };
+        tokio::time::timeout(LINGER, last).await.unwrap_or(Ok(()))
+    }
+
+    /// What the core is to hear of a connection that is over. What waited for room was not accepted.
+    fn abandon(&mut self) -> Vec<Input> {
+        let held = self.held.take().map(|held| held.inputs).unwrap_or_default();
+        let mut inputs: Vec<_> =
+            held.into_iter().filter(|input| matches!(input, Input::ChannelClosed { .. })).collect();
+        inputs.extend(self.session.abandon());
+        inputs
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Hands to the kernel what it takes.
+async fn write(writer: &mut WriteHalf<'_>, out: &Outbox) -> io::Result<usize> {
+    loop {
+        writer.writable().await?;
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = out.slices(&mut slices);
+        match writer.try_write_vectored(&slices[..filled]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return written,
+        }
+    }
+}
+
+/// Makes room for the frame that is coming in; for more, the more the client has to say.
+fn make_room(input: &mut BytesMut, read_bytes: &mut usize, frame_bytes: usize) {
+    if input.capacity() == input.len() {
+        *read_bytes = (*read_bytes * 4).min(READ_BYTES_MAX);
+    }
+    let missing = frame_bytes.saturating_sub(input.len());
+    if input.capacity() - input.len() < missing.max(READ_BYTES_FIRST) {
+        input.reserve(missing.max(*read_bytes));
+    }
+}
+
+/// One line about the end of a connection; louder where an operator may have to do something.
+fn tell(addr: SocketAddr, end: Option<&End>, error: Option<io::Error>) {
+    match end {
+        Some(End::ByClient) => debug!(peer = %addr, "AMQP connection closed"),
+        Some(End::OtherProtocol(what)) => {
+            warn!(peer = %addr, "{what} came to the AMQP port; it speaks AMQP 0-9-1, without TLS");
+        }
+        Some(End::HandshakeTimeout) => info!(peer = %addr, "AMQP handshake took too long"),
+        Some(End::MissedHeartbeats) => {
+            warn!(peer = %addr, "AMQP connection closed: no sign of life for two heartbeats");
+        }
+        Some(End::LoginRefused(user)) => {
+            warn!(peer = %addr, user, "AMQP login refused: the broker knows user guest only, with its own password");
+        }
+        Some(End::ByServer(failure)) => {
+            info!(peer = %addr, code = failure.code.number(), "AMQP connection closed: {}", failure.text);
+        }
+        None => match error {
+            Some(error) => debug!(peer = %addr, %error, "AMQP connection lost"),
+            None => debug!(peer = %addr, "AMQP connection ended"),
+        },
+    }
+}

@@ -1,0 +1,198 @@
+//! From the protocol header to connection.open (AMQP 0-9-1, sections 2.2.4 and 4.2.2).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use leveret_broker::{Table, Value};
+
+use super::client::Client;
+use super::close::End;
+use super::{PROTOCOL_HEADER_BYTES, Phase, Session, failed};
+use crate::amqp::frame::FRAME_MAX_MIN;
+use crate::amqp::method::Method;
+use crate::amqp::reply_code::{Failure, ReplyCode};
+use crate::amqp::sasl;
+use crate::version;
+
+/// What we answer to any other protocol.
+const OUR_HEADER: &[u8; PROTOCOL_HEADER_BYTES] = b"AMQP\x00\x00\x09\x01";
+/// 0-9, which differs in nothing that matters; some clients say it.
+const HEADER_0_9: &[u8; PROTOCOL_HEADER_BYTES] = b"AMQP\x01\x01\x00\x09";
+
+/// What the broker can do, as clients look for it.
+const CAPABILITIES: [&str; 9] = [
+    "publisher_confirms",
+    "exchange_exchange_bindings",
+    "basic.nack",
+    "consumer_cancel_notify",
+    "connection.blocked",
+    "consumer_priorities",
+    "authentication_failure_close",
+    "per_consumer_qos",
+    "direct_reply_to",
+];
+
+/// The only virtual host, until there are others.
+const VHOST: &str = "/";
+
+impl Session {
+    pub(super) fn protocol_header(&mut self, header: &[u8; PROTOCOL_HEADER_BYTES]) {
+        if header != OUR_HEADER && header != HEADER_0_9 {
+            self.out.write(|out| out.extend_from_slice(OUR_HEADER));
+            self.phase = Phase::Ended(End::OtherProtocol(other_protocol(header)));
+            return;
+        }
+        let start = Method::ConnectionStart {
+            version_major: 0,
+            version_minor: 9,
+            server_properties: self.server_properties(),
+            mechanisms: b"PLAIN AMQPLAIN",
+            locales: b"en_US",
+        };
+        self.send(0, &start);
+        self.phase = Phase::Starting;
+    }
+
+    pub(super) fn handshake_method(&mut self, method: &Method<'_>) -> Result<(), Failure> {
+        match (&self.phase, method) {
+            (Phase::Starting, Method::ConnectionStartOk { client_properties, mechanism, response, .. }) => {
+                self.client = Client::from_properties(client_properties);
+                self.login(mechanism, response)
+            }
+            (Phase::Tuning, &Method::ConnectionTuneOk { channel_max, frame_max, heartbeat }) => {
+                self.channel_max =
+                    negotiated("channel_max", channel_max.into(), self.settings.channel_max.into(), 0)?
+                        as u16;
+                self.frame_max = negotiated("frame_max", frame_max, self.settings.frame_max, FRAME_MAX_MIN)?;
+                self.times.tuned(heartbeat);
+                self.phase = Phase::Opening;
+                Ok(())
+            }
+            (Phase::Opening, Method::ConnectionOpen { vhost, .. }) => {
+                if *vhost != VHOST {
+                    return Err(failed(ReplyCode::NotAllowed, format!("vhost {vhost} not found")));
+                }
+                self.vhost = Arc::from(*vhost);
+                self.times.opened();
+                self.phase = Phase::Connecting;
+                Ok(())
+            }
+            (_, Method::ConnectionClose { .. }) => {
+                self.closed_by_client();
+                Ok(())
+            }
+            (_, other) => {
+                Err(failed(ReplyCode::CommandInvalid, format!("{} is not expected here", other.name())))
+            }
+        }
+    }
+
+    fn login(&mut self, mechanism: &str, response: &[u8]) -> Result<(), Failure> {
+        let credentials = match mechanism {
+            "PLAIN" => sasl::plain(response),
+            "AMQPLAIN" => sasl::amqplain(response),
+            other => {
+                let text = format!("unknown authentication mechanism '{other}'");
+                return Err(failed(ReplyCode::CommandInvalid, text));
+            }
+        };
+        let Some(credentials) = credentials else {
+            return Err(failed(ReplyCode::SyntaxError, format!("malformed {mechanism} response")));
+        };
+        // The listener is on loopback: there is one user until others can be made.
+        if !credentials.are("guest", "guest") {
+            self.refuse_login(mechanism, credentials.user);
+            return Ok(());
+        }
+        self.user = Arc::from(credentials.user);
+        let SessionLimits { channel_max, frame_max, heartbeat } = self.limits();
+        self.send(0, &Method::ConnectionTune { channel_max, frame_max, heartbeat });
+        self.phase = Phase::Tuning;
+        Ok(())
+    }
+
+    /// A client that cannot take a close at this point understands a closed socket.
+    fn refuse_login(&mut self, mechanism: &str, user: String) {
+        let end = End::LoginRefused(user);
+        if !self.client.authentication_failure_close {
+            self.phase = Phase::Ended(end);
+            return;
+        }
+        let text = format!(
+            "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
+        );
+        let failure = failed(ReplyCode::AccessRefused, text);
+        let close = Method::ConnectionClose {
+            reply_code: failure.code.number(),
+            reply_text: &failure.reply_text(),
+            class_id: 0,
+            method_id: 0,
+        };
+        self.send(0, &close);
+        self.end_after_close(end);
+    }
+
+    fn limits(&self) -> SessionLimits {
+        let settings = &self.settings;
+        SessionLimits {
+            channel_max: settings.channel_max,
+            frame_max: settings.frame_max,
+            heartbeat: settings.heartbeat_s,
+        }
+    }
+
+    fn server_properties(&self) -> Table {
+        let text = |text: &str| Value::Bytes(Bytes::copy_from_slice(text.as_bytes()));
+        let capabilities = CAPABILITIES.iter().map(|name| ((*name).to_owned(), Value::Bool(true))).collect();
+        let entries = [
+            ("capabilities", Value::Table(Table(capabilities))),
+            ("cluster_name", text("leveret")),
+            ("copyright", text("Copyright the Leveret authors")),
+            ("information", text("Licensed under MIT or Apache-2.0")),
+            ("platform", text("Rust")),
+            ("product", text(&self.settings.product)),
+            ("version", text(&self.settings.version)),
+            ("leveret_version", text(version::VERSION)),
+        ];
+        Table(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+}
+
+struct SessionLimits {
+    channel_max: u16,
+    frame_max: u32,
+    heartbeat: u16,
+}
+
+/// A value that both sides agree to: at most ours. 0 means no limit, which is more than any.
+fn negotiated(name: &str, theirs: u32, ours: u32, least: u32) -> Result<u32, Failure> {
+    let refused = |what: String| Err(failed(ReplyCode::NotAllowed, format!("negotiated {name} = {what}")));
+    if theirs == 0 && ours == 0 {
+        return Ok(u32::MAX);
+    }
+    if theirs == 0 {
+        return refused(format!("0 (no limit) is higher than the maximum allowed value ({ours})"));
+    }
+    if theirs < least {
+        return refused(format!("{theirs} is lower than the minimum allowed value ({least})"));
+    }
+    if ours != 0 && theirs > ours {
+        return refused(format!("{theirs} is higher than the maximum allowed value ({ours})"));
+    }
+    Ok(theirs)
+}
+
+fn other_protocol(header: &[u8; PROTOCOL_HEADER_BYTES]) -> &'static str {
+    match header {
+        [0x16, 0x03, ..] => "a TLS handshake",
+        [b'A', b'M', b'Q', b'P', ..] => "another version of AMQP",
+        [b'P', b'R', b'I', b' ', ..] => "HTTP/2, as gRPC speaks it",
+        [b'G', b'E', b'T', b' ', ..]
+        | [b'P', b'O', b'S', b'T', ..]
+        | [b'P', b'U', b'T', b' ', ..]
+        | [b'H', b'E', b'A', b'D', ..]
+        | [b'O', b'P', b'T', b'I', ..]
+        | [b'D', b'E', b'L', b'E', ..] => "an HTTP request",
+        _ => "an unknown protocol",
+    }
+}
