@@ -129,7 +129,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3usize).prop_map(|queue| Step::DeleteAndDeclare { queue }),
         1 => (0..3usize).prop_map(|chan| Step::CloseChannel { chan }),
         8 => (0..3usize).prop_map(|chan| Step::Credit { chan }),
-        4 => prop::collection::vec((target(), any::<bool>()), 0..4)
+        8 => prop::collection::vec((target(), any::<bool>()), 0..4)
             .prop_map(|targets| Step::Commit { targets }),
         1 => (0..3usize).prop_map(|publishes| Step::Rollback { publishes }),
         1 => Just(Step::Fail),
