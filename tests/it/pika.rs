@@ -138,3 +138,14 @@ async fn basics() {
 async fn features() {
     cases("features", 50).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_readme_shows() {
+    let Some(python) = python("what_the_readme_shows") else { return };
+    let readme = std::fs::read_to_string(workspace().join("README.md")).expect("README.md");
+    let (_, rest) = readme.split_once("```python\n").expect("a block of Python in README.md");
+    let (block, _) = rest.split_once("```").expect("the end of the block");
+    let (port, _server) = broker().await;
+    let block = block.replace("5672", &port.to_string());
+    run(python, port, &["-c", &format!("{block}\nassert body == b'one', body")]).await;
+}

@@ -208,7 +208,7 @@ impl Broker {
         let mut bytes = 0;
         // Without its channel nobody is left to hold anything.
         let held = match get.hold {
-            Hold::Channel(chan) => self.channels.contains_key(&chan),
+            Hold::Channel(chan) | Hold::AutoAckOn(chan) => self.channels.contains_key(&chan),
             Hold::AutoAck | Hold::Lease { .. } => true,
         };
         while held && got.messages.len() < get.count as usize {
@@ -245,7 +245,9 @@ impl Broker {
         got.delivery_count = queue.delivery_count(attempt);
         let cost_bytes = got.message.cost_bytes();
         let channel = match hold {
-            Hold::Channel(chan) => self.channels.get_mut(&chan).map(|channel| (chan, channel)),
+            Hold::Channel(chan) | Hold::AutoAckOn(chan) => {
+                self.channels.get_mut(&chan).map(|channel| (chan, channel))
+            }
             Hold::AutoAck | Hold::Lease { .. } => None,
         };
         match (hold, channel) {
@@ -260,7 +262,8 @@ impl Broker {
                 self.leases.insert((deadline, level, seq));
                 queue.put_out(taken, Holder::Lease(deadline), &mut self.budget);
             }
-            _ => {
+            (_, channel) => {
+                got.delivery_tag = channel.map_or(0, |(_, channel)| channel.next_delivery_tag());
                 self.counters.acked += 1;
                 if taken.stored {
                     self.tickets.ack(level, seq);

@@ -370,6 +370,8 @@ pub struct Get {
 pub enum Hold {
     /// Nobody: they are settled at once.
     AutoAck,
+    /// Nobody either, but they count among the deliveries of this channel.
+    AutoAckOn(ChanId),
     /// A lease of so many milliseconds; settled by ack id, requeued when it ends.
     Lease {
         /// Length in milliseconds.

@@ -164,7 +164,7 @@ impl Broker {
         if self.stopping {
             return Err(Refusal::new(RefusalKind::ShuttingDown, "the broker is shutting down"));
         }
-        if let Hold::Channel(chan) = get.hold
+        if let Hold::Channel(chan) | Hold::AutoAckOn(chan) = get.hold
             && !self.channels.contains_key(&chan)
         {
             return Err(no_channel(chan));

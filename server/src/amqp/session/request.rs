@@ -106,7 +106,7 @@ impl Session {
                 (Op::Cancel { chan, consumer_tag: Arc::clone(&tag) }, Answer::Cancelled { tag, nowait })
             }
             Method::BasicGet { queue, no_ack, .. } => {
-                let hold = if no_ack { Hold::AutoAck } else { Hold::Channel(chan) };
+                let hold = if no_ack { Hold::AutoAckOn(chan) } else { Hold::Channel(chan) };
                 let queue = self.queue_name(number, queue)?;
                 if let Some(channel) = self.channels.get_mut(&number) {
                     channel.owes_acks |= !no_ack;

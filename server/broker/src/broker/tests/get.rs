@@ -164,3 +164,15 @@ fn a_consumer_is_served_before_a_later_get() {
     let mut effects = world.turn(vec![publish, request]);
     assert_eq!(super::world::deliveries(&mut effects).len(), 1);
 }
+
+#[test]
+fn what_a_channel_gets_and_nobody_holds_has_a_tag_too() {
+    let mut world = with(&["a", "b", "c"]);
+    world.open(1, 7);
+    let tag = |world: &mut World, hold| world.got("q", 1, hold).messages[0].delivery_tag;
+    let (on, held) = (Hold::AutoAckOn(ChanId(7)), Hold::Channel(ChanId(7)));
+    assert_eq!(tag(&mut world, on), 1);
+    assert_eq!(tag(&mut world, held), 2, "tags count on over both kinds");
+    assert_eq!(tag(&mut world, Hold::AutoAck), 0, "of no channel");
+    world.refused_with(Op::Get(get("q", 1, Hold::AutoAckOn(ChanId(9)))), NotFound, "channel 9 is not open");
+}

@@ -121,7 +121,7 @@ impl Run {
                 for m in &got.messages {
                     let no = number(&m.message);
                     let state = match hold {
-                        Held::AutoAck => None,
+                        Held::AutoAck | Held::AutoAckOn(_) => None,
                         Held::Lease { .. } => Some(State::Leased(self.now_ms + LEASE_MS)),
                         Held::Channel(chan) => {
                             let known = self.chans.get_mut(&chan.0).expect("the channel is open");
