@@ -63,6 +63,8 @@ pub(super) struct Rule {
 enum Way {
     Asked(BatchRef),
     Rule(QueueRef),
+    /// Nothing tells which of the two it was: the move that was asked for, or the rule of this queue.
+    Either(BatchRef, QueueRef),
 }
 
 impl Checker {
@@ -240,7 +242,7 @@ impl Checker {
             let batch = self.messages.get(&id).map(|sent| sent.batch);
             return batch.into_iter().for_each(|batch| self.carry(batch, durable));
         }
-        match self.way(place) {
+        match self.way(id, place) {
             Some(Way::Asked(batch)) => self.carry(batch, durable),
             Some(Way::Rule(from)) => {
                 let other = self.look(from, id).and_then(|place| place.left.as_ref().map(|left| left.batch));
@@ -255,17 +257,26 @@ impl Checker {
                 other.filter(|other| Some(*other) != asked).into_iter().for_each(|batch| self.undo(batch));
                 self.came_to(from, id, durable);
             }
+            Some(Way::Either(batch, from)) => {
+                let both = self.groups.get(&batch).is_some_and(|group| group.moves.contains(&(id, from)));
+                if both {
+                    self.came_to(from, id, durable);
+                }
+            }
             None => {}
         }
     }
 
     /// By which way a message came, where it could be several.
-    fn way(&self, place: &Place) -> Option<Way> {
-        let asked = place.came.map(|batch| (self.fate(batch), Way::Asked(batch)));
-        match (asked, place.came_by_rule) {
-            (Some((fate, way)), _) if fate.happened() => Some(way),
-            (_, Some(from)) => Some(Way::Rule(from)),
-            (Some((Fate::Open, way)), None) => Some(way),
+    fn way(&self, id: MsgId, place: &Place) -> Option<Way> {
+        let asked = place.came.map(|batch| (self.fate(batch), batch));
+        let rule = place.came_by_rule.map(|from| (self.rule_fate(from, id), from));
+        match (asked, rule) {
+            (Some((fate, batch)), _) if fate.happened() => Some(Way::Asked(batch)),
+            (_, Some((fate, from))) if fate.happened() => Some(Way::Rule(from)),
+            (Some((Fate::Open, batch)), Some((Fate::Open, from))) => Some(Way::Either(batch, from)),
+            (Some((Fate::Open, batch)), _) => Some(Way::Asked(batch)),
+            (_, Some((Fate::Open, from))) => Some(Way::Rule(from)),
             _ => None,
         }
     }

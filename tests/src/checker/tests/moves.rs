@@ -246,6 +246,24 @@ fn a_reject_and_a_rule_lead_to_the_same_queue() {
     assert_eq!(judge(&[&start, &answered, &drained(A, 1, true)]), Some(Invariant::I8));
 }
 
+/// Seen where both lead, it says nothing of the other queues of the rule.
+#[test]
+fn a_move_that_was_asked_for_and_a_rule_share_one_of_their_queues() {
+    let both = Event::DeadLetters { queue: A, to: Arc::from([B, C]) };
+    let start = [both, sent(1), confirmed(1), reads(A), delivered(1), leaves(1, &[B], MOVE), Event::Crash];
+    let listing = |in_b, in_c| {
+        let counts = [("a", 0), ("b", in_b), ("c", in_c)];
+        let queues = counts.map(|(name, messages)| Listed { name: name.into(), messages });
+        [Event::Listing { queues: queues.into(), bindings: Vec::new() }]
+    };
+    assert_eq!(judge(&[&start, &listing(1, 0), &drained(B, 1, false), &listing(0, 0), &end()]), None);
+    assert_eq!(judge(&[&start, &listing(1, 1), &drained(B, 1, false), &listing(0, 1)]), None);
+    let seen_in_c = [listing(1, 1).as_slice(), &drained(B, 1, false), &drained(C, 1, false)].concat();
+    assert_eq!(judge(&[&start, &seen_in_c, &end()]), None);
+    // In the queue that only the rule leads to, it says all.
+    assert_eq!(judge(&[&start, &drained(C, 1, false), &listing(0, 0)]), Some(Invariant::I1));
+}
+
 #[test]
 fn order_where_messages_are_moved_to_is_that_of_the_moves() {
     let both = [sent(1), sent(2), confirmed(2), reads(A), delivered(1), delivered(2)];
