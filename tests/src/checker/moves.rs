@@ -339,9 +339,8 @@ impl Checker {
         let mut again = Vec::new();
         for queue in self.queues.values_mut() {
             for (id, place) in &mut queue.places {
-                let Some(rule) = place.rule.as_mut().filter(|rule| rule.fate == Fate::Carried) else {
-                    continue;
-                };
+                let undecided = |rule: &&mut Rule| matches!(rule.fate, Fate::Open | Fate::Carried);
+                let Some(rule) = place.rule.as_mut().filter(undecided) else { continue };
                 rule.fate = Fate::Open;
                 again.extend(rule.to.iter().map(|to| (*to, *id)));
             }

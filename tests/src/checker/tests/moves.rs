@@ -260,6 +260,16 @@ fn a_move_that_was_asked_for_and_a_rule_share_one_of_their_queues() {
     assert_eq!(judge(&[&start, &listing(1, 1), &drained(B, 1, false), &listing(0, 1)]), None);
     let seen_in_c = [listing(1, 1).as_slice(), &drained(B, 1, false), &drained(C, 1, false)].concat();
     assert_eq!(judge(&[&start, &seen_in_c, &end()]), None);
+    // What was seen may be undone by a crash, and come again by the other way.
+    let seen = [leaves(2, &[B], MOVE), reads(B), delivered_from(B, 2, false), Event::Crash];
+    let two = [
+        Event::DeadLetters { queue: A, to: Arc::from([B, C]) },
+        sent(2),
+        confirmed(2),
+        reads(A),
+        delivered(2),
+    ];
+    assert_eq!(judge(&[&two, &seen, &drained(B, 2, false), &drained(C, 2, false), &end()]), None);
     // In the queue that only the rule leads to, it says all.
     assert_eq!(judge(&[&start, &drained(C, 1, false), &listing(0, 0)]), Some(Invariant::I1));
 }
