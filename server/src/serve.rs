@@ -194,6 +194,8 @@ fn grpc_settings(settings: &ServeSettings) -> GrpcSettings {
 fn amqp_settings(settings: &ServeSettings, hub: &Hub) -> SessionSettings {
     SessionSettings {
         message_bytes_max: settings.message_max.0,
+        // Room for two of the largest always, so that one slow client cannot stand in everybody's way.
+        half_sent_bytes_max: (settings.memory_budget.0 / 4).max(2 * settings.message_max.0),
         frame_max: settings.amqp_frame_max,
         channel_max: u16::try_from(settings.amqp_channel_max).unwrap_or(u16::MAX),
         heartbeat_s: u16::try_from(settings.amqp_heartbeat.as_secs()).unwrap_or(u16::MAX),

@@ -16,6 +16,7 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{Instant, Sleep};
 use tracing::{debug, info, warn};
 
+use super::half_sent::Share;
 use super::outbox::Outbox;
 use super::session::{End, Ids, Session, SessionSettings};
 use crate::hub::{Connection, Hub, Lane, Outputs, Permit};
@@ -38,6 +39,7 @@ pub(super) async fn run(
     addr: SocketAddr,
     hub: Hub,
     settings: Arc<SessionSettings>,
+    share: Share,
     stage: stage::Receiver,
 ) {
     let session = Session::new(settings, Box::new(HubIds(hub.clone())), addr.to_string(), 0);
@@ -52,6 +54,8 @@ pub(super) async fn run(
         input: BytesMut::with_capacity(READ_BYTES_FIRST),
         read_bytes: READ_BYTES_FIRST,
         fresh: false,
+        begun: started,
+        share: Some(share),
         core: None,
         held: None,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -105,6 +109,10 @@ struct Socket<'a> {
     read_bytes: usize,
     /// There may be whole frames in `input`.
     fresh: bool,
+    /// When what is at the head of `input` came.
+    begun: Instant,
+    /// Its part of what is half-sent over all connections; None once that was taken from it.
+    share: Option<Share>,
     core: Option<Core>,
     held: Option<Held>,
     timer: Pin<Box<Sleep>>,
@@ -126,6 +134,7 @@ impl Socket<'_> {
                 }
             }
             self.work();
+            self.count_half_sent();
             if self.session.ended().is_some() {
                 return self.finish().await;
             }
@@ -151,9 +160,23 @@ impl Socket<'_> {
             }
             let used = self.session.receive(&self.input);
             self.input.advance(used);
+            if used > 0 {
+                self.begun = Instant::now();
+            }
             // Where it has not stopped early, all whole frames are used.
             self.fresh = !self.session.reads();
         }
+    }
+
+    /// What is not whole counts, unless it is the broker that lets it wait.
+    fn count_half_sent(&mut self) {
+        let Some(share) = &mut self.share else { return };
+        if self.held.is_some() {
+            return share.hold(self.begun, 0);
+        }
+        let (bytes, since_ms) = self.session.half_sent().unwrap_or((0, u64::MAX));
+        let bodies = self.started.checked_add(Duration::from_millis(since_ms)).unwrap_or(self.begun);
+        share.hold(bodies.min(self.begun), bytes + self.input.len() as u64);
     }
 
     /// Sends to the core what there is for it, unless it has to wait for room.
@@ -191,7 +214,16 @@ impl Socket<'_> {
         {
             self.timer.as_mut().reset(deadline);
         }
-        let Self { session, reader, writer, input, core, held, timer, .. } = self;
+        let Self { session, reader, writer, input, core, held, timer, share, .. } = self;
+        let evicted = async {
+            match share {
+                Some(share) => {
+                    share.evicted().await;
+                    share.bytes_max()
+                }
+                None => std::future::pending().await,
+            }
+        };
         let outputs = async {
             match core {
                 Some(core) => core.outputs.recv().await,
@@ -227,6 +259,10 @@ impl Socket<'_> {
                     *core = None;
                 }
             },
+            bytes_max = evicted => {
+                session.evict_half_sent(bytes_max);
+                self.share = None;
+            }
             permit = permit => self.let_in(permit),
             changed = stage.changed() => {
                 changed.map_err(|_| io::ErrorKind::BrokenPipe)?;

@@ -102,6 +102,7 @@ fn step(session: &mut Session, core: &mut RobotCore, buffer: &mut Vec<u8>, now_m
 pub(super) fn settings() -> Arc<SessionSettings> {
     Arc::new(SessionSettings {
         message_bytes_max: 64 * 1024,
+        half_sent_bytes_max: 1024 * 1024,
         frame_max: 8192,
         channel_max: 16,
         heartbeat_s: 10,

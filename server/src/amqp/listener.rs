@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::connection;
+use super::half_sent::HalfSent;
 use super::session::SessionSettings;
 use crate::hub::Hub;
 use crate::stage::{self, Stage};
@@ -20,6 +21,7 @@ const END_GRACE: Duration = Duration::from_secs(2);
 /// Serves until the stage is `Ending` and the connections are gone, or shortly after.
 pub async fn serve(listener: TcpListener, hub: Hub, settings: SessionSettings, stage: stage::Receiver) {
     let settings = Arc::new(settings);
+    let half_sent = HalfSent::new(settings.half_sent_bytes_max);
     let mut connections = JoinSet::new();
     let mut stopping = std::pin::pin!(stage::reached(stage.clone(), Stage::Draining));
     loop {
@@ -29,7 +31,8 @@ pub async fn serve(listener: TcpListener, hub: Hub, settings: SessionSettings, s
                 Ok((stream, addr)) => {
                     set_nodelay(&stream);
                     let (hub, settings, stage) = (hub.clone(), Arc::clone(&settings), stage.clone());
-                    connections.spawn(connection::run(stream, addr, hub, settings, stage));
+                    let share = half_sent.share();
+                    connections.spawn(connection::run(stream, addr, hub, settings, share, stage));
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept a connection");

@@ -11,6 +11,7 @@ mod connection;
 mod frame;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod half_sent;
 mod listener;
 mod method;
 mod outbox;

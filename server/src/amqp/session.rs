@@ -59,6 +59,8 @@ const PROTOCOL_HEADER_BYTES: usize = 8;
 pub struct SessionSettings {
     /// Largest body, and largest properties, in bytes.
     pub message_bytes_max: u64,
+    /// What all connections together may have sent in part, in bytes.
+    pub half_sent_bytes_max: u64,
     /// Largest frame offered.
     pub frame_max: u32,
     /// Channels offered.

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use leveret_tests::amqp::codec::{self, BODY, HEARTBEAT, PROTOCOL_HEADER, Writer};
-use leveret_tests::amqp::{Connection, Settle, Tune, calls, method};
+use leveret_tests::amqp::{Connection, Error, Settle, Tune, calls, method};
 use tokio::task::JoinSet;
 
 use super::Broker;
@@ -93,6 +93,43 @@ async fn promises_are_not_paid_in_advance() {
     works(&broker, "promises.works").await;
     let memory = broker.memory();
     assert!(memory < MEMORY_BYTES_MAX, "{} MiB", memory >> 20);
+}
+
+/// Bodies that stop half-way, of ever more connections: there is a bound over all of them, whoever sends whole messages
+/// goes on, and the oldest go first.
+#[tokio::test]
+async fn bodies_that_never_end() {
+    let broker = Broker::start().await;
+    let mut publisher = broker.channel().await;
+    publisher.declare_queue(1, "whole", &[]).await.expect("declare");
+    publisher.confirm_select(1).await.expect("confirm.select");
+    let part = codec::frame(BODY, 1, &[7; 100_000]);
+    let mut stuck = Vec::new();
+    for number in 0..300 {
+        let mut connection = broker.channel().await;
+        let arguments = Writer::new().short(0).shortstr("").shortstr("nowhere").octet(0);
+        connection.method(1, method::BASIC_PUBLISH, &arguments).await.expect("send");
+        connection.send(&calls::header(1, 500_000, &calls::delivery_mode(true))).await.expect("send");
+        for _ in 0..4 {
+            connection.send(&part).await.expect("send");
+        }
+        stuck.push(connection);
+        if number % 10 == 0 {
+            publisher.publish(1, "", "whole", true, &vec![7; 500_000]).await.expect("publish");
+            publisher.expect(1, method::BASIC_ACK).await.expect("basic.ack");
+            assert_eq!(publisher.purge(1, "whole").await.expect("purge"), 1);
+        }
+    }
+    let memory = broker.memory();
+    assert!(memory < MEMORY_BYTES_MAX, "{} MiB", memory >> 20);
+    let first = stuck[0].next().await;
+    assert!(matches!(first, Err(Error::Closed { channel: 0, code: 506, .. })), "the oldest is closed");
+    // The youngest can still end what they began.
+    let last = stuck.last_mut().expect("a connection");
+    last.send(&part).await.expect("send");
+    let nothing = last.get(1, "whole").await.expect("the channel is open");
+    assert!(nothing.is_none());
+    works(&broker, "stuck.works").await;
 }
 
 #[tokio::test]

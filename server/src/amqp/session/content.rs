@@ -23,6 +23,8 @@ pub(super) struct Content {
     /// Once the header has come.
     header: Option<Header>,
     body: Vec<u8>,
+    /// When the method came.
+    since_ms: u64,
 }
 
 #[derive(Debug)]
@@ -63,7 +65,8 @@ impl Session {
         }
         let (exchange, routing_key) = (self.exchange.share(exchange), self.routing_key.share(routing_key));
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
-        channel.content = Some(Content { exchange, routing_key, mandatory, header: None, body: Vec::new() });
+        let (header, body, since_ms) = (None, Vec::new(), self.times.now_ms());
+        channel.content = Some(Content { exchange, routing_key, mandatory, header, body, since_ms });
         Ok(())
     }
 
@@ -144,6 +147,24 @@ impl Session {
             return Err(Failure::new(ReplyCode::ResourceError, text, PUBLISH));
         }
         Ok(())
+    }
+
+    /// Bytes of bodies that are not whole, and when the oldest of them began.
+    pub fn half_sent(&self) -> Option<(u64, u64)> {
+        if self.half_sent_bytes == 0 {
+            return None;
+        }
+        let contents = self.channels.values().filter_map(|channel| channel.content.as_ref());
+        let begun = contents.filter(|content| content.held_bytes() > 0).map(|content| content.since_ms);
+        Some((self.half_sent_bytes, begun.min()?))
+    }
+
+    /// What this connection has sent in part has to go, and the connection with it.
+    pub fn evict_half_sent(&mut self, bytes_max: u64) {
+        let text = format!(
+            "half-sent messages of all connections take more than {bytes_max} bytes, and this connection's are the oldest"
+        );
+        self.close_connection(Failure::new(ReplyCode::ResourceError, text, PUBLISH));
     }
 
     fn content_complete(&mut self, number: u16, body: Bytes) {

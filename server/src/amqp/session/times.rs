@@ -25,6 +25,10 @@ impl Times {
         Self { now_ms, received_ms: now_ms, sent_ms: now_ms, half_ms: 0, beat_ms: 0, deadline_ms }
     }
 
+    pub(super) fn now_ms(&self) -> u64 {
+        self.now_ms
+    }
+
     pub(super) fn received(&mut self) {
         self.received_ms = self.now_ms;
     }
