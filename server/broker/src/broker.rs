@@ -32,6 +32,7 @@ use crate::replay::{self, RecoverError};
 use crate::tickets::{Tickets, Waiter};
 use crate::topology::Topology;
 use timers::Timers;
+use tx::Commit;
 
 /// The broker core. Give it inputs with [`Broker::step`] and end each turn with [`Broker::finish`].
 #[derive(Debug)]
@@ -53,6 +54,8 @@ pub struct Broker {
     pub(crate) failed_channels: BTreeMap<ChanId, ConnId>,
     pub(crate) consumers: BTreeMap<ConsumerId, Consumer>,
     pub(crate) next_consumer_id: ConsumerId,
+    /// Commits that wait for bodies of what they reject.
+    commits: Vec<Commit>,
     /// Requests that wait until nothing is out on a channel.
     pub(crate) idle: BTreeSet<(ChanId, ReqId)>,
     /// Leases by their end on the lease clock.
@@ -91,6 +94,7 @@ impl Broker {
             failed_channels: BTreeMap::new(),
             consumers: BTreeMap::new(),
             next_consumer_id: ConsumerId(1),
+            commits: Vec::new(),
             idle: BTreeSet::new(),
             leases: BTreeSet::new(),
             timers: Timers::default(),
@@ -144,6 +148,9 @@ impl Broker {
     /// Ends a turn: hands out messages, appends the turn's acks as one, and lets go what became confirmable.
     pub fn finish(&mut self, out: &mut Vec<Effect>) {
         self.tickets.flush_puts(out);
+        if !self.commits.is_empty() {
+            self.resume_commits(out);
+        }
         self.dispatch_dirty(out);
         self.queue_settlements();
         self.tickets.flush_acks(out);

@@ -11,6 +11,7 @@ mod ids;
 mod lengths;
 mod level;
 mod ranges;
+mod recall;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -31,6 +32,7 @@ pub(crate) use dying::Dead;
 pub(crate) use ids::Standing;
 pub(crate) use level::{Holder, Next, Out, Taken};
 use level::{Keeps, Level};
+pub(crate) use recall::OutBody;
 pub(crate) use window::{Loss, Wants};
 
 /// What a queue is declared with.

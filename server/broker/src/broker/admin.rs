@@ -12,7 +12,6 @@ use crate::input::{Binding, DestinationKind, Op};
 use crate::names::is_reply_queue;
 use crate::queue::Queue;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::tickets::Waiter;
 use crate::topology::VHOST;
 use crate::value::Table;
 
@@ -64,11 +63,8 @@ impl Broker {
             Op::PurgeQueue { name } => (self.purge_queue(conn, &name, out), false),
             Op::Bind(binding) => (self.bind(conn, binding, out), false),
             Op::Unbind(binding) => (self.unbind(conn, binding, out), false),
-            Op::TxCommit { chan } => match self.tx_commit(chan, out) {
-                // What it rejected may have to be read before it can move on.
-                Ok(reply) => {
-                    return self.tickets.wait_for_acks(Waiter::Reply { req, result: Box::new(Ok(reply)) });
-                }
+            Op::TxCommit { chan } => match self.tx_commit(chan, req, out) {
+                Ok(()) => return,
                 Err(refusal) => (Err(refusal), false),
             },
             // These are answered at once.

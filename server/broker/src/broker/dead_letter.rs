@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::enqueue::learned_bytes;
 use crate::death::{Letter, Reason};
 use crate::effect::{Batch, Effect};
 use crate::ids::{QueueId, Seq};
+use crate::message::Message;
 use crate::queue::{Dead, Next, Out, Taken};
 use crate::record;
 use crate::topology::Routing;
@@ -117,6 +119,26 @@ impl Broker {
             Some((level, seq)) if queues == 0 => self.tickets.ack(level, seq),
             _ => self.tickets.shift(old, put, out),
         }
+    }
+
+    /// Upper bound of what the move of a message takes in the log, with what its new queues learn from it.
+    pub(super) fn letter_bytes(
+        &mut self,
+        id: QueueId,
+        message: &Message,
+        reason: Reason,
+        out: &mut Vec<Effect>,
+    ) -> u64 {
+        let Some(queue) = self.queues.get(&id) else { return 0 };
+        let (name, to) = (queue.props.name.clone(), queue.known.dead_letter.clone());
+        let Some(to) = to else { return 0 };
+        let letter = Letter::new(message, &name, reason, &to, self.now_ms);
+        let targets = self.targets(id, &letter, reason, out);
+        let bytes = letter.message.cost_bytes() + record::HEADER_FIXED_BYTES;
+        let targeted = targets.iter().filter_map(|id| self.queues.get(id));
+        let learns = targeted.filter(|queue| !queue.has_level(queue.priority(letter.priority)));
+        let learned = learns.map(learned_bytes);
+        Batch::put_bytes(bytes, targets.len() as u64) + learned.sum::<u64>()
     }
 
     /// The queues of a letter, without those where it would begin to go in a circle.

@@ -12,7 +12,7 @@ use crate::effect::{Batch, Effect, Outcome, Put};
 use crate::ids::{QueueId, Seq};
 use crate::input::Publish;
 use crate::message::Message;
-use crate::queue::Dead;
+use crate::queue::{Dead, Queue};
 use crate::record;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::VHOST;
@@ -20,6 +20,11 @@ use crate::topology::VHOST;
 /// Upper bound of what a queue's fact takes beside its value as it is, when it learns of a level or of messages that
 /// expire; with the level's beginning.
 const LEARNED_BYTES: u64 = 512;
+
+/// Upper bound of what a queue may have to write of itself before a message of a new kind.
+pub(super) fn learned_bytes(queue: &Queue) -> u64 {
+    if queue.props.durable { LEARNED_BYTES + queue_fact(queue).value().len() as u64 } else { 0 }
+}
 
 /// What became of a message.
 #[derive(Debug, Default)]
@@ -117,7 +122,7 @@ impl Broker {
                 let expires = extras.expiration_ms.is_some() && !queue.expiring;
                 queue.props.durable && (expires || !queue.has_level(queue.priority(extras.priority)))
             });
-            learns.map(|queue| LEARNED_BYTES + queue_fact(queue).value().len() as u64).sum()
+            learns.map(learned_bytes).sum()
         });
         publish_bytes(publish, queues.len()) + learned
     }

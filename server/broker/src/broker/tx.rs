@@ -3,15 +3,26 @@
 use super::Broker;
 use super::publish::publish_bytes;
 use crate::channel::{Channel, Tx};
+use crate::death::Reason;
 use crate::effect::{Batch, Effect, Reply};
-use crate::ids::{ChanId, QueueId};
-use crate::input::Publish;
+use crate::ids::{ChanId, QueueId, ReqId, Seq};
+use crate::input::{Publish, Settle};
 use crate::message::MESSAGE_OVERHEAD_BYTES;
+use crate::queue::OutBody;
 use crate::refusal::{Refusal, RefusalKind};
+use crate::tickets::Waiter;
 use crate::topology::VHOST;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A commit that waits for bodies of what it rejects.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    chan: ChanId,
+    req: ReqId,
+    routes: Vec<Arc<[QueueId]>>,
+}
 
 impl Broker {
     pub(super) fn tx_select(&mut self, chan: ChanId) -> Result<Reply, Refusal> {
@@ -59,18 +70,54 @@ impl Broker {
         self.budget.charge(bytes);
     }
 
-    /// Carries out all of a transaction as one append, or nothing of it.
-    pub(super) fn tx_commit(&mut self, chan: ChanId, out: &mut Vec<Effect>) -> Result<Reply, Refusal> {
-        let tx = std::mem::take(self.tx(chan)?);
-        let routes = match self.routes_of(&tx) {
-            Ok(routes) => routes,
-            Err(why) => {
-                // It goes back, so that the end of the channel finds what is out.
-                *self.tx(chan)? = tx;
-                let text = format!("partial tx completion: {}", why.text);
-                return Err(Refusal::new(RefusalKind::PreconditionFailed, text));
+    /// Carries out all of a transaction as one append, or nothing of it. Answered once that is durable. What it rejects
+    /// into a dead letter exchange is read back before, where it is not in memory: the commit waits for it.
+    pub(super) fn tx_commit(
+        &mut self,
+        chan: ChanId,
+        req: ReqId,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        self.tx(chan)?;
+        let routes = self.route_all(chan).and_then(|routes| self.can_fit(chan).map(|()| routes));
+        let routes = routes.map_err(|why| partial(&why))?;
+        if self.recall_letters(chan) {
+            self.commits.push(Commit { chan, req, routes });
+            return Ok(());
+        }
+        self.commit_now(chan, routes, out)?;
+        self.tickets.wait_for_acks(Waiter::Reply { req, result: Box::new(Ok(Reply::Done)) });
+        Ok(())
+    }
+
+    /// Goes on with the commits that waited for bodies, as far as these are here now.
+    pub(super) fn resume_commits(&mut self, out: &mut Vec<Effect>) {
+        for Commit { chan, req, routes } in std::mem::take(&mut self.commits) {
+            if !self.channels.contains_key(&chan) {
+                out.push(Effect::Dropped { req });
+            } else if self.awaits_letters(chan) {
+                self.commits.push(Commit { chan, req, routes });
+            } else if let Err(refusal) = self.commit_now(chan, routes, out) {
+                self.fail_channel(Some(chan), out);
+                self.reply_when_durable(req, Err(refusal));
+            } else {
+                self.tickets.wait_for_acks(Waiter::Reply { req, result: Box::new(Ok(Reply::Done)) });
             }
-        };
+        }
+    }
+
+    fn commit_now(
+        &mut self,
+        chan: ChanId,
+        routes: Vec<Arc<[QueueId]>>,
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let tx = std::mem::take(self.tx(chan)?);
+        if let Err(why) = self.is_one_append(&tx, &routes, out) {
+            // It goes back, so that the end of the channel finds what is out.
+            *self.tx(chan)? = tx;
+            return Err(partial(&why));
+        }
         self.budget.discharge(tx.charged_bytes);
         self.tickets.begin_group(out);
         for ((tag, publish), queues) in tx.publishes.into_iter().zip(routes) {
@@ -79,12 +126,12 @@ impl Broker {
         for (unacked, how) in tx.settled.values() {
             self.settle_unacked(unacked, *how);
         }
-        // What it rejects moves on with it, unless it has to be read first.
+        // What it rejects moves on with it.
         self.send_letters(out);
         self.tickets.end_group(out);
         self.pass_through(out);
         self.wake_channel(chan);
-        Ok(Reply::Done)
+        Ok(())
     }
 
     /// Forgets a transaction: what it was to settle is out again.
@@ -105,15 +152,91 @@ impl Broker {
             .ok_or_else(|| Refusal::new(RefusalKind::PreconditionFailed, "channel is not transactional"))
     }
 
-    /// Where the publishes of a transaction go, if all of it can be carried out as one append.
-    fn routes_of(&mut self, tx: &Tx) -> Result<Vec<Arc<[QueueId]>>, Refusal> {
-        let mut routes = Vec::with_capacity(tx.publishes.len());
+    /// What a transaction gives up for dead letters: where it is out, and why it goes.
+    fn given_up(&self, tx: &Tx) -> Vec<(QueueId, (QueueId, Seq), Reason)> {
+        let given_up = tx.settled.values().filter_map(|(unacked, how)| {
+            let id = self.owner(unacked.queue);
+            let queue = self.queues.get(&id).filter(|queue| queue.known.dead_letter.is_some())?;
+            let reason = match how {
+                Settle::Drop => Reason::Rejected,
+                Settle::Requeue if queue.is_worn_out(unacked.queue, unacked.seq) => Reason::DeliveryLimit,
+                Settle::Requeue | Settle::Ack => return None,
+            };
+            Some((id, (unacked.queue, unacked.seq), reason))
+        });
+        given_up.collect()
+    }
+
+    /// Refuses what cannot be one append before anything is read for it.
+    fn can_fit(&self, chan: ChanId) -> Result<(), Refusal> {
+        let Some(tx) = self.channels.get(&chan).and_then(|channel| channel.tx.as_ref()) else {
+            return Ok(());
+        };
+        let sizes = self
+            .given_up(tx)
+            .into_iter()
+            .filter_map(|(id, (level, seq), _)| self.queues.get(&id).map(|queue| queue.out_size(level, seq)));
+        self.fits(tx.append_bytes + sizes.sum::<u64>())
+    }
+
+    /// Asks for the bodies that a channel's transaction is to move and that are not in memory. Whether there are any.
+    fn recall_letters(&mut self, chan: ChanId) -> bool {
+        let Some(tx) = self.channels.get(&chan).and_then(|channel| channel.tx.as_ref()) else { return false };
+        let mut awaits = false;
+        for (id, (level, seq), _) in self.given_up(tx) {
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            match queue.out_body(level, seq) {
+                OutBody::Here | OutBody::Gone => {}
+                OutBody::Recalled => awaits = true,
+                OutBody::Away => {
+                    queue.recall(level, seq);
+                    self.mark_dirty(id);
+                    awaits = true;
+                }
+            }
+        }
+        awaits
+    }
+
+    /// Whether a body that was asked for is still being read.
+    fn awaits_letters(&self, chan: ChanId) -> bool {
+        let Some(tx) = self.channels.get(&chan).and_then(|channel| channel.tx.as_ref()) else { return false };
+        self.given_up(tx).into_iter().any(|(id, (level, seq), _)| {
+            let queue = self.queues.get(&id);
+            queue.is_some_and(|queue| queue.out_body(level, seq) == OutBody::Recalled)
+        })
+    }
+
+    /// Upper bound of what the dead letters of a transaction take in the log.
+    fn letters_bytes(&mut self, tx: &Tx, out: &mut Vec<Effect>) -> u64 {
+        let mut bytes = 0;
+        for (id, (level, seq), reason) in self.given_up(tx) {
+            let message = self.queues.get(&id).and_then(|queue| queue.out_message(level, seq)).cloned();
+            bytes += message.map_or(0, |message| self.letter_bytes(id, &message, reason, out));
+        }
+        bytes
+    }
+
+    /// Where the publishes of a transaction go: decided when the commit comes, also where it is carried out later.
+    fn route_all(&mut self, chan: ChanId) -> Result<Vec<Arc<[QueueId]>>, Refusal> {
+        let tx = std::mem::take(self.tx(chan)?);
+        let routes = tx.publishes.iter().map(|(_, publish)| self.route(VHOST, publish)).collect();
+        *self.tx(chan)? = tx;
+        routes
+    }
+
+    /// Whether all of a transaction can be carried out as one append, and no queue refuses its part.
+    fn is_one_append(
+        &mut self,
+        tx: &Tx,
+        routes: &[Arc<[QueueId]>],
+        out: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
         // What each queue that may refuse has taken so far.
         let mut taken: BTreeMap<QueueId, (u64, u64)> = BTreeMap::new();
-        let mut bytes = Batch::ack_bytes(tx.settled.len() as u64);
-        for (_, publish) in &tx.publishes {
-            let queues = self.route(VHOST, publish)?;
-            bytes += self.append_bytes(publish, &queues);
+        let mut bytes = Batch::ack_bytes(tx.settled.len() as u64) + self.letters_bytes(tx, out);
+        for ((_, publish), queues) in tx.publishes.iter().zip(routes) {
+            bytes += self.append_bytes(publish, queues);
             let size = publish.body.len() as u64;
             for id in queues.iter() {
                 let Some(queue) = self.queues.get(id) else { continue };
@@ -123,10 +246,8 @@ impl Broker {
                 }
                 *so_far = (so_far.0 + 1, so_far.1 + size);
             }
-            routes.push(queues);
         }
-        self.fits(bytes)?;
-        Ok(routes)
+        self.fits(bytes)
     }
 
     fn carry_out(
@@ -157,6 +278,11 @@ impl Channel {
     pub(super) fn messages_uncommitted(&self) -> u64 {
         self.tx.as_ref().map_or(0, |tx| tx.publishes.len() as u64)
     }
+}
+
+/// AMQP clients know a commit that cannot be carried out by this.
+fn partial(why: &Refusal) -> Refusal {
+    Refusal::new(RefusalKind::PreconditionFailed, format!("partial tx completion: {}", why.text))
 }
 
 /// What a publish costs while it waits.

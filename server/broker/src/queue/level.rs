@@ -50,6 +50,8 @@ pub(crate) struct Level {
     pub(super) out: BTreeMap<u64, Out>,
     /// Places that are neither ready nor out any more, and wait to be read so that they can be dead-lettered.
     pub(super) dying: BTreeMap<u64, Dying>,
+    /// Places that are out and whose bodies are wanted back.
+    pub(super) recalled: BTreeSet<u64>,
     pub(super) generation: u64,
     pub(super) fetching: Option<Fetching>,
     /// Dead places from before this epoch, as far as the tail still reaches over them.
@@ -170,6 +172,7 @@ impl Level {
             bodiless: BTreeSet::new(),
             out: BTreeMap::new(),
             dying: BTreeMap::new(),
+            recalled: BTreeSet::new(),
             generation: 0,
             fetching: None,
             dead_at_open,

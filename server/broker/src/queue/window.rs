@@ -27,12 +27,20 @@ pub(super) struct Fetching {
     what: What,
 }
 
+impl Fetching {
+    pub(super) fn new(from: u64, upto: u64, what: What) -> Self {
+        Self { from, upto, what }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+pub(super) enum What {
     Tail,
     Returned,
     /// Messages to be dead-lettered.
     Dying,
+    /// Bodies of messages that are out.
+    Recalled,
     /// Bodies to be counted, not held.
     Sizes,
 }
@@ -101,7 +109,7 @@ impl Level {
     fn plan_fetch(&mut self, wants: Wants, budget: &Budget, after: Ticket) -> Option<Fetch> {
         let room = budget.room();
         let ahead = wants.ahead && room >= FETCH_BYTES_MAX && self.loaded.len() < WINDOW_LOW;
-        let (plan, bytes_max) = if let Some(plan) = self.plan_dying() {
+        let (plan, bytes_max) = if let Some(plan) = self.plan_dying().or_else(|| self.plan_recalled()) {
             (plan, room.clamp(1, FETCH_BYTES_MAX))
         } else if (wants.head || ahead)
             && let Some(plan) = self.plan_returned().or_else(|| self.plan_tail())
@@ -168,6 +176,7 @@ impl Level {
             What::Tail => self.take_tail(upto, answer, budget),
             What::Returned => self.take_returned(plan.from, upto, answer, budget),
             What::Dying => return self.take_dying(plan.from, upto, answer),
+            What::Recalled => return self.take_recalled(plan.from, upto, answer, budget),
             What::Sizes => {
                 self.take_sizes(upto, answer);
                 Vec::new()
@@ -306,7 +315,7 @@ impl Level {
 }
 
 /// The end of what is read in one go with the place `from` and those that follow it.
-fn run_end(from: u64, places: impl Iterator<Item = u64>) -> u64 {
+pub(super) fn run_end(from: u64, places: impl Iterator<Item = u64>) -> u64 {
     let mut last = from;
     for seq in places.take(FETCH_COUNT_MAX as usize) {
         if seq - last > RETURNED_GAP_MAX {
@@ -317,6 +326,6 @@ fn run_end(from: u64, places: impl Iterator<Item = u64>) -> u64 {
     last + 1
 }
 
-fn decode(bytes: &Bytes) -> Result<Fresh, String> {
+pub(super) fn decode(bytes: &Bytes) -> Result<Fresh, String> {
     record::decode_message(bytes).map(|message| Fresh::new(Arc::new(message), 1)).map_err(|e| e.to_string())
 }

@@ -437,25 +437,3 @@ fn a_full_queue_that_refuses_more_refuses_the_commit() {
         assert_eq!((world.counts("small"), world.counts("q")), ((0, 0), (1, 0)));
     }
 }
-
-/// Guards against an append that the store would refuse because of what its rejects bring along.
-#[test]
-fn dead_letters_that_a_commit_has_no_room_for_follow_it() {
-    let settings = crate::Settings { append_bytes_max: 2_000, ..super::world::SETTINGS };
-    let mut world = with_settings(settings, &[]);
-    world.declare("dead");
-    let to_dead = [("x-dead-letter-exchange", string("")), ("x-dead-letter-routing-key", string("dead"))];
-    world.ok(limited("jobs", &to_dead));
-    let body = "b".repeat(900);
-    world.fill("jobs", &[&body, &body, "small"]);
-    let op = Op::Get(super::world::get("jobs", 3, Hold::Channel(CHAN)));
-    world.ask_on(CHAN.0, op).expect("granted");
-    world.settle(CHAN.0, 0, true, Settle::Drop);
-    publish(&mut world, to_queue("q", &body));
-    let input = world.request_on(CHAN.0, commit());
-    let effects = world.send(input);
-    let sizes: Vec<_> = appends(&effects).iter().map(|b| (b.puts.len(), b.acks.len())).collect();
-    assert_eq!(sizes, [(1, 0), (1, 1), (2, 2)], "each is moved at once, and in order");
-    assert_eq!(world.drain("dead").len(), 3);
-    assert!(world.stored("jobs").is_empty());
-}
