@@ -130,7 +130,7 @@ impl Broker {
             }
             Input::ChannelClosed { chan } => self.channel_closed(chan, out),
             Input::Writable { chan, bytes } => self.writable(chan, bytes),
-            Input::Request { req, conn, chan, vhost, op } => {
+            Input::Request { req, conn, chan, user: _, vhost, op } => {
                 self.request(admin::Request { req, conn, chan, vhost }, op, out);
             }
             Input::Publish { chan, tag, vhost, publish } => self.publish(chan, tag, &vhost, publish, out),
@@ -167,6 +167,11 @@ impl Broker {
     pub fn at_close(&self) -> Vec<(QueueId, Vec<(Seq, Seq)>)> {
         let durable = self.queues.values().filter(|q| q.props.durable);
         durable.flat_map(Queue::delivered_before).filter(|(_, places)| !places.is_empty()).collect()
+    }
+
+    /// Whether [`crate::Op::MakeDefaults`] was carried out, once in the life of the store.
+    pub fn defaults_made(&self) -> bool {
+        false
     }
 
     /// Lets an answer follow all that was appended so far, because it speaks of it.

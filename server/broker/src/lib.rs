@@ -7,6 +7,7 @@
 //! `dispatch` (deliveries and gets), `channel` (deliveries out, outcomes in order), `death` (what a dead letter carries),
 //! `tickets` (the one order of confirms), `record` (messages and facts as bytes), `replay` (from facts to state).
 
+mod access;
 mod arguments;
 mod broker;
 mod budget;
@@ -33,6 +34,7 @@ mod topic;
 mod topology;
 mod value;
 
+pub use access::words::*;
 pub use broker::Broker;
 pub use controls::Control;
 pub use effect::*;

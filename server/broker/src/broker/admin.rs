@@ -99,6 +99,27 @@ impl Broker {
             Op::ListConnections => (Ok(Reply::Connections(self.connection_rows())), true),
             Op::ListChannels => (Ok(Reply::Channels(self.channel_rows())), true),
             Op::Stats => (Ok(Reply::Stats(self.stats())), true),
+            Op::MakeDefaults { .. }
+            | Op::AddVhost(_)
+            | Op::DeleteVhost { .. }
+            | Op::ListVhosts
+            | Op::AddUser(_)
+            | Op::ChangePassword { .. }
+            | Op::DeleteUser { .. }
+            | Op::SetUserTags { .. }
+            | Op::ListUsers
+            | Op::SetPermissions(_)
+            | Op::ClearPermissions { .. }
+            | Op::ListPermissions { .. }
+            | Op::ListUserPermissions { .. }
+            | Op::SetTopicPermissions(_)
+            | Op::ClearTopicPermissions { .. }
+            | Op::ListTopicPermissions { .. }
+            | Op::LookUpUser { .. }
+            | Op::EnterVhost { .. } => {
+                let text = "users, virtual hosts and permissions are not there yet";
+                (Err(Refusal::new(RefusalKind::NotImplemented, text)), true)
+            }
         };
         if result.is_err() {
             self.fail_channel(chan, out);

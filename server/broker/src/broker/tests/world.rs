@@ -139,6 +139,7 @@ impl World {
             req: ReqId(self.requests),
             conn: conn.map(ConnId),
             chan: None,
+            user: None,
             vhost: Arc::from("/"),
             op,
         }

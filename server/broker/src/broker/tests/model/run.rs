@@ -253,7 +253,7 @@ impl Run {
         self.last.req += 1;
         self.asked.insert(self.last.req, asked);
         let (req, conn) = (ReqId(self.last.req), Some(ConnId(1)));
-        self.input(Input::Request { req, conn, chan: None, vhost: "/".into(), op });
+        self.input(Input::Request { req, conn, chan: None, user: None, vhost: "/".into(), op });
     }
 
     fn declare(&mut self, slot: usize) {

@@ -64,6 +64,9 @@ impl Run {
                 // No get of these histories names the channel that it is made on.
                 Effect::Dropped { .. } => panic!("nothing waits on a channel that fails"),
                 Effect::Warn { text } => panic!("{text}"),
+                Effect::ConnectionForced { .. } | Effect::AccessChanged => {
+                    panic!("nothing of the kind is asked for")
+                }
             }
         }
     }

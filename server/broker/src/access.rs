@@ -1,0 +1,3 @@
+//! Who may do what: users, and their permissions in virtual hosts.
+
+pub(crate) mod words;
