@@ -33,6 +33,7 @@ mod tickets;
 mod topic;
 mod topology;
 mod value;
+mod vhosts;
 
 pub use access::words::*;
 pub use broker::Broker;

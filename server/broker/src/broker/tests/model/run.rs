@@ -228,7 +228,7 @@ impl Run {
             self.open_channel(slot);
         }
         for (slot, name) in QUEUES.into_iter().enumerate() {
-            match self.broker.topology.queue(name) {
+            match self.broker.queue_id(name) {
                 None => self.declare(slot),
                 // A crash may have cut off its binding.
                 Some(_) => self.request(Op::Bind(binding("amq.fanout", name, "")), Asked::Nothing),
@@ -238,7 +238,7 @@ impl Run {
     }
 
     fn queue(&self, slot: usize) -> QueueId {
-        self.broker.topology.queue(QUEUES[slot]).expect("declared at once when deleted")
+        self.broker.queue_id(QUEUES[slot]).expect("declared at once when deleted")
     }
 
     fn tick(&mut self, ms: u64) {
