@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use leveret_broker::{ChanId, Effect, Input, Refusal, Reply, ReqId};
+use leveret_broker::{ChanId, ConnId, Effect, Input, Refusal, Reply, ReqId};
 use leveret_engine::{Threads, Ticket};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
@@ -47,6 +47,7 @@ enum ReplyTo {
 }
 
 struct Lane {
+    conn: ConnId,
     sender: mpsc::UnboundedSender<Vec<Output>>,
     pending: Vec<Output>,
 }
@@ -94,7 +95,7 @@ pub(crate) fn run(mut host: Host, inbox: &Arc<Inbox>, workers: Threads, inline_a
             return Ended::Failed(failure.to_string());
         }
         for effect in effects.drain(..) {
-            shell.perform(effect);
+            shell.perform(effect, inbox);
         }
         shell.flush();
         if inline && !workers.write_inline() {
@@ -134,8 +135,8 @@ impl Shell {
                 permit.into_iter().for_each(|permit| self.hold(permit));
                 Inputs::One(Some(input))
             }
-            Envelope::OpenLane { lane, sender } => {
-                self.lanes.insert(lane, Lane { sender, pending: Vec::new() });
+            Envelope::OpenLane { lane, conn, sender } => {
+                self.lanes.insert(lane, Lane { conn, sender, pending: Vec::new() });
                 Inputs::One(None)
             }
             Envelope::CloseLane { lane } => {
@@ -166,7 +167,7 @@ impl Shell {
         }
     }
 
-    fn perform(&mut self, effect: Effect) {
+    fn perform(&mut self, effect: Effect, inbox: &Inbox) {
         match effect {
             Effect::Reply { req, result } => match self.replies.remove(&req) {
                 // Whoever asked may have gone.
@@ -189,6 +190,13 @@ impl Shell {
             Effect::ChannelFailed { chan, cause, refusal } => {
                 self.put(chan, Output::ChannelFailed { chan, cause, refusal });
             }
+            Effect::ConnectionForced { conn, refusal } => {
+                let lanes = self.lanes.iter().filter(|(_, lane)| lane.conn == conn);
+                for lane in lanes.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    self.put_on(lane, Output::ConnectionForced { refusal: refusal.clone() });
+                }
+            }
+            Effect::AccessChanged => inbox.access_changed(),
             Effect::Warn { text } => warn!("{text}"),
             Effect::Append { .. } | Effect::Fetch(_) => unreachable!("the host carries these out itself"),
         }

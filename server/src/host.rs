@@ -83,6 +83,11 @@ impl Host {
         self.store.failure()
     }
 
+    /// Whether the store has ever been given its first virtual host and user (`Op::MakeDefaults`).
+    pub fn defaults_made(&self) -> bool {
+        self.broker.defaults_made()
+    }
+
     /// Counters of the core.
     pub fn stats(&self) -> CoreStats {
         self.broker.stats()

@@ -70,6 +70,11 @@ pub enum Output {
         /// Why.
         refusal: Refusal,
     },
+    /// The core has ended the lane's connection with all its channels; nothing more happens on them.
+    ConnectionForced {
+        /// Why.
+        refusal: Refusal,
+    },
 }
 
 /// One way back from the core to a front end: of one gRPC stream, or of one AMQP connection with all its channels.
@@ -201,6 +206,11 @@ impl Hub {
         self.inner.channel_credit_bytes
     }
 
+    /// See [`Inbox::access_generation`].
+    pub fn access_generation(&self) -> u64 {
+        self.inner.inbox.access_generation()
+    }
+
     /// No new deliveries from now on; everything else goes on.
     pub fn stop_deliveries(&self) {
         self.send(Input::StopDeliveries);
@@ -216,7 +226,7 @@ impl Hub {
         let (reply, answer) = oneshot::channel();
         let req = ReqId(self.next_id());
         self.inner.inbox.push(Envelope::Request {
-            input: Input::Request { req, conn, chan: None, vhost, op },
+            input: Input::Request { req, conn, chan: None, user: None, vhost, op },
             req,
             reply,
             permit,
@@ -252,7 +262,7 @@ impl Connection {
     pub fn open_lane(&self) -> (Lane, Outputs) {
         let (sender, outputs) = mpsc::unbounded_channel();
         let id = LaneId(self.hub.next_id());
-        self.hub.inner.inbox.push(Envelope::OpenLane { lane: id, sender });
+        self.hub.inner.inbox.push(Envelope::OpenLane { lane: id, conn: self.id, sender });
         (Lane { hub: self.hub.clone(), id }, outputs)
     }
 }

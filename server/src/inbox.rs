@@ -1,10 +1,11 @@
 //! The way into the core thread: many senders, one taker that takes all that waits.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use leveret_broker::{Input, Refusal, Reply, ReqId};
+use leveret_broker::{ConnId, Input, Refusal, Reply, ReqId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::hub::{LaneId, Output, Permit};
@@ -38,6 +39,8 @@ pub enum Envelope {
     OpenLane {
         /// Its name.
         lane: LaneId,
+        /// Its connection.
+        conn: ConnId,
         /// Where the outputs go.
         sender: mpsc::UnboundedSender<Vec<Output>>,
     },
@@ -56,6 +59,7 @@ pub enum Envelope {
 pub struct Inbox {
     state: Mutex<State>,
     ready: Condvar,
+    access_generation: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +82,17 @@ impl Inbox {
         let mut state = self.lock();
         state.woken = true;
         self.rouse(state);
+    }
+
+    /// Counts the changes of users, permissions and virtual hosts. What was learned about a user holds for as long as
+    /// the number is the one that was read before asking.
+    pub fn access_generation(&self) -> u64 {
+        self.access_generation.load(Ordering::Acquire)
+    }
+
+    /// Users, permissions or virtual hosts have changed.
+    pub fn access_changed(&self) {
+        self.access_generation.fetch_add(1, Ordering::Release);
     }
 
     /// Nothing waits.

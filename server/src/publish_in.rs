@@ -82,6 +82,8 @@ fn extras(inspected: &Inspected<'_>) -> Result<Option<Box<PublishExtras>>, Refus
         routing_keys: Vec::new(),
         expiration_ms: inspected.expiration.map(expiration_ms).transpose()?,
         priority: inspected.priority.unwrap_or(0),
+        // Looked at above.
+        user_id: None,
     };
     for (name, there) in [("CC", inspected.has_cc), ("BCC", inspected.has_bcc)] {
         if there {

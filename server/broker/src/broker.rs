@@ -1,19 +1,21 @@
 //! The core: its state, and the one table of what follows from which input.
 
-mod admin;
 mod bind;
 mod connection;
 mod consume;
 mod dead_letter;
 mod declare;
 mod enqueue;
+mod listing;
 mod publish;
 mod replies;
+mod request;
 mod settle;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod tx;
+mod vhost;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -30,7 +32,8 @@ use crate::recovered::Recovered;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::replay::{self, RecoverError};
 use crate::tickets::{Tickets, Waiter};
-use crate::topology::Topology;
+use crate::vhosts::Vhosts;
+use request::Who;
 use timers::Timers;
 use tx::Commit;
 
@@ -43,7 +46,9 @@ pub struct Broker {
     /// Runs with `now_ms` but never back, so that a clock set back does not stretch leases.
     pub(crate) lease_clock_ms: u64,
     pub(crate) names: NameSource,
-    pub(crate) topology: Topology,
+    pub(crate) vhosts: Vhosts,
+    /// Only those virtual hosts exist that the log names.
+    pub(crate) defaults_made: bool,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
     /// Whose the levels of queues are that have a number of their own.
     pub(crate) levels: BTreeMap<QueueId, QueueId>,
@@ -85,7 +90,8 @@ impl Broker {
             now_ms,
             lease_clock_ms: 0,
             names: NameSource::new(settings.seed),
-            topology: state.topology,
+            vhosts: state.vhosts,
+            defaults_made: state.defaults_made,
             queues: state.queues,
             levels: state.levels,
             next_queue_id: state.next_queue_id,
@@ -134,8 +140,9 @@ impl Broker {
             }
             Input::ChannelClosed { chan } => self.channel_closed(chan, out),
             Input::Writable { chan, bytes } => self.writable(chan, bytes),
-            Input::Request { req, conn, chan, vhost, op } => {
-                self.request(admin::Request { req, conn, chan, vhost }, op, out);
+            Input::Request { req, conn, chan, user, vhost, op } => {
+                let vhost = self.vhost(&vhost);
+                self.request(req, &Who { conn, chan, user, vhost }, op, out);
             }
             Input::Publish { chan, tag, vhost, publish } => self.publish(chan, tag, &vhost, publish, out),
             Input::Settle { chan, tag, multiple, how } => self.settle(chan, tag, multiple, how, out),
@@ -174,6 +181,11 @@ impl Broker {
     pub fn at_close(&self) -> Vec<(QueueId, Vec<(Seq, Seq)>)> {
         let durable = self.queues.values().filter(|q| q.props.durable);
         durable.flat_map(Queue::delivered_before).filter(|(_, places)| !places.is_empty()).collect()
+    }
+
+    /// Whether [`crate::Op::MakeDefaults`] was carried out, once in the life of the store.
+    pub fn defaults_made(&self) -> bool {
+        self.defaults_made
     }
 
     /// Lets an answer follow all that was appended so far, because it speaks of it.

@@ -7,6 +7,7 @@ use crate::consumers::ConsumerId;
 use crate::effect::Outcome;
 use crate::ids::{ChanId, ConnId, QueueId, Seq};
 use crate::input::{ConnectionInfo, Publish, Settle};
+use crate::vhosts::{LastVhost, VhostId};
 
 /// A connection or session.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct Channel {
     pub(crate) tx: Option<Tx>,
     /// Queues on which gets made on this channel wait, once for each.
     pub(crate) gets: Vec<QueueId>,
+    /// Where its publishes go.
+    pub(crate) last_vhost: LastVhost,
 }
 
 /// A delivery that is out on a channel.
@@ -78,14 +81,22 @@ pub(crate) struct Settlements {
 /// What a transaction is to do.
 #[derive(Debug, Default)]
 pub(crate) struct Tx {
-    /// Number of each publish on its channel, and the publish.
-    pub(crate) publishes: Vec<(u64, Publish)>,
+    pub(crate) publishes: Vec<TxPublish>,
     /// By delivery tag: out until the commit, and not on the channel's list any more.
     pub(crate) settled: BTreeMap<u64, (Unacked, Settle)>,
     /// What the publishes are charged to the budget.
     pub(crate) charged_bytes: u64,
     /// What the publishes take in the log at least.
     pub(crate) append_bytes: u64,
+}
+
+/// A publish that waits for a commit.
+#[derive(Debug)]
+pub(crate) struct TxPublish {
+    /// Its number on its channel.
+    pub(crate) tag: u64,
+    pub(crate) vhost: VhostId,
+    pub(crate) publish: Publish,
 }
 
 impl Channel {
@@ -103,6 +114,7 @@ impl Channel {
             settlements: Settlements::default(),
             tx: None,
             gets: Vec::new(),
+            last_vhost: LastVhost::default(),
         }
     }
 

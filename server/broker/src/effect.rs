@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::access::words::{Permissions, TopicPermissions, UserRecord, UserRow, VhostRow};
 use crate::ids::{AckId, ChanId, ConnId, QueueId, ReqId, Seq, Ticket};
 use crate::input::{Binding, ConnectionInfo, Settle};
 use crate::message::Message;
@@ -81,6 +82,17 @@ pub enum Effect {
         /// The consumer.
         consumer_tag: Arc<str>,
     },
+    /// The core has ended a connection, because its user or its virtual host was deleted: its channels are closed as by
+    /// [`crate::Input::ConnectionClosed`], which may still come. The client is to be told why.
+    ConnectionForced {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Users, passwords, tags, permissions or virtual hosts are about to change: who remembers what a user was
+    /// allowed forgets it now, before the change is answered.
+    AccessChanged,
     /// A loss or an oddity that an operator should read.
     Warn {
         /// One sentence.
@@ -309,6 +321,16 @@ pub enum Reply {
     Channels(Vec<ChannelRow>),
     /// Answer to Stats.
     Stats(CoreStats),
+    /// Answer to ListVhosts, ordered by name.
+    Vhosts(Vec<VhostRow>),
+    /// Answer to ListUsers, ordered by name.
+    Users(Vec<UserRow>),
+    /// Answer to ListPermissions and ListUserPermissions, ordered by virtual host and user.
+    Permissions(Vec<Permissions>),
+    /// Answer to ListTopicPermissions, ordered by user and exchange.
+    TopicPermissions(Vec<TopicPermissions>),
+    /// Answer to LookUpUser: none when there is none of that name.
+    User(Option<UserRecord>),
 }
 
 /// Messages taken by a get.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::access::words::{AddUser, AddVhost, PasswordHash, Permissions, TopicPermissions};
 use crate::ids::{AckId, ChanId, ConnId, QueueId, ReqId, Seq, Ticket};
 use crate::value::Table;
 
@@ -64,6 +65,9 @@ pub enum Input {
         conn: Option<ConnId>,
         /// The strict channel that it is made on, if any.
         chan: Option<ChanId>,
+        /// On whose behalf it is made: it is refused unless this user may do it. None: the broker itself asks, and
+        /// nothing is checked. With `conn` it is that connection's user.
+        user: Option<Arc<str>>,
         /// Virtual host; never empty ("/" is the default one).
         vhost: Arc<str>,
         /// What is asked for.
@@ -110,11 +114,11 @@ pub struct ConnectionInfo {
     pub peer: String,
     /// "grpc", "amqp 0-9-1".
     pub protocol: &'static str,
-    /// User name.
+    /// User name; its publishes are checked against this user's permissions. Empty: nothing is checked.
     pub user: String,
     /// What the client calls itself.
     pub client: String,
-    /// Virtual host; empty when it is chosen per request.
+    /// Virtual host, with which the connection ends; empty when it is chosen per request.
     pub vhost: String,
 }
 
@@ -147,6 +151,8 @@ pub struct PublishExtras {
     pub expiration_ms: Option<u64>,
     /// Priority (property priority); absent counts as 0.
     pub priority: u8,
+    /// Who the message says that sent it (property user-id): refused unless it is the user who publishes it.
+    pub user_id: Option<Arc<str>>,
 }
 
 /// What becomes of a delivered message.
@@ -284,12 +290,101 @@ pub enum Op {
     ListBindings,
     /// List consumers of the vhost.
     ListConsumers,
-    /// List connections.
+    /// List connections: all of them for administrators and users who monitor, else those of the user.
     ListConnections,
-    /// List channels.
+    /// List channels, with the same restriction.
     ListChannels,
     /// Counters of the core.
     Stats,
+
+    /// Once in a store's life: the virtual host "/", a user with the tag administrator and all permissions on it, and
+    /// a mark that this was done. With the mark there it changes nothing.
+    MakeDefaults {
+        /// The user's name.
+        user: Arc<str>,
+        /// The user's password, hashed.
+        password_hash: PasswordHash,
+    },
+    /// Add a virtual host; one that exists is fine and stays as it is.
+    AddVhost(AddVhost),
+    /// Delete a virtual host with its exchanges, queues, bindings and permissions; its connections end.
+    DeleteVhost {
+        /// Name.
+        name: Arc<str>,
+    },
+    /// List virtual hosts: those that the user may enter, or all of them for administrators and users who monitor.
+    ListVhosts,
+    /// Add a user, who may do nothing yet; refused when there is one of that name.
+    AddUser(AddUser),
+    /// Give a user another password.
+    ChangePassword {
+        /// Name.
+        name: Arc<str>,
+        /// The new one.
+        password_hash: PasswordHash,
+    },
+    /// Delete a user with all permissions; the user's connections end.
+    DeleteUser {
+        /// Name.
+        name: Arc<str>,
+    },
+    /// Replace a user's tags.
+    SetUserTags {
+        /// Name.
+        name: Arc<str>,
+        /// "administrator", "monitoring", "impersonator"; others are kept and mean nothing.
+        tags: Vec<Arc<str>>,
+    },
+    /// List users.
+    ListUsers,
+    /// Set what a user may do in a virtual host, in place of what was set before.
+    SetPermissions(Permissions),
+    /// Take a user's permissions in a virtual host away; none is fine.
+    ClearPermissions {
+        /// User.
+        user: Arc<str>,
+        /// Virtual host.
+        vhost: Arc<str>,
+    },
+    /// List the permissions in a virtual host.
+    ListPermissions {
+        /// Virtual host.
+        vhost: Arc<str>,
+    },
+    /// List a user's permissions.
+    ListUserPermissions {
+        /// User.
+        user: Arc<str>,
+    },
+    /// Set with which routing keys a user may use a topic exchange, in place of what was set before.
+    SetTopicPermissions(TopicPermissions),
+    /// Take a user's topic permissions in a virtual host away; none is fine.
+    ClearTopicPermissions {
+        /// User.
+        user: Arc<str>,
+        /// Virtual host.
+        vhost: Arc<str>,
+        /// Only those for this exchange.
+        exchange: Option<Arc<str>>,
+    },
+    /// List the topic permissions in a virtual host.
+    ListTopicPermissions {
+        /// Virtual host.
+        vhost: Arc<str>,
+    },
+    /// Look a user up, to check a password. Answered at once, like everything that only asks.
+    LookUpUser {
+        /// Name.
+        name: Arc<str>,
+    },
+    /// Ask whether a user may use a virtual host at all: has permissions there, whatever they are. Refused with
+    /// [`crate::RefusalKind::NotFound`] or [`crate::RefusalKind::AccessRefused`].
+    EnterVhost {
+        /// User.
+        user: Arc<str>,
+        /// Virtual host.
+        vhost: Arc<str>,
+    },
 }
 
 /// Declare an exchange.

@@ -7,6 +7,7 @@
 //! `dispatch` (deliveries and gets), `channel` (deliveries out, outcomes in order), `death` (what a dead letter carries),
 //! `tickets` (the one order of confirms), `record` (messages and facts as bytes), `replay` (from facts to state).
 
+mod access;
 mod arguments;
 mod broker;
 mod budget;
@@ -32,7 +33,9 @@ mod tickets;
 mod topic;
 mod topology;
 mod value;
+mod vhosts;
 
+pub use access::words::*;
 pub use broker::Broker;
 pub use controls::Control;
 pub use effect::*;

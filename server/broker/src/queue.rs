@@ -27,6 +27,7 @@ use crate::ids::{ConnId, QueueId, Seq};
 use crate::message::Message;
 use crate::recovered::RecoveredQueue;
 use crate::value::Table;
+use crate::vhosts::VhostRef;
 
 pub(crate) use dying::Dead;
 pub(crate) use ids::Standing;
@@ -38,6 +39,7 @@ pub(crate) use window::{Loss, Wants};
 /// What a queue is declared with.
 #[derive(Debug, Clone)]
 pub(crate) struct QueueProps {
+    pub(crate) vhost: VhostRef,
     pub(crate) name: Arc<str>,
     /// Survives a restart, so it is in the log. Never true for an exclusive queue.
     pub(crate) durable: bool,

@@ -9,8 +9,12 @@ pub enum RefusalKind {
     ResourceLocked,
     /// Exists with other properties, or a condition of the request does not hold (AMQP 406).
     PreconditionFailed,
-    /// A reserved name, an internal exchange, or an exclusive consumer in the way (AMQP 403).
+    /// A reserved name, an internal exchange, an exclusive consumer in the way, or no permission (AMQP 403).
     AccessRefused,
+    /// There is one of that name already, and it would have to be changed.
+    AlreadyExists,
+    /// The connection's user or virtual host is gone, and the connection with it (AMQP 320).
+    ConnectionForced,
     /// Not allowed in this state, as a consumer tag in use (AMQP 530).
     NotAllowed,
     /// A feature that is not there (AMQP 540).

@@ -12,7 +12,8 @@ use crate::ids::{QueueId, Seq};
 use crate::queue::{Queue, QueueProps};
 use crate::record::fact::{self, BindingFact, ExchangeFact, Fact, FactError, QueueFact};
 use crate::recovered::{Recovered, RecoveredQueue};
-use crate::topology::{ExchangeKind, ExchangeProps, Topology, VHOST};
+use crate::topology::{ExchangeKind, ExchangeProps, Topology};
+use crate::vhosts::{self, VhostRef, Vhosts};
 
 /// Why the broker cannot start with what the store holds. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -49,32 +50,46 @@ pub enum RecoverError {
 /// What a start begins with.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) topology: Topology,
+    pub(crate) vhosts: Vhosts,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
     /// Whose the levels of queues are.
     pub(crate) levels: BTreeMap<QueueId, QueueId>,
     pub(crate) next_queue_id: QueueId,
+    /// Only what facts name exists.
+    pub(crate) defaults_made: bool,
 }
 
 pub(crate) fn replay(recovered: Recovered) -> Result<State, RecoverError> {
     let mut exchanges = Vec::new();
     let mut queues = Vec::new();
     let mut bindings = Vec::new();
+    let mut vhosts = Vhosts::default();
+    let mut defaults_made = false;
     for (key, value) in recovered.facts {
-        let vhost = match Fact::decode(&key, &value).map_err(|source| bad(&key, source))? {
-            Fact::Exchange(fact) => note(&mut exchanges, &key, fact, |f| &f.vhost),
-            Fact::Queue(fact) => note(&mut queues, &key, fact, |f| &f.vhost),
-            Fact::Binding(fact) => note(&mut bindings, &key, fact, |f| &f.vhost),
-        };
-        if vhost != VHOST {
-            return Err(dangling(&key, format!("there is no vhost '{vhost}'")));
+        match Fact::decode(&key, &value).map_err(|source| bad(&key, source))? {
+            Fact::Exchange(fact) => exchanges.push((key, fact)),
+            Fact::Queue(fact) => queues.push((key, fact)),
+            Fact::Binding(fact) => bindings.push((key, fact)),
+            Fact::Vhost(fact) => {
+                let tags = fact.tags.into_iter().map(Arc::from).collect();
+                vhosts.add(Arc::from(fact.name), Arc::from(fact.description), tags);
+            }
+            Fact::Defaults(_) => defaults_made = true,
+            Fact::User(_) | Fact::Permission(_) | Fact::TopicPermission(_) => {
+                return Err(bad(&key, FactError::Kind(key[0])));
+            }
         }
+    }
+    // It is there from the beginning, until the store is told what there is.
+    if !defaults_made && vhosts.find(vhosts::DEFAULT).is_none() {
+        vhosts.add(Arc::from(vhosts::DEFAULT), Arc::from(""), Vec::new());
     }
     let mut found: BTreeMap<QueueId, RecoveredQueue> =
         recovered.queues.into_iter().map(|queue| (queue.queue, queue)).collect();
     let highest = found.last_key_value().map_or(QueueId(0), |(id, _)| *id);
     let mut state = State {
-        topology: Topology::new(),
+        vhosts,
+        defaults_made,
         queues: BTreeMap::new(),
         levels: BTreeMap::new(),
         next_queue_id: QueueId(recovered.next_queue_id.0.max(highest.0 + 1)),
@@ -95,6 +110,13 @@ pub(crate) fn replay(recovered: Recovered) -> Result<State, RecoverError> {
 }
 
 impl State {
+    fn vhost(&mut self, key: &Bytes, name: &str) -> Result<(VhostRef, &mut Topology), RecoverError> {
+        let missing = || dangling(key, format!("there is no vhost '{name}'"));
+        let id = self.vhosts.find(name).ok_or_else(missing)?;
+        let vhost = self.vhosts.get(id).ok_or_else(missing)?.as_ref();
+        Ok((vhost, self.vhosts.topology_mut(id).ok_or_else(missing)?))
+    }
+
     fn add_exchange(&mut self, key: &Bytes, fact: ExchangeFact) -> Result<(), RecoverError> {
         let Some(kind) = ExchangeKind::parse(&fact.kind) else {
             return Err(dangling(key, format!("there is no exchange type '{}'", fact.kind)));
@@ -106,7 +128,7 @@ impl State {
             internal: fact.internal,
             arguments: fact::table(&fact.arguments).map_err(|source| bad(key, source))?,
         };
-        self.topology.add_exchange(Arc::from(fact.name), props);
+        self.vhost(key, &fact.vhost)?.1.add_exchange(Arc::from(fact.name), props);
         Ok(())
     }
 
@@ -122,7 +144,9 @@ impl State {
             check_numbers(&store).map(|()| store)
         };
         let id = fact.id();
+        let (vhost, _) = self.vhost(key, &fact.vhost)?;
         let props = QueueProps {
+            vhost,
             name: Arc::from(fact.name),
             durable: true,
             auto_delete: fact.auto_delete,
@@ -141,14 +165,14 @@ impl State {
             queue.recover_level(priority, take(level_id)?);
             self.levels.insert(level_id, id);
         }
-        self.topology.add_queue(name, id, true);
+        self.vhost(key, &fact.vhost)?.1.add_queue(name, id, true);
         self.queues.insert(id, queue);
         Ok(())
     }
 
     fn add_binding(&mut self, key: &Bytes, fact: &BindingFact) -> Result<(), RecoverError> {
         let binding = fact.binding().map_err(|source| bad(key, source))?;
-        match self.topology.bind(binding) {
+        match self.vhost(key, &fact.vhost)?.1.bind(binding) {
             Ok(Some(true)) => Ok(()),
             Ok(_) => Err(dangling(
                 key,
@@ -181,12 +205,6 @@ fn check_numbers(found: &RecoveredQueue) -> Result<(), RecoverError> {
         return error(format!("{} messages live, {} counted", next - head - dead, found.live));
     }
     Ok(())
-}
-
-fn note<T>(into: &mut Vec<(Bytes, T)>, key: &Bytes, fact: T, vhost: impl Fn(&T) -> &String) -> String {
-    let vhost = vhost(&fact).clone();
-    into.push((key.clone(), fact));
-    vhost
 }
 
 fn bad(key: &Bytes, source: FactError) -> RecoverError {

@@ -21,9 +21,6 @@ use headers::HeadersMatch;
 use route::RouteCache;
 pub(crate) use route::{RouteError, Routing};
 
-/// The only virtual host there is yet.
-pub(crate) const VHOST: &str = "/";
-
 /// Identity of a binding below its source.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct BindingKey {
@@ -208,6 +205,22 @@ impl Topology {
     pub(crate) fn remove_exchange(&mut self, name: &Arc<str>, gone: &mut Gone) {
         let bindings = self.drop_exchange(name, gone);
         self.remove_bindings(bindings, gone);
+    }
+
+    /// Ends everything, queues apart, which are gone already: what ended with each exchange that was declared, and last
+    /// what ended with those that always are there.
+    pub(crate) fn remove_all(&mut self) -> Vec<Gone> {
+        debug_assert!(self.queues.is_empty());
+        let declared = self.exchanges.keys().filter(|name| !name.is_empty() && !name.starts_with("amq."));
+        let mut all = Vec::new();
+        for name in declared.cloned().collect::<Vec<_>>() {
+            let mut gone = Gone::default();
+            self.remove_exchange(&name, &mut gone);
+            all.push(gone);
+        }
+        let left = self.bindings().filter(|bound| bound.durable).map(|bound| bound.binding.clone());
+        all.push(Gone { bindings: left.collect(), exchanges: Vec::new() });
+        all
     }
 
     /// Takes the exchange out and says which bindings led to it.

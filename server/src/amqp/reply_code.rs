@@ -72,11 +72,12 @@ impl From<RefusalKind> for ReplyCode {
             | RefusalKind::InvalidArgument
             | RefusalKind::AckIdStale
             | RefusalKind::SessionRequired
+            | RefusalKind::AlreadyExists
             | RefusalKind::Overflow
             | RefusalKind::TooLarge => Self::PreconditionFailed,
             RefusalKind::NotAllowed => Self::NotAllowed,
             RefusalKind::NotImplemented => Self::NotImplemented,
-            RefusalKind::ShuttingDown => Self::ConnectionForced,
+            RefusalKind::ShuttingDown | RefusalKind::ConnectionForced => Self::ConnectionForced,
             RefusalKind::DataLoss => Self::InternalError,
         }
     }

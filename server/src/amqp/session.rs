@@ -395,7 +395,7 @@ impl Session {
         channel.asked = Some(Asked { req, ids, answer });
         self.requests.insert(req, number);
         let (conn, chan, vhost) = (self.conn, Some(channel.chan), Arc::clone(&self.vhost));
-        self.for_core.inputs.push(Input::Request { req, conn, chan, vhost, op });
+        self.for_core.inputs.push(Input::Request { req, conn, chan, user: None, vhost, op });
     }
 
     fn send(&mut self, number: u16, method: &Method<'_>) {

@@ -82,6 +82,8 @@ fn code_and_reason(refusal: &Refusal) -> (Code, &'static str) {
         RefusalKind::ResourceLocked => (Code::FailedPrecondition, "RESOURCE_LOCKED"),
         RefusalKind::PreconditionFailed => (Code::FailedPrecondition, "PRECONDITION_FAILED"),
         RefusalKind::AccessRefused => (Code::PermissionDenied, "ACCESS_REFUSED"),
+        RefusalKind::AlreadyExists => (Code::AlreadyExists, "ALREADY_EXISTS"),
+        RefusalKind::ConnectionForced => (Code::Aborted, "CONNECTION_FORCED"),
         RefusalKind::NotAllowed => (Code::FailedPrecondition, "NOT_ALLOWED"),
         RefusalKind::NotImplemented => (Code::Unimplemented, "NOT_IMPLEMENTED"),
         RefusalKind::InvalidArgument => (Code::InvalidArgument, "INVALID_ARGUMENT"),

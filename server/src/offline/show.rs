@@ -12,8 +12,9 @@ fn names(checked: &Checked) -> BTreeMap<u64, String> {
     let decoded = checked.facts.iter().filter_map(|(key, value)| Fact::decode(key, value).ok());
     decoded
         .filter_map(|fact| match fact {
-            Fact::Queue(queue) => Some((queue.queue, queue.name)),
-            Fact::Exchange(_) | Fact::Binding(_) => None,
+            Fact::Queue(queue) if queue.vhost == "/" => Some((queue.queue, queue.name)),
+            Fact::Queue(queue) => Some((queue.queue, format!("{} of vhost {}", queue.name, queue.vhost))),
+            _ => None,
         })
         .collect()
 }

@@ -233,7 +233,8 @@ impl Clients {
             Effect::Dropped { req } => {
                 self.asked.remove(&req).into_iter().for_each(|asked| self.dropped(asked));
             }
-            Effect::Return { .. } | Effect::Warn { .. } => {}
+            Effect::Return { .. } | Effect::Warn { .. } | Effect::AccessChanged => {}
+            Effect::ConnectionForced { .. } => panic!("no user or virtual host is deleted"),
             Effect::Append { .. } | Effect::Fetch(_) => panic!("the host carries these out"),
         }
     }
@@ -398,7 +399,7 @@ impl Clients {
         let req = ReqId(self.id());
         self.asked.insert(req, asked);
         let conn = chan.map(|_| self.conn);
-        life.inputs.push_back(Input::Request { req, conn, chan, vhost: "/".into(), op });
+        life.inputs.push_back(Input::Request { req, conn, chan, user: None, vhost: "/".into(), op });
     }
 
     /// A channel is over: its client closes it.

@@ -4,19 +4,17 @@ use std::sync::Arc;
 
 use super::{differs, equivalent, invalid};
 use crate::refusal::Refusal;
-use crate::topology::VHOST;
 use crate::value::{Table, Value};
 
 /// Names the exchange for messages that no binding takes.
 const ALTERNATE: &str = "alternate-exchange";
 
-/// Checks the arguments of a new exchange.
-pub(crate) fn check(name: &str, arguments: &Table) -> Result<(), Refusal> {
-    let what = format!("exchange '{name}' in vhost '{VHOST}'");
+/// Checks the arguments of a new exchange; `what` names it in sentences.
+pub(crate) fn check(what: &str, arguments: &Table) -> Result<(), Refusal> {
     match arguments.get(ALTERNATE) {
         None => Ok(()),
         Some(Value::Bytes(name)) if std::str::from_utf8(name).is_ok() => Ok(()),
-        Some(value) => Err(invalid(ALTERNATE, &what, "must be the name of an exchange", value)),
+        Some(value) => Err(invalid(ALTERNATE, what, "must be the name of an exchange", value)),
     }
 }
 

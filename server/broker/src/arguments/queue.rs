@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::{integer, invalid, string};
 use crate::refusal::{Refusal, RefusalKind};
-use crate::topology::VHOST;
 use crate::value::{Table, Value};
 
 /// Known arguments of queues: two declarations must agree in them.
@@ -156,16 +155,17 @@ pub(crate) struct QueueFlags {
     pub(crate) durable: bool,
     pub(crate) exclusive: bool,
     pub(crate) auto_delete: bool,
+    /// The server chooses its name.
+    pub(crate) server_named: bool,
 }
 
-/// Checks the arguments of a new queue and reads them. An empty name: the server chooses one.
+/// Checks the arguments of a new queue and reads them. `what` names it in sentences.
 pub(crate) fn check_queue(
-    name: &str,
+    what: &str,
     flags: QueueFlags,
     arguments: &Table,
 ) -> Result<QueueArguments, Refusal> {
-    let what = format!("queue '{name}' in vhost '{VHOST}'");
-    let queue_type = queue_type(&what, arguments)?;
+    let queue_type = queue_type(what, arguments)?;
     let foreign: [&[&str]; 2] = match queue_type {
         QueueType::Classic => [&QUORUM_ONLY, &STREAM_ONLY],
         QueueType::Quorum => [&CLASSIC_ONLY, &STREAM_ONLY],
@@ -178,16 +178,16 @@ pub(crate) fn check_queue(
     }
     for key in QUEUE.into_iter().chain(CLASSIC_ONLY) {
         let Some(value) = arguments.get(key) else { continue };
-        checked(key, value).map_err(|wanted| invalid(key, &what, wanted, value))?;
+        checked(key, value).map_err(|wanted| invalid(key, what, wanted, value))?;
     }
     if let Some(value) = arguments.get(DEAD_LETTER_ROUTING_KEY)
         && arguments.get(DEAD_LETTER_EXCHANGE).is_none()
     {
         let wanted = "needs x-dead-letter-exchange beside it";
-        return Err(invalid(DEAD_LETTER_ROUTING_KEY, &what, wanted, value));
+        return Err(invalid(DEAD_LETTER_ROUTING_KEY, what, wanted, value));
     }
     if queue_type == QueueType::Quorum {
-        check_quorum(name, &what, flags)?;
+        check_quorum(what, flags)?;
     }
     Ok(QueueArguments::read(arguments))
 }
@@ -207,9 +207,9 @@ fn queue_type(what: &str, arguments: &Table) -> Result<QueueType, Refusal> {
 }
 
 /// A queue that is to keep everything cannot be one that goes with something else.
-fn check_quorum(name: &str, what: &str, flags: QueueFlags) -> Result<(), Refusal> {
+fn check_quorum(what: &str, flags: QueueFlags) -> Result<(), Refusal> {
     let refuse = |text: String| Err(Refusal::new(RefusalKind::PreconditionFailed, text));
-    if name.is_empty() {
+    if flags.server_named {
         return refuse("Cannot declare a server-named queue for type quorum".into());
     }
     let property = match flags {

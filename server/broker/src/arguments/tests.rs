@@ -7,7 +7,10 @@ use super::{DeadLetterTo, Overflow, QUEUE, QueueFlags, QueueType, check_queue, e
 use crate::refusal::RefusalKind::{self, NotImplemented, PreconditionFailed};
 use crate::value::{Table, Value};
 
-const DURABLE: QueueFlags = QueueFlags { durable: true, exclusive: false, auto_delete: false };
+const DURABLE: QueueFlags =
+    QueueFlags { durable: true, exclusive: false, auto_delete: false, server_named: false };
+
+const Q: &str = "queue 'q' in vhost '/'";
 
 fn string(value: &'static str) -> Value {
     Value::Bytes(Bytes::from_static(value.as_bytes()))
@@ -22,12 +25,13 @@ fn quorum_with(name: &str, value: Value) -> Table {
 }
 
 fn judged(name: &str, value: Value) -> Result<(), RefusalKind> {
-    check_queue("q", DURABLE, &one(name, value)).map(drop).map_err(|refusal| refusal.kind)
+    check_queue(Q, DURABLE, &one(name, value)).map(drop).map_err(|refusal| refusal.kind)
 }
 
 #[track_caller]
 fn refused(name: &str, flags: QueueFlags, arguments: &Table) -> String {
-    let refusal = check_queue(name, flags, arguments).unwrap_err();
+    let flags = QueueFlags { server_named: name.is_empty(), ..flags };
+    let refusal = check_queue(&format!("queue '{name}' in vhost '/'"), flags, arguments).unwrap_err();
     assert_eq!(refusal.kind, PreconditionFailed);
     refusal.text
 }
@@ -87,7 +91,8 @@ fn a_refusal_names_the_argument_and_the_value() {
                 received the value '0' of type 'signedint'";
     assert_eq!(refused("q", DURABLE, &one("x-expires", Value::I32(0))), text);
     for value in [Value::I32(1), Value::Bytes(Bytes::from_static(b"\xff"))] {
-        let refusal = exchange::check("x", &one("alternate-exchange", value)).unwrap_err();
+        let refusal =
+            exchange::check("exchange 'x' in vhost '/'", &one("alternate-exchange", value)).unwrap_err();
         assert_eq!(refusal.kind, PreconditionFailed);
     }
 }
@@ -103,9 +108,9 @@ fn each_type_of_queue_has_arguments_of_its_own() {
         assert_eq!(refused("q", DURABLE, &quorum_with(key, Value::I32(1))), text);
     }
     for key in ["x-delivery-limit", "x-max-length", "x-quorum-initial-group-size"] {
-        assert!(check_queue("q", DURABLE, &quorum_with(key, Value::I32(1))).is_ok(), "{key}");
+        assert!(check_queue(Q, DURABLE, &quorum_with(key, Value::I32(1))).is_ok(), "{key}");
     }
-    assert!(check_queue("q", DURABLE, &quorum_with("x-delivery-limit", string("20"))).is_err());
+    assert!(check_queue(Q, DURABLE, &quorum_with("x-delivery-limit", string("20"))).is_err());
 }
 
 #[test]

@@ -6,31 +6,32 @@ use bytes::Bytes;
 
 use super::Broker;
 use super::declare::{default_exchange, no_exchange, no_queue};
+use super::request::Who;
 use crate::effect::{Batch, Effect, Reply};
-use crate::ids::ConnId;
 use crate::input::{Binding, DestinationKind};
 use crate::names;
 use crate::record::fact::{BindingFact, ExchangeFact, Fact, fields};
 use crate::refusal::{Refusal, RefusalKind};
-use crate::topology::{BindError, ExchangeProps, Gone, VHOST};
+use crate::topology::{BindError, ExchangeProps, Gone};
 
 impl Broker {
     pub(super) fn bind(
         &mut self,
-        conn: Option<ConnId>,
+        who: &Who,
         binding: Binding,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let binding = checked(binding)?;
         // What does not exist goes before what is locked, and both before what is wrong with the arguments.
-        if self.topology.exchange(&binding.source).is_none() {
-            return Err(no_exchange(&binding.source));
+        let vhost = &who.vhost;
+        if self.topology(vhost)?.exchange(&binding.source).is_none() {
+            return Err(no_exchange(&vhost.name, &binding.source));
         }
-        self.check_destination(conn, &binding)?;
-        let fact = Fact::Binding(BindingFact::new(VHOST, &binding));
-        let bound = self.topology.bind(binding).map_err(|error| match error {
-            BindError::NoExchange(name) => no_exchange(&name),
-            BindError::NoQueue(name) => no_queue(&name),
+        self.check_destination(who, &binding)?;
+        let fact = Fact::Binding(BindingFact::new(&vhost.name, &binding));
+        let bound = self.topology_mut(vhost)?.bind(binding).map_err(|error| match error {
+            BindError::NoExchange(name) => no_exchange(&vhost.name, &name),
+            BindError::NoQueue(name) => no_queue(&vhost.name, &name),
             BindError::BadMatch(text) => {
                 Refusal::new(RefusalKind::PreconditionFailed, text).with("field", "x-match")
             }
@@ -44,16 +45,16 @@ impl Broker {
 
     pub(super) fn unbind(
         &mut self,
-        conn: Option<ConnId>,
+        who: &Who,
         binding: Binding,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let binding = checked(binding)?;
-        self.check_destination(conn, &binding)?;
+        self.check_destination(who, &binding)?;
         let mut gone = Gone::default();
-        self.topology.unbind(&binding, &mut gone);
+        self.topology_mut(&who.vhost)?.unbind(&binding, &mut gone);
         let mut batch = Batch::default();
-        remove_facts(gone, &mut batch);
+        remove_facts(&who.vhost.name, gone, &mut batch);
         self.append_unless_empty(batch, out);
         Ok(Reply::Done)
     }
@@ -64,9 +65,9 @@ impl Broker {
         }
     }
 
-    fn check_destination(&self, conn: Option<ConnId>, binding: &Binding) -> Result<(), Refusal> {
-        match self.topology.queue(&binding.destination) {
-            Some(id) if binding.destination_kind == DestinationKind::Queue => self.check_access(conn, id),
+    fn check_destination(&self, who: &Who, binding: &Binding) -> Result<(), Refusal> {
+        match self.topology(&who.vhost)?.queue(&binding.destination) {
+            Some(id) if binding.destination_kind == DestinationKind::Queue => self.check_access(who.conn, id),
             _ => Ok(()),
         }
     }
@@ -92,16 +93,16 @@ fn checked(mut binding: Binding) -> Result<Binding, Refusal> {
 }
 
 /// Adds the end of those facts to a batch.
-pub(super) fn remove_facts(gone: Gone, batch: &mut Batch) {
-    let exchanges = gone.exchanges.iter().map(|(name, props)| exchange_fact(name, props));
-    let bindings = gone.bindings.iter().map(|binding| Fact::Binding(BindingFact::new(VHOST, binding)));
+pub(super) fn remove_facts(vhost: &str, gone: Gone, batch: &mut Batch) {
+    let exchanges = gone.exchanges.iter().map(|(name, props)| exchange_fact(vhost, name, props));
+    let bindings = gone.bindings.iter().map(|binding| Fact::Binding(BindingFact::new(vhost, binding)));
     // Should the batch be too large for one append: what hangs on an exchange goes before it.
     batch.facts.extend(bindings.chain(exchanges).map(|fact| (fact.key(), None::<Bytes>)));
 }
 
-pub(super) fn exchange_fact(name: &Arc<str>, props: &ExchangeProps) -> Fact {
+pub(super) fn exchange_fact(vhost: &str, name: &Arc<str>, props: &ExchangeProps) -> Fact {
     Fact::Exchange(ExchangeFact {
-        vhost: VHOST.to_string(),
+        vhost: vhost.to_string(),
         name: name.to_string(),
         kind: props.kind.name().to_string(),
         auto_delete: props.auto_delete,

@@ -4,20 +4,21 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::Broker;
+use super::declare::{no_queue, queue_at};
+use super::request::Who;
 use crate::arguments::QueueType;
 use crate::consumers::{Consumer, ConsumerId, Seat};
 use crate::dispatch::PendingGet;
 use crate::effect::{Batch, Effect, Reply};
-use crate::ids::{ChanId, ConnId, QueueId, ReqId};
+use crate::ids::{ChanId, QueueId, ReqId};
 use crate::input::{Consume, Get, Hold};
 use crate::names;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::topology::VHOST;
 
 impl Broker {
     pub(super) fn consume(
         &mut self,
-        conn: Option<ConnId>,
+        who: &Who,
         consume: &Consume,
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
@@ -28,16 +29,16 @@ impl Broker {
             return Err(Refusal::new(RefusalKind::NotAllowed, text).with("consumer_tag", &*tag));
         }
         if *consume.queue == *names::REPLY_TO {
-            let (id, reply_to) = self.open_reply_queue(consume, out)?;
+            let (id, reply_to) = self.open_reply_queue(&who.vhost, consume, out)?;
             let consumer_tag = self.add_consumer(id, tag, consume);
             return Ok(Reply::Consuming { consumer_tag, reply_to: Some(reply_to) });
         }
-        let id = self.accessible_queue(conn, &consume.queue)?;
-        let queue = self.queues.get(&id).ok_or_else(|| super::declare::no_queue(&consume.queue))?;
+        let id = self.accessible_queue(who, &consume.queue)?;
+        let queue = self.queues.get(&id).ok_or_else(|| no_queue(&who.vhost.name, &consume.queue))?;
         let taken = queue.consumers.first().and_then(|first| self.consumers.get(first));
         let taken = taken.is_some_and(|first| consume.exclusive || first.exclusive);
         if taken || (consume.exclusive && queue.known.single_active_consumer) {
-            let text = format!("queue '{}' in vhost '{VHOST}' in exclusive use", queue.props.name);
+            let text = format!("{} in exclusive use", queue_at(&who.vhost.name, &queue.props.name));
             return Err(Refusal::new(RefusalKind::AccessRefused, text).with("queue", &*queue.props.name));
         }
         let consumer_tag = self.add_consumer(id, tag, consume);
@@ -144,11 +145,12 @@ impl Broker {
     pub(super) fn get(
         &mut self,
         req: ReqId,
-        (conn, chan): (Option<ConnId>, Option<ChanId>),
+        who: &Who,
         get: &Get,
         out: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
-        let id = self.check_get(conn, get)?;
+        let id = self.check_get(who, get)?;
+        let chan = who.chan;
         let (count, bytes_max, hold) = (get.count.max(1), get.bytes_max, get.hold);
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.gets.push_back(PendingGet { req, chan, count, bytes_max, hold, waited: false });
@@ -160,7 +162,7 @@ impl Broker {
         Ok(())
     }
 
-    fn check_get(&self, conn: Option<ConnId>, get: &Get) -> Result<QueueId, Refusal> {
+    fn check_get(&self, who: &Who, get: &Get) -> Result<QueueId, Refusal> {
         if self.stopping {
             return Err(Refusal::new(RefusalKind::ShuttingDown, "the broker is shutting down"));
         }
@@ -169,15 +171,15 @@ impl Broker {
         {
             return Err(no_channel(chan));
         }
-        let id = self.accessible_queue(conn, &get.queue)?;
+        let id = self.accessible_queue(who, &get.queue)?;
         let known = |queue: &&crate::queue::Queue| {
             queue.known.queue_type == QueueType::Quorum && queue.known.single_active_consumer
         };
         if let Some(props) = self.queues.get(&id).filter(known).map(|queue| &queue.props) {
             let text = format!(
-                "cannot obtain access to locked queue '{}' in vhost '{VHOST}'. basic.get operations are not supported \
-                 by quorum queues with single active consumer",
-                props.name
+                "cannot obtain access to locked {}. basic.get operations are not supported by quorum queues with single \
+                 active consumer",
+                queue_at(&props.vhost.name, &props.name)
             );
             return Err(Refusal::new(RefusalKind::ResourceLocked, text).with("queue", &*props.name));
         }

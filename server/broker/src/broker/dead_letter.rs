@@ -151,7 +151,9 @@ impl Broker {
     ) -> Vec<QueueId> {
         let Some((key, more_keys)) = letter.routing_keys.split_first() else { return Vec::new() };
         let (exchange, properties) = (&letter.message.exchange, &letter.message.properties);
-        let mut targets = self.topology.route_within(Routing { exchange, key, more_keys, properties });
+        let vhost = self.queues.get(&from).map(|queue| queue.props.vhost.id);
+        let Some(topology) = vhost.and_then(|vhost| self.vhosts.topology(vhost)) else { return Vec::new() };
+        let mut targets = topology.route_within(Routing { exchange, key, more_keys, properties });
         if reason == Reason::Rejected {
             return targets.into_iter().collect();
         }

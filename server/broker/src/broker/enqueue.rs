@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Broker;
-use super::declare::queue_fact;
+use super::declare::{queue_at, queue_fact};
 use super::publish::publish_bytes;
 use crate::arguments::Overflow;
 use crate::budget::Fresh;
@@ -15,7 +15,6 @@ use crate::message::Message;
 use crate::queue::{Dead, Queue};
 use crate::record;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::topology::VHOST;
 
 /// Upper bound of what a queue's fact takes beside its value as it is, when it learns of a level or of messages that
 /// expire; with the level's beginning.
@@ -85,8 +84,10 @@ impl Broker {
 
     /// Why a full queue refused a message.
     pub(super) fn full(&self, id: QueueId) -> Refusal {
-        let name = self.queues.get(&id).map_or("", |queue| &queue.props.name);
-        let text = format!("queue '{name}' in vhost '{VHOST}' is full and takes no more messages");
+        let (what, name) = self.queues.get(&id).map_or((String::new(), ""), |queue| {
+            (queue_at(&queue.props.vhost.name, &queue.props.name), &queue.props.name)
+        });
+        let text = format!("{what} is full and takes no more messages");
         Refusal::new(RefusalKind::Overflow, text).with("queue", name)
     }
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::declare::{exchange_at, no_exchange};
+use super::request::no_vhost;
 use crate::effect::{Batch, Cause, Effect, Outcome, Reply};
 use crate::ids::{ChanId, QueueId, ReqId};
 use crate::input::Publish;
@@ -11,25 +13,28 @@ use crate::names;
 use crate::record;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::tickets::Waiter;
-use crate::topology::{RouteError, Routing, VHOST};
+use crate::topology::{RouteError, Routing};
+use crate::vhosts::VhostId;
 
 impl Broker {
     pub(super) fn publish(
         &mut self,
         chan: ChanId,
         tag: u64,
-        vhost: &str,
+        vhost: &Arc<str>,
         publish: Publish,
         out: &mut Vec<Effect>,
     ) {
         let Some(channel) = self.channels.get_mut(&chan) else { return };
+        let vhost = channel.last_vhost.find(vhost, &self.vhosts).ok_or_else(|| no_vhost(vhost));
         if channel.tx.is_some() {
             return self.publish_in_tx(chan, tag, vhost, publish, out);
         }
         channel.confirms.published = tag;
         let strict = channel.strict;
         let mandatory = publish.mandatory;
-        let routed = self.route(vhost, &publish).and_then(|queues| {
+        let routed = vhost.and_then(|vhost| {
+            let queues = self.route(vhost, &publish)?;
             self.fits(self.append_bytes(&publish, &queues))?;
             Ok(queues)
         });
@@ -65,7 +70,7 @@ impl Broker {
     pub(super) fn publish_batch(
         &mut self,
         req: ReqId,
-        vhost: &str,
+        vhost: VhostId,
         publishes: Vec<Publish>,
         out: &mut Vec<Effect>,
     ) {
@@ -102,17 +107,14 @@ impl Broker {
     }
 
     /// The queues of a publish.
-    pub(super) fn route(&mut self, vhost: &str, publish: &Publish) -> Result<Arc<[QueueId]>, Refusal> {
-        self.check_publish(vhost, publish)?;
-        let routed = self.topology.route(Routing::of(publish));
-        routed.map_err(|error| unroutable(error, &publish.exchange))
+    pub(super) fn route(&mut self, vhost: VhostId, publish: &Publish) -> Result<Arc<[QueueId]>, Refusal> {
+        self.check_publish(publish)?;
+        let Some(topology) = self.vhosts.topology_mut(vhost) else { return Err(vhost_gone()) };
+        topology.route(Routing::of(publish)).map_err(|error| self.unroutable(error, vhost, &publish.exchange))
     }
 
     /// Refuses what no exchange may take.
-    fn check_publish(&self, vhost: &str, publish: &Publish) -> Result<(), Refusal> {
-        if vhost != VHOST {
-            return Err(super::admin::no_vhost(vhost));
-        }
+    fn check_publish(&self, publish: &Publish) -> Result<(), Refusal> {
         let size = publish.body.len() as u64;
         if size > self.settings.message_bytes_max {
             let most = self.settings.message_bytes_max;
@@ -125,10 +127,22 @@ impl Broker {
     }
 
     /// Refuses what would be refused whatever the routing key.
-    pub(super) fn check_route(&self, vhost: &str, publish: &Publish) -> Result<(), Refusal> {
-        self.check_publish(vhost, publish)?;
-        let open = self.topology.open_to_clients(&publish.exchange);
-        open.map_err(|error| unroutable(error, &publish.exchange))
+    pub(super) fn check_route(&self, vhost: VhostId, publish: &Publish) -> Result<(), Refusal> {
+        self.check_publish(publish)?;
+        let Some(topology) = self.vhosts.topology(vhost) else { return Err(vhost_gone()) };
+        let open = topology.open_to_clients(&publish.exchange);
+        open.map_err(|error| self.unroutable(error, vhost, &publish.exchange))
+    }
+
+    fn unroutable(&self, error: RouteError, vhost: VhostId, exchange: &Arc<str>) -> Refusal {
+        let vhost = self.vhosts.get(vhost).map_or("", |vhost| &vhost.name);
+        match error {
+            RouteError::NoExchange => no_exchange(vhost, exchange),
+            RouteError::Internal => {
+                let text = format!("cannot publish to internal {}", exchange_at(vhost, exchange));
+                Refusal::new(RefusalKind::AccessRefused, text).with("exchange", &**exchange)
+            }
+        }
     }
 
     /// Refuses what the store could not take as one append.
@@ -185,12 +199,7 @@ pub(super) fn publish_bytes(publish: &Publish, queues: usize) -> u64 {
     Batch::put_bytes(bytes, queues as u64)
 }
 
-fn unroutable(error: RouteError, exchange: &Arc<str>) -> Refusal {
-    match error {
-        RouteError::NoExchange => super::declare::no_exchange(exchange),
-        RouteError::Internal => {
-            let text = format!("cannot publish to internal exchange '{exchange}' in vhost '{VHOST}'");
-            Refusal::new(RefusalKind::AccessRefused, text).with("exchange", &**exchange)
-        }
-    }
+/// A virtual host was deleted between two steps that belong together.
+fn vhost_gone() -> Refusal {
+    Refusal::new(RefusalKind::NotFound, "the vhost is gone")
 }

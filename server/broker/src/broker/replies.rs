@@ -15,6 +15,7 @@ use crate::names;
 use crate::queue::QueueProps;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::value::{Table, Value};
+use crate::vhosts::VhostRef;
 
 /// Bytes of answers that wait: this part of the memory budget, or this much.
 const WAITING_PART: u64 = 8;
@@ -24,6 +25,7 @@ impl Broker {
     /// A new queue for a consumer of replies, and its name.
     pub(super) fn open_reply_queue(
         &mut self,
+        vhost: &VhostRef,
         consume: &Consume,
         out: &mut Vec<Effect>,
     ) -> Result<(QueueId, Arc<str>), Refusal> {
@@ -44,6 +46,7 @@ impl Broker {
         let most = (self.settings.memory_budget_bytes / WAITING_PART).max(WAITING_BYTES_MIN);
         let most = Value::I64(i64::try_from(most).unwrap_or(i64::MAX));
         let props = QueueProps {
+            vhost: vhost.clone(),
             name: name.clone(),
             durable: false,
             auto_delete: true,
@@ -54,9 +57,9 @@ impl Broker {
     }
 
     /// A declare of a queue for replies, whoever asks: is somebody there to take them?
-    pub(super) fn declare_reply_queue(&self, name: &Arc<str>) -> Result<Reply, Refusal> {
-        if **name != *names::REPLY_TO && self.topology.queue(name).is_none() {
-            return Err(super::declare::no_queue(name));
+    pub(super) fn declare_reply_queue(&self, vhost: &VhostRef, name: &Arc<str>) -> Result<Reply, Refusal> {
+        if **name != *names::REPLY_TO && self.topology(vhost)?.queue(name).is_none() {
+            return Err(super::declare::no_queue(&vhost.name, name));
         }
         Ok(Reply::QueueDeclared { name: name.clone(), messages_ready: 0, consumers: 1 })
     }

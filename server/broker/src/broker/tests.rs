@@ -23,6 +23,7 @@ pub(crate) mod store;
 mod strict;
 mod tx;
 mod tx_queues;
+mod vhosts;
 mod window;
 pub(crate) mod world;
 

@@ -2,7 +2,7 @@
 
 use super::Broker;
 use super::publish::publish_bytes;
-use crate::channel::{Channel, Tx};
+use crate::channel::{Channel, Tx, TxPublish};
 use crate::death::Reason;
 use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ChanId, QueueId, ReqId, Seq};
@@ -11,7 +11,7 @@ use crate::message::MESSAGE_OVERHEAD_BYTES;
 use crate::queue::OutBody;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::tickets::Waiter;
-use crate::topology::VHOST;
+use crate::vhosts::VhostId;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,15 +41,15 @@ impl Broker {
         &mut self,
         chan: ChanId,
         tag: u64,
-        vhost: &str,
+        vhost: Result<VhostId, Refusal>,
         publish: Publish,
         out: &mut Vec<Effect>,
     ) {
         let most = self.settings.append_bytes_max;
         let least = publish_bytes(&publish, 0);
-        let checked = self.check_route(vhost, &publish);
+        let checked = vhost.and_then(|vhost| self.check_route(vhost, &publish).map(|()| vhost));
         let Some(tx) = self.channels.get_mut(&chan).and_then(|channel| channel.tx.as_mut()) else { return };
-        let checked = checked.and_then(|()| match tx.append_bytes + least {
+        let checked = checked.and_then(|vhost| match tx.append_bytes + least {
             bytes if bytes > most => {
                 let text = format!(
                     "the transaction takes {bytes} bytes of the log, and what is atomic must fit into one log segment, \
@@ -57,16 +57,19 @@ impl Broker {
                 );
                 Err(Refusal::new(RefusalKind::TooLarge, text))
             }
-            _ => Ok(()),
+            _ => Ok(vhost),
         });
-        if let Err(refusal) = checked {
-            self.counters.confirmed += 1;
-            return self.fail_publish(chan, tag, refusal, out);
-        }
+        let vhost = match checked {
+            Ok(vhost) => vhost,
+            Err(refusal) => {
+                self.counters.confirmed += 1;
+                return self.fail_publish(chan, tag, refusal, out);
+            }
+        };
         let bytes = cost_bytes(&publish);
         tx.append_bytes += least;
         tx.charged_bytes += bytes;
-        tx.publishes.push((tag, publish));
+        tx.publishes.push(TxPublish { tag, vhost, publish });
         self.budget.charge(bytes);
     }
 
@@ -120,8 +123,8 @@ impl Broker {
         }
         self.budget.discharge(tx.charged_bytes);
         self.tickets.begin_group(out);
-        for ((tag, publish), queues) in tx.publishes.into_iter().zip(routes) {
-            self.carry_out(chan, tag, publish, &queues, out);
+        for (waiting, queues) in tx.publishes.into_iter().zip(routes) {
+            self.carry_out(chan, waiting.tag, waiting.publish, &queues, out);
         }
         for (unacked, how) in tx.settled.values() {
             self.settle_unacked(unacked, *how);
@@ -220,7 +223,7 @@ impl Broker {
     /// Where the publishes of a transaction go: decided when the commit comes, also where it is carried out later.
     fn route_all(&mut self, chan: ChanId) -> Result<Vec<Arc<[QueueId]>>, Refusal> {
         let tx = std::mem::take(self.tx(chan)?);
-        let routes = tx.publishes.iter().map(|(_, publish)| self.route(VHOST, publish)).collect();
+        let routes = tx.publishes.iter().map(|waiting| self.route(waiting.vhost, &waiting.publish)).collect();
         *self.tx(chan)? = tx;
         routes
     }
@@ -235,7 +238,7 @@ impl Broker {
         // What each queue that may refuse has taken so far.
         let mut taken: BTreeMap<QueueId, (u64, u64)> = BTreeMap::new();
         let mut bytes = Batch::ack_bytes(tx.settled.len() as u64) + self.letters_bytes(tx, out);
-        for ((_, publish), queues) in tx.publishes.iter().zip(routes) {
+        for (TxPublish { publish, .. }, queues) in tx.publishes.iter().zip(routes) {
             bytes += self.append_bytes(publish, queues);
             let size = publish.body.len() as u64;
             for id in queues.iter() {

@@ -2,9 +2,14 @@
 //!
 //! ```text
 //! key   = kind u8 | part...            part = length u32 little-endian, bytes
-//!         exchange 1: vhost, name
-//!         queue    2: vhost, name
-//!         binding  3: vhost, source, destination kind ("q" or "e"), destination, routing key, arguments
+//!         exchange         1: vhost, name
+//!         queue            2: vhost, name
+//!         binding          3: vhost, source, destination kind ("q" or "e"), destination, routing key, arguments
+//!         vhost            4: name
+//!         user             5: name
+//!         permission       6: vhost, user
+//!         topic permission 7: vhost, user, exchange
+//!         defaults         8: no parts
 //! value = version u8 (1) | the prost message of that kind, below
 //! ```
 //!
@@ -18,12 +23,24 @@ use prost::Message as _;
 
 use crate::ids::QueueId;
 use crate::input::{Binding, DestinationKind};
-use crate::value::{Table, Value};
+
+mod access;
+mod fields;
+
+pub use access::{DefaultsFact, PermissionFact, TopicPermissionFact, UserFact, VhostFact};
+pub(crate) use fields::canonical;
+use fields::canonical_fields;
+pub use fields::{FieldFact, fields, table};
 
 const FACT_VERSION: u8 = 1;
 const KIND_EXCHANGE: u8 = 1;
 const KIND_QUEUE: u8 = 2;
 const KIND_BINDING: u8 = 3;
+const KIND_VHOST: u8 = 4;
+const KIND_USER: u8 = 5;
+const KIND_PERMISSION: u8 = 6;
+const KIND_TOPIC_PERMISSION: u8 = 7;
+const KIND_DEFAULTS: u8 = 8;
 
 /// A durable thing that exists.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +51,16 @@ pub enum Fact {
     Queue(QueueFact),
     /// A binding between durable ends.
     Binding(BindingFact),
+    /// A virtual host.
+    Vhost(VhostFact),
+    /// A user.
+    User(UserFact),
+    /// What a user may do in a virtual host.
+    Permission(PermissionFact),
+    /// With which routing keys a user may use a topic exchange.
+    TopicPermission(TopicPermissionFact),
+    /// The store was given its first virtual host and user.
+    Defaults(DefaultsFact),
 }
 
 /// A durable exchange.
@@ -119,33 +146,6 @@ pub struct BindingFact {
     pub arguments: Vec<FieldFact>,
 }
 
-/// One named value of a table, or one unnamed item of an array. `letter` is AMQP's type letter; which of the other
-/// fields carries the value follows from it.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct FieldFact {
-    /// Name; empty in an array.
-    #[prost(string, tag = "1")]
-    pub name: String,
-    /// Type letter: 'V' 't' 'b' 'B' 's' 'u' 'I' 'i' 'l' 'f' 'd' 'D' 'S' 'x' 'T' 'A' 'F'.
-    #[prost(uint32, tag = "2")]
-    pub letter: u32,
-    /// Signed numbers.
-    #[prost(sint64, tag = "3")]
-    pub signed: i64,
-    /// Unsigned numbers, booleans, timestamps, a decimal's number, the bits of floating-point numbers.
-    #[prost(uint64, tag = "4")]
-    pub unsigned: u64,
-    /// A decimal's scale.
-    #[prost(uint32, tag = "5")]
-    pub scale: u32,
-    /// Strings and byte arrays.
-    #[prost(bytes = "bytes", tag = "6")]
-    pub bytes: Bytes,
-    /// Items of arrays and tables.
-    #[prost(message, repeated, tag = "7")]
-    pub items: Vec<FieldFact>,
-}
-
 /// Why a fact could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FactError {
@@ -175,6 +175,14 @@ impl Fact {
                     &[f.vhost.as_bytes(), source, kind, to, f.routing_key.as_bytes(), &arguments],
                 )
             }
+            Fact::Vhost(f) => key(KIND_VHOST, &[f.name.as_bytes()]),
+            Fact::User(f) => key(KIND_USER, &[f.name.as_bytes()]),
+            Fact::Permission(f) => key(KIND_PERMISSION, &[f.vhost.as_bytes(), f.user.as_bytes()]),
+            Fact::TopicPermission(f) => {
+                let (vhost, user, exchange) = (f.vhost.as_bytes(), f.user.as_bytes(), f.exchange.as_bytes());
+                key(KIND_TOPIC_PERMISSION, &[vhost, user, exchange])
+            }
+            Fact::Defaults(_) => key(KIND_DEFAULTS, &[]),
         }
     }
 
@@ -186,6 +194,11 @@ impl Fact {
             Fact::Exchange(f) => f.encode(&mut buf),
             Fact::Queue(f) => f.encode(&mut buf),
             Fact::Binding(f) => f.encode(&mut buf),
+            Fact::Vhost(f) => f.encode(&mut buf),
+            Fact::User(f) => f.encode(&mut buf),
+            Fact::Permission(f) => f.encode(&mut buf),
+            Fact::TopicPermission(f) => f.encode(&mut buf),
+            Fact::Defaults(f) => f.encode(&mut buf),
         };
         encoded.expect("a BytesMut grows as needed");
         buf.freeze()
@@ -195,7 +208,7 @@ impl Fact {
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Fact, FactError> {
         let malformed = |e: prost::DecodeError| FactError::Malformed(e.to_string());
         let (&kind, _) = key.split_first().ok_or_else(|| FactError::Malformed("empty key".into()))?;
-        if !(KIND_EXCHANGE..=KIND_BINDING).contains(&kind) {
+        if !(KIND_EXCHANGE..=KIND_DEFAULTS).contains(&kind) {
             return Err(FactError::Kind(kind));
         }
         let (&version, message) =
@@ -206,7 +219,14 @@ impl Fact {
         let fact = match kind {
             KIND_EXCHANGE => Fact::Exchange(ExchangeFact::decode(message).map_err(malformed)?),
             KIND_QUEUE => Fact::Queue(QueueFact::decode(message).map_err(malformed)?),
-            _ => Fact::Binding(BindingFact::decode(message).map_err(malformed)?),
+            KIND_BINDING => Fact::Binding(BindingFact::decode(message).map_err(malformed)?),
+            KIND_VHOST => Fact::Vhost(VhostFact::decode(message).map_err(malformed)?),
+            KIND_USER => Fact::User(UserFact::decode(message).map_err(malformed)?),
+            KIND_PERMISSION => Fact::Permission(PermissionFact::decode(message).map_err(malformed)?),
+            KIND_TOPIC_PERMISSION => {
+                Fact::TopicPermission(TopicPermissionFact::decode(message).map_err(malformed)?)
+            }
+            _ => Fact::Defaults(DefaultsFact::decode(message).map_err(malformed)?),
         };
         // The two must agree, or removing the fact later would remove another one.
         if fact.key() != key {
@@ -249,21 +269,6 @@ impl BindingFact {
     }
 }
 
-/// A table as bytes that are equal for equal tables, whatever the order of their names.
-pub(crate) fn canonical(arguments: &Table) -> Bytes {
-    canonical_fields(&fields(arguments))
-}
-
-/// A table's fields, in their order.
-pub fn fields(table: &Table) -> Vec<FieldFact> {
-    table.0.iter().map(|(name, value)| field(name, value)).collect()
-}
-
-/// The table of those fields.
-pub fn table(fields: &[FieldFact]) -> Result<Table, FactError> {
-    fields.iter().map(|f| Ok((f.name.clone(), value(f)?))).collect::<Result<_, _>>().map(Table)
-}
-
 fn key(kind: u8, parts: &[&[u8]]) -> Bytes {
     let mut buf = BytesMut::with_capacity(1 + parts.iter().map(|p| 4 + p.len()).sum::<usize>());
     buf.put_u8(kind);
@@ -272,94 +277,4 @@ fn key(kind: u8, parts: &[&[u8]]) -> Bytes {
         buf.put_slice(part);
     }
     buf.freeze()
-}
-
-fn canonical_fields(fields: &[FieldFact]) -> Bytes {
-    let mut sorted = fields.to_vec();
-    sorted.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut buf = BytesMut::new();
-    for field in sorted {
-        field.encode_length_delimited(&mut buf).expect("a BytesMut grows as needed");
-    }
-    buf.freeze()
-}
-
-fn field(name: &str, value: &Value) -> FieldFact {
-    let mut field = FieldFact { name: name.to_string(), ..FieldFact::default() };
-    let letter = match value {
-        Value::Void => b'V',
-        Value::Bool(v) => unsigned(&mut field, b't', u64::from(*v)),
-        Value::I8(v) => signed(&mut field, b'b', i64::from(*v)),
-        Value::U8(v) => unsigned(&mut field, b'B', u64::from(*v)),
-        Value::I16(v) => signed(&mut field, b's', i64::from(*v)),
-        Value::U16(v) => unsigned(&mut field, b'u', u64::from(*v)),
-        Value::I32(v) => signed(&mut field, b'I', i64::from(*v)),
-        Value::U32(v) => unsigned(&mut field, b'i', u64::from(*v)),
-        Value::I64(v) => signed(&mut field, b'l', *v),
-        Value::F32(v) => unsigned(&mut field, b'f', u64::from(v.to_bits())),
-        Value::F64(v) => unsigned(&mut field, b'd', v.to_bits()),
-        Value::Timestamp(v) => unsigned(&mut field, b'T', *v),
-        Value::Decimal { scale, number } => {
-            field.scale = u32::from(*scale);
-            unsigned(&mut field, b'D', u64::from(*number))
-        }
-        Value::Bytes(v) => bytes(&mut field, b'S', v),
-        Value::ByteArray(v) => bytes(&mut field, b'x', v),
-        Value::Array(items) => {
-            field.items = items.iter().map(|v| self::field("", v)).collect();
-            b'A'
-        }
-        Value::Table(table) => {
-            field.items = fields(table);
-            b'F'
-        }
-    };
-    field.letter = u32::from(letter);
-    field
-}
-
-fn signed(field: &mut FieldFact, letter: u8, value: i64) -> u8 {
-    field.signed = value;
-    letter
-}
-
-fn unsigned(field: &mut FieldFact, letter: u8, value: u64) -> u8 {
-    field.unsigned = value;
-    letter
-}
-
-fn bytes(field: &mut FieldFact, letter: u8, value: &Bytes) -> u8 {
-    field.bytes = value.clone();
-    letter
-}
-
-fn value(field: &FieldFact) -> Result<Value, FactError> {
-    let letter = u8::try_from(field.letter).unwrap_or(0);
-    Ok(match letter {
-        b'V' => Value::Void,
-        b't' => Value::Bool(field.unsigned != 0),
-        b'b' => Value::I8(fit(field.signed)?),
-        b'B' => Value::U8(fit(field.unsigned)?),
-        b's' => Value::I16(fit(field.signed)?),
-        b'u' => Value::U16(fit(field.unsigned)?),
-        b'I' => Value::I32(fit(field.signed)?),
-        b'i' => Value::U32(fit(field.unsigned)?),
-        b'l' => Value::I64(field.signed),
-        b'f' => Value::F32(f32::from_bits(fit(field.unsigned)?)),
-        b'd' => Value::F64(f64::from_bits(field.unsigned)),
-        b'T' => Value::Timestamp(field.unsigned),
-        b'D' => Value::Decimal { scale: fit(field.scale)?, number: fit(field.unsigned)? },
-        b'S' => Value::Bytes(field.bytes.clone()),
-        b'x' => Value::ByteArray(field.bytes.clone()),
-        b'A' => Value::Array(field.items.iter().map(value).collect::<Result<_, _>>()?),
-        b'F' => Value::Table(table(&field.items)?),
-        _ => {
-            return Err(FactError::Malformed(format!("unknown type letter {} of an argument", field.letter)));
-        }
-    })
-}
-
-fn fit<W, N: TryFrom<W>>(wide: W) -> Result<N, FactError> {
-    N::try_from(wide)
-        .map_err(|_| FactError::Malformed("an argument's number is out of its type's range".into()))
 }

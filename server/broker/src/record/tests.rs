@@ -5,7 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::fact::{BindingFact, ExchangeFact, Fact, FactError, LevelFact, QueueFact, fields, table};
+use super::fact::{
+    BindingFact, DefaultsFact, ExchangeFact, Fact, FactError, LevelFact, PermissionFact, QueueFact,
+    TopicPermissionFact, UserFact, VhostFact, fields, table,
+};
 use super::{MessageError, decode_message, encode_message_header};
 use crate::input::{Binding, DestinationKind};
 use crate::message::Message;
@@ -217,6 +220,47 @@ fn fact_bytes() {
             ),
             concat!("01", "0a012f", "12026578", "220171", "2a03612e23"),
         ),
+        (
+            Fact::Vhost(VhostFact {
+                name: "v".into(),
+                description: "for tests".into(),
+                tags: vec!["a".into(), "bc".into()],
+            }),
+            concat!("04", "01000000", "76"),
+            concat!("01", "0a0176", "1209666f72207465737473", "1a0161", "1a026263"),
+        ),
+        (
+            Fact::User(UserFact {
+                name: "ann".into(),
+                password_hash: "$a$".into(),
+                tags: vec!["administrator".into()],
+            }),
+            concat!("05", "03000000", "616e6e"),
+            concat!("01", "0a03616e6e", "1203246124", "1a0d61646d696e6973747261746f72"),
+        ),
+        (
+            Fact::Permission(PermissionFact {
+                vhost: "/".into(),
+                user: "ann".into(),
+                configure: "^a".into(),
+                write: ".*".into(),
+                read: String::new(),
+            }),
+            concat!("06", "01000000", "2f", "03000000", "616e6e"),
+            concat!("01", "0a012f", "1203616e6e", "1a025e61", "22022e2a"),
+        ),
+        (
+            Fact::TopicPermission(TopicPermissionFact {
+                vhost: "/".into(),
+                user: "ann".into(),
+                exchange: "x".into(),
+                write: "^a".into(),
+                read: ".*".into(),
+            }),
+            concat!("07", "01000000", "2f", "03000000", "616e6e", "01000000", "78"),
+            concat!("01", "0a012f", "1203616e6e", "1a0178", "22025e61", "2a022e2a"),
+        ),
+        (Fact::Defaults(DefaultsFact {}), "08", "01"),
     ];
     for (fact, key, value) in cases {
         assert_eq!((hex(&fact.key()), hex(&fact.value())), (key.to_string(), value.to_string()), "{fact:?}");
@@ -261,7 +305,9 @@ fn bad_facts() {
     assert!(malformed(Fact::decode(&key, &[])));
     assert!(malformed(Fact::decode(&key, &value[..value.len() - 1])));
     assert!(malformed(Fact::decode(&exchange_fact().key(), &value)), "a value under another key");
-    assert_eq!(Fact::decode(&[9], &value), Err(FactError::Kind(9)));
+    for kind in [0, 9] {
+        assert_eq!(Fact::decode(&[kind], &value), Err(FactError::Kind(kind)));
+    }
     assert_eq!(Fact::decode(&key, &[2, 0]), Err(FactError::Version(2)));
     let mut odd = fields(&Table(vec![("a".into(), Value::U8(1))]));
     odd[0].unsigned = 256;

@@ -1,9 +1,12 @@
 use bytes::Bytes;
 
-use super::{RecoverError, replay};
+use super::{RecoverError, State, replay};
 use crate::ids::{Epoch, QueueId, Seq};
-use crate::record::fact::{BindingFact, ExchangeFact, Fact, FactError, LevelFact, QueueFact};
+use crate::record::fact::{
+    BindingFact, DefaultsFact, ExchangeFact, Fact, FactError, LevelFact, QueueFact, VhostFact,
+};
 use crate::recovered::{Recovered, RecoveredQueue};
+use crate::topology::Topology;
 
 fn exchange(name: &str, kind: &str) -> Fact {
     Fact::Exchange(ExchangeFact {
@@ -40,14 +43,41 @@ fn error(facts: &[Fact], queues: Vec<RecoveredQueue>) -> RecoverError {
     replay(recovered(facts, queues)).map(drop).expect_err("it is refused")
 }
 
+fn default_vhost(state: &State) -> &Topology {
+    state.vhosts.find("/").and_then(|id| state.vhosts.topology(id)).expect("it is there")
+}
+
+fn vhost(name: &str) -> Fact {
+    Fact::Vhost(VhostFact { name: name.into(), ..Default::default() })
+}
+
 #[test]
 fn what_was_declared_is_there() {
     let facts =
         [exchange("x", "topic"), queue("a", 3), queue("b", 4), binding("x", "a"), binding("amq.direct", "b")];
     let state = replay(recovered(&facts, vec![store_queue(3), store_queue(4)])).unwrap();
-    assert_eq!(state.topology.queue("a"), Some(QueueId(3)));
-    assert_eq!((state.topology.binding_count(), state.queues.len(), state.next_queue_id), (2, 2, QueueId(5)));
-    assert!(state.topology.exchange("x").is_some());
+    assert_eq!(default_vhost(&state).queue("a"), Some(QueueId(3)));
+    assert_eq!(
+        (default_vhost(&state).binding_count(), state.queues.len(), state.next_queue_id),
+        (2, 2, QueueId(5))
+    );
+    assert!(default_vhost(&state).exchange("x").is_some());
+}
+
+#[test]
+fn the_default_vhost_is_there_until_facts_say_what_is() {
+    let names = |facts: &[Fact]| {
+        let state = replay(recovered(facts, vec![])).unwrap();
+        let names: Vec<String> = state.vhosts.iter().map(|vhost| vhost.name.to_string()).collect();
+        (names, state.defaults_made)
+    };
+    let of = |names: &[&str]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(&[]), (of(&["/"]), false));
+    assert_eq!(names(&[vhost("a")]), (of(&["/", "a"]), false));
+    let made = Fact::Defaults(DefaultsFact {});
+    assert_eq!(names(&[vhost("a"), made.clone()]), (of(&["a"]), true));
+    assert_eq!(names(&[vhost("/"), made.clone()]), (of(&["/"]), true));
+    assert!(matches!(error(&[exchange("x", "topic"), made], vec![]), RecoverError::Dangling { .. }));
 }
 
 #[test]

@@ -51,6 +51,7 @@ impl Session {
                 }
             }
             Output::ChannelFailed { chan, cause, refusal } => self.channel_failed(chan, cause, refusal),
+            Output::ConnectionForced { refusal } => self.close_connection(Failure::refused(refusal, (0, 0))),
             // Settlements of strict channels are not answered.
             Output::Settled { .. } => {}
         }

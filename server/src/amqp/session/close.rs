@@ -137,7 +137,7 @@ impl Session {
                 let req = self.ids.request();
                 let (conn, vhost) = (self.conn, self.vhost.clone());
                 let op = Op::CloseConnection;
-                self.for_core.inputs.push(Input::Request { req, conn, chan: None, vhost, op });
+                self.for_core.inputs.push(Input::Request { req, conn, chan: None, user: None, vhost, op });
                 self.phase = Phase::ClosedByClient(req);
                 Ok(())
             }

@@ -85,7 +85,7 @@ fn run_core(inbox: &Inbox) -> Seen {
         inbox.take(&mut envelopes, Duration::from_millis(50));
         for envelope in envelopes.drain(..) {
             match envelope {
-                Envelope::OpenLane { lane, sender } => lanes.push((lane, sender)),
+                Envelope::OpenLane { lane, sender, .. } => lanes.push((lane, sender)),
                 Envelope::CloseLane { lane } => lanes.retain(|(other, _)| *other != lane),
                 Envelope::Batch { lane, inputs, .. } => {
                     let mut outputs = Vec::new();

@@ -122,7 +122,7 @@ impl Core {
             for envelope in batch.drain(..) {
                 match envelope {
                     Envelope::Close => return,
-                    Envelope::OpenLane { lane, sender } => drop(self.lanes.insert(lane, sender)),
+                    Envelope::OpenLane { lane, sender, .. } => drop(self.lanes.insert(lane, sender)),
                     Envelope::CloseLane { lane } => drop(self.lanes.remove(&lane)),
                     Envelope::Batch { lane, inputs, permit } => {
                         self.held.extend(permit);

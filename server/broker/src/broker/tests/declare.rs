@@ -429,6 +429,7 @@ fn other_vhosts_do_not_exist() {
         req: crate::ids::ReqId(77),
         conn: None,
         chan: None,
+        user: None,
         vhost: Arc::from("other"),
         op: declare(queue("q")),
     };

@@ -3,9 +3,24 @@
 use bytes::Bytes;
 
 use super::world::to_queue;
+use crate::broker::Broker;
+use crate::ids::QueueId;
 use crate::input::{Publish, PublishExtras};
 use crate::properties::Properties;
+use crate::topology::Topology;
 use crate::value::{Table, Value};
+
+impl Broker {
+    /// What is in the default virtual host.
+    pub(crate) fn default_vhost(&self) -> &Topology {
+        self.vhosts.find("/").and_then(|id| self.vhosts.topology(id)).expect("it was not deleted")
+    }
+
+    /// A queue of the default virtual host.
+    pub(crate) fn queue_id(&self, name: &str) -> Option<QueueId> {
+        self.default_vhost().queue(name)
+    }
+}
 
 pub(crate) fn arguments_of(arguments: &[(&str, Value)]) -> Table {
     Table(arguments.iter().map(|(name, value)| (name.to_string(), value.clone())).collect())

@@ -123,7 +123,7 @@ fn it_goes_with_its_consumer_its_channel_and_its_connection() {
         let mut world = World::ready();
         world.open(2, 2);
         world.ok(Op::Consume(replies(1, "c")));
-        let name = world.broker.topology.queues().next().expect("it is there").0.clone();
+        let name = world.broker.default_vhost().queues().next().expect("it is there").0.clone();
         match end {
             Some(input) => {
                 let effects = world.send(input);

@@ -61,6 +61,12 @@ impl World {
         Self::on(self.store, self.broker.settings.clone(), recovered, self.now_ms)
     }
 
+    /// What a start makes of a store at some moment.
+    pub(crate) fn crashed(mut store: Store, settings: Settings) -> Self {
+        let recovered = store.reopen(None);
+        Self::on(store, settings, recovered, 1_000)
+    }
+
     pub(crate) fn restart(mut self) -> Self {
         let mark = self.broker.at_close();
         let recovered = self.store.reopen(Some(mark));
@@ -139,6 +145,7 @@ impl World {
             req: ReqId(self.requests),
             conn: conn.map(ConnId),
             chan: None,
+            user: None,
             vhost: Arc::from("/"),
             op,
         }
@@ -172,6 +179,21 @@ impl World {
         let input = self.request(conn, op);
         let effects = self.send(input);
         replies(effects, self.requests)
+    }
+
+    /// The effects of a request of connection 1 in a virtual host.
+    pub(crate) fn ask_effects_in(&mut self, name: &str, op: Op) -> Vec<Effect> {
+        let mut input = self.request(Some(1), op);
+        if let Input::Request { vhost, .. } = &mut input {
+            *vhost = Arc::from(name);
+        }
+        self.send(input)
+    }
+
+    /// Asks in a virtual host.
+    pub(crate) fn ask_in(&mut self, name: &str, op: Op) -> Result<Reply, Refusal> {
+        let effects = self.ask_effects_in(name, op);
+        replies(effects, self.requests).expect("the answer comes at once")
     }
 
     pub(crate) fn ask(&mut self, conn: Option<u64>, op: Op) -> Result<Reply, Refusal> {
@@ -342,7 +364,7 @@ impl World {
 
     /// Bodies that the store holds for a queue, in order; the highest priority first.
     pub(crate) fn stored(&self, queue: &str) -> Vec<String> {
-        let id = self.broker.topology.queue(queue).expect("the queue exists");
+        let id = self.broker.queue_id(queue).expect("the queue exists");
         let upper = self.broker.queues[&id].upper_levels().map(|(_, level)| level);
         let levels = upper.chain([id]).filter_map(|level| self.store.queues.get(&level));
         let body = |record: &Bytes| text(&record::decode_message(record).expect("a message").body);

@@ -228,7 +228,7 @@ impl Run {
             self.open_channel(slot);
         }
         for (slot, name) in QUEUES.into_iter().enumerate() {
-            match self.broker.topology.queue(name) {
+            match self.broker.queue_id(name) {
                 None => self.declare(slot),
                 // A crash may have cut off its binding.
                 Some(_) => self.request(Op::Bind(binding("amq.fanout", name, "")), Asked::Nothing),
@@ -238,7 +238,7 @@ impl Run {
     }
 
     fn queue(&self, slot: usize) -> QueueId {
-        self.broker.topology.queue(QUEUES[slot]).expect("declared at once when deleted")
+        self.broker.queue_id(QUEUES[slot]).expect("declared at once when deleted")
     }
 
     fn tick(&mut self, ms: u64) {
@@ -253,7 +253,7 @@ impl Run {
         self.last.req += 1;
         self.asked.insert(self.last.req, asked);
         let (req, conn) = (ReqId(self.last.req), Some(ConnId(1)));
-        self.input(Input::Request { req, conn, chan: None, vhost: "/".into(), op });
+        self.input(Input::Request { req, conn, chan: None, user: None, vhost: "/".into(), op });
     }
 
     fn declare(&mut self, slot: usize) {

@@ -259,7 +259,7 @@ impl Run {
 
     fn compare(&self) {
         for (name, expected) in &self.naive.queues {
-            let id = self.world.broker.topology.queue(name).expect("it exists");
+            let id = self.world.broker.queue_id(name).expect("it exists");
             let queue = &self.world.broker.queues[&id];
             let ready = expected.ready().count();
             let counts = (queue.messages_ready(), queue.messages_unacknowledged());
@@ -311,7 +311,7 @@ impl Run {
     /// The naive queues of what a crash left.
     fn naive_of(&mut self, store: &Store) {
         for name in NAMES {
-            let id = self.world.broker.topology.queue(name).expect("it exists");
+            let id = self.world.broker.queue_id(name).expect("it exists");
             let upper = self.world.broker.queues[&id].upper_levels().map(|(_, level)| level);
             let levels: Vec<QueueId> = upper.chain([id]).collect();
             let mut left = Vec::new();

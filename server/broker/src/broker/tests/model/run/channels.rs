@@ -38,7 +38,7 @@ impl Run {
         if self.active.as_ref().is_some_and(|active| self.consumers.contains_key(active)) {
             return;
         }
-        let queue = self.broker.topology.queue(QUEUES[1]);
+        let queue = self.broker.queue_id(QUEUES[1]);
         let waiting = self.consumers.iter().filter(|(_, c)| Some(c.queue) == queue);
         let next = waiting.min_by_key(|(_, c)| (std::cmp::Reverse(c.priority), c.number));
         let next = next.map(|(tag, _)| tag.clone());

@@ -27,7 +27,7 @@ impl Run {
                     let no = number(&d.message);
                     let holder = (!consumer.auto_ack).then_some(State::OnChannel(d.chan.0, d.delivery_tag));
                     assert_eq!((consumer.chan, consumer.queue), (d.chan.0, d.ack_id.queue));
-                    if Some(consumer.queue) == self.broker.topology.queue(QUEUES[1]) {
+                    if Some(consumer.queue) == self.broker.queue_id(QUEUES[1]) {
                         assert_eq!(Some(&*d.consumer_tag), self.active.as_deref(), "not the active one");
                     }
                     if holder.is_some() {
@@ -64,6 +64,9 @@ impl Run {
                 // No get of these histories names the channel that it is made on.
                 Effect::Dropped { .. } => panic!("nothing waits on a channel that fails"),
                 Effect::Warn { text } => panic!("{text}"),
+                Effect::ConnectionForced { .. } | Effect::AccessChanged => {
+                    panic!("nothing of the kind is asked for")
+                }
             }
         }
     }

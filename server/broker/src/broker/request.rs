@@ -1,0 +1,191 @@
+//! Requests: the table of verbs.
+
+use std::sync::Arc;
+
+use super::Broker;
+use crate::effect::{Effect, Reply};
+use crate::ids::{ChanId, ConnId, ReqId};
+use crate::input::Op;
+use crate::refusal::{Refusal, RefusalKind};
+use crate::topology::Topology;
+use crate::vhosts::VhostRef;
+
+/// Who makes a request, and where.
+#[derive(Debug)]
+pub(super) struct Who {
+    pub(super) conn: Option<ConnId>,
+    /// The strict channel that it is made on.
+    pub(super) chan: Option<ChanId>,
+    /// None may do everything.
+    #[expect(dead_code, reason = "the checks follow")]
+    pub(super) user: Option<Arc<str>>,
+    /// Exists where the request speaks of things in it.
+    pub(super) vhost: VhostRef,
+}
+
+impl Broker {
+    pub(super) fn request(&mut self, req: ReqId, who: &Who, op: Op, out: &mut Vec<Effect>) {
+        let (conn, chan) = (who.conn, who.chan);
+        if chan.is_some_and(|chan| self.failed_channels.contains_key(&chan))
+            && !matches!(op, Op::CloseChannel { .. } | Op::CloseConnection)
+        {
+            out.push(Effect::Dropped { req });
+            return;
+        }
+        if vhost_matters(&op)
+            && let Err(refusal) = self.topology(&who.vhost)
+        {
+            self.fail_channel(chan, out);
+            return self.reply_when_durable(req, Err(refusal));
+        }
+        // Answers with counts speak of a queue that has handed out what it can.
+        if !matches!(op, Op::Publish(_) | Op::SettleIds { .. }) {
+            self.dispatch_dirty(out);
+        }
+        let (result, at_once) = match op {
+            // These answer in their own time.
+            Op::Publish(publishes) => return self.publish_batch(req, who.vhost.id, publishes, out),
+            Op::SettleIds { ids, how } => return self.settle_ids(req, &ids, how),
+            Op::Get(get) => match self.get(req, who, &get, out) {
+                Ok(()) => return,
+                Err(refusal) => (Err(refusal), true),
+            },
+            Op::WhenIdle { chan } => {
+                self.idle.insert((chan, req));
+                return;
+            }
+            // These speak of what has to be durable.
+            Op::DeclareExchange(declare) => (self.declare_exchange(who, declare, out), false),
+            Op::DeleteExchange { name, if_unused } => {
+                (self.delete_exchange(who, &name, if_unused, out), false)
+            }
+            Op::DeclareQueue(declare) => (self.declare_queue(who, declare, out), false),
+            Op::DeleteQueue { name, if_unused, if_empty } => {
+                (self.delete_queue(who, &name, if_unused, if_empty, out), false)
+            }
+            Op::PurgeQueue { name } => (self.purge_queue(who, &name, out), false),
+            Op::Bind(binding) => (self.bind(who, binding, out), false),
+            Op::Unbind(binding) => (self.unbind(who, binding, out), false),
+            Op::TxCommit { chan } => match self.tx_commit(chan, req, out) {
+                Ok(()) => return,
+                Err(refusal) => (Err(refusal), false),
+            },
+            // These are answered at once.
+            Op::Consume(consume) => (self.consume(who, &consume, out), true),
+            Op::Cancel { chan, consumer_tag } => {
+                self.cancel(chan, &consumer_tag, out);
+                (Ok(Reply::Done), true)
+            }
+            Op::ChannelPrefetch { chan, messages } => (self.channel_prefetch(chan, messages), true),
+            Op::TxSelect { chan } => (self.tx_select(chan), true),
+            Op::TxRollback { chan } => (self.tx_rollback(chan), true),
+            Op::Recover { chan } => (self.recover(chan), true),
+            Op::CloseChannel { chan } => {
+                self.channel_closed(chan, out);
+                (Ok(Reply::Done), true)
+            }
+            Op::CloseConnection => {
+                if let Some(conn) = conn {
+                    self.connection_closed(conn, out);
+                }
+                (Ok(Reply::Done), true)
+            }
+            Op::Barrier => (Ok(Reply::Done), true),
+            Op::ListExchanges => (self.exchange_rows(&who.vhost).map(Reply::Exchanges), true),
+            Op::ListQueues { name } => (self.queue_rows(&who.vhost, name.as_ref()).map(Reply::Queues), true),
+            Op::ListBindings => (self.binding_rows(&who.vhost).map(Reply::Bindings), true),
+            Op::ListConsumers => (self.consumer_rows(&who.vhost).map(Reply::Consumers), true),
+            Op::ListConnections => (Ok(Reply::Connections(self.connection_rows())), true),
+            Op::ListChannels => (Ok(Reply::Channels(self.channel_rows())), true),
+            Op::Stats => (Ok(Reply::Stats(self.stats())), true),
+            Op::AddVhost(vhost) => (self.add_vhost(vhost, out), false),
+            Op::DeleteVhost { name } => (self.delete_vhost(&name, out), false),
+            Op::ListVhosts => (Ok(Reply::Vhosts(self.vhost_rows())), true),
+            Op::MakeDefaults { .. }
+            | Op::AddUser(_)
+            | Op::ChangePassword { .. }
+            | Op::DeleteUser { .. }
+            | Op::SetUserTags { .. }
+            | Op::ListUsers
+            | Op::SetPermissions(_)
+            | Op::ClearPermissions { .. }
+            | Op::ListPermissions { .. }
+            | Op::ListUserPermissions { .. }
+            | Op::SetTopicPermissions(_)
+            | Op::ClearTopicPermissions { .. }
+            | Op::ListTopicPermissions { .. }
+            | Op::LookUpUser { .. }
+            | Op::EnterVhost { .. } => {
+                let text = "users, virtual hosts and permissions are not there yet";
+                (Err(Refusal::new(RefusalKind::NotImplemented, text)), true)
+            }
+        };
+        if result.is_err() {
+            self.fail_channel(chan, out);
+        }
+        if at_once {
+            out.push(Effect::Reply { req, result });
+        } else {
+            self.reply_when_durable(req, result);
+        }
+    }
+
+    /// The virtual host of that name.
+    pub(super) fn vhost(&self, name: &Arc<str>) -> VhostRef {
+        match self.vhosts.find(name) {
+            Some(id) => VhostRef { id, name: name.clone() },
+            None => VhostRef::nowhere(name.clone()),
+        }
+    }
+
+    pub(super) fn topology(&self, vhost: &VhostRef) -> Result<&Topology, Refusal> {
+        self.vhosts.topology(vhost.id).ok_or_else(|| no_vhost(&vhost.name))
+    }
+
+    pub(super) fn topology_mut(&mut self, vhost: &VhostRef) -> Result<&mut Topology, Refusal> {
+        self.vhosts.topology_mut(vhost.id).ok_or_else(|| no_vhost(&vhost.name))
+    }
+}
+
+/// Whether a request speaks of things in a virtual host.
+fn vhost_matters(op: &Op) -> bool {
+    !matches!(
+        op,
+        Op::SettleIds { .. }
+            | Op::Cancel { .. }
+            | Op::ChannelPrefetch { .. }
+            | Op::TxSelect { .. }
+            | Op::TxCommit { .. }
+            | Op::TxRollback { .. }
+            | Op::Recover { .. }
+            | Op::WhenIdle { .. }
+            | Op::CloseChannel { .. }
+            | Op::CloseConnection
+            | Op::Barrier
+            | Op::ListConnections
+            | Op::ListChannels
+            | Op::Stats
+            | Op::MakeDefaults { .. }
+            | Op::AddVhost(_)
+            | Op::DeleteVhost { .. }
+            | Op::ListVhosts
+            | Op::AddUser(_)
+            | Op::ChangePassword { .. }
+            | Op::DeleteUser { .. }
+            | Op::SetUserTags { .. }
+            | Op::ListUsers
+            | Op::SetPermissions(_)
+            | Op::ClearPermissions { .. }
+            | Op::ListPermissions { .. }
+            | Op::ListUserPermissions { .. }
+            | Op::SetTopicPermissions(_)
+            | Op::ClearTopicPermissions { .. }
+            | Op::ListTopicPermissions { .. }
+            | Op::LookUpUser { .. }
+            | Op::EnterVhost { .. }
+    )
+}
+
+pub(super) fn no_vhost(vhost: &str) -> Refusal {
+    Refusal::new(RefusalKind::NotFound, format!("vhost '{vhost}' not found")).with("vhost", vhost)
+}
