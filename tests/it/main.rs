@@ -2,14 +2,20 @@
 //! names the groups and their counts.
 #![allow(missing_docs, reason = "tests say what they guard by their names")]
 
+mod aio_pika;
 mod amqp;
+mod amqp091_go;
+mod amqp_tools;
+mod amqplib;
 mod architecture;
 mod bad_input;
+mod celery;
 mod cli;
 mod crash;
 mod expected;
 mod features;
 mod grpcurl;
+mod java_client;
 mod lapin;
 mod memory;
 mod pika;

@@ -173,9 +173,29 @@ impl Server {
         panic!("no free port in {PORT_TRIES} tries\n{}", tail(&home.stderr()));
     }
 
+    /// kill -9 and start again on the same directory and the same ports, for clients that reconnect.
+    pub async fn restart_in_place(mut self) -> Self {
+        self.kill_now();
+        let (home, options, ports) = (self.home.clone(), self.options.clone(), self.ports);
+        let begun = Instant::now();
+        loop {
+            let mut server = Self::spawn_at(&home, options.clone(), ports);
+            match server.wait_serving().await {
+                Ok(()) => return server,
+                // For a moment a client's try to connect may hold the port.
+                Err(NotServing::Exited(_))
+                    if home.stderr().contains("in use by another") && begun.elapsed() < START_TIMEOUT => {}
+                Err(why) => panic!("the server does not serve again: {why}\n{}", tail(&home.stderr())),
+            }
+        }
+    }
+
     /// Starts the process and does not wait.
     pub fn spawn(home: &Home, options: Options) -> Self {
-        let ports = Ports::free();
+        Self::spawn_at(home, options, Ports::free())
+    }
+
+    fn spawn_at(home: &Home, options: Options, ports: Ports) -> Self {
         let stderr = home.stderr_file().expect("a file for standard error");
         let child = command(&home.data(), ports, &options)
             .stdin(Stdio::null())

@@ -1,18 +1,36 @@
 #!/usr/bin/env bash
-# Installs the pinned tools of the tests into tests/.tools: grpcurl (by go), buf (by npm), pika (by pip, in a Python
-# environment of its own) and the client that uses lapin (by cargo, outside the workspace). An install is tried three
-# times; when it fails, what it said stands in tests/.tools/NAME.skip, and the tests that need it are skipped by name.
+# Installs the pinned tools of the tests into tests/.tools, side by side: grpcurl (by go), buf and amqplib (by npm),
+# pika, aio-pika and Celery (by pip, each in a Python environment of its own), the clients that use lapin (by cargo,
+# outside the workspace), amqp091-go (by go) and the Java client (by Maven and javac), and amqp-tools (Debian's package,
+# unpacked and not installed). An install is tried three times; when it fails, what it said stands in
+# tests/.tools/NAME.skip, and the tests that need it are skipped by name.
 set -uo pipefail
 
 GRPCURL_VERSION=v1.9.3
 BUF_VERSION=1.57.2
 PIKA_VERSION=1.4.4
-# lapin's version stands in clients/lapin/Cargo.lock.
-LAPIN_VERSION=$(cat "$(dirname "$0")"/../clients/lapin/{Cargo.toml,Cargo.lock,src/main.rs} | sha256sum | head -c 16)
+AIO_PIKA_VERSION=10.2.1
+# With kombu 5.7.0 and amqp 5.4.2.
+CELERY_VERSION=5.7.0
+# The current one, and one of those that ask for frames of at most 4096 bytes.
+AMQPLIB_VERSION=2.3.1
+AMQPLIB_OLD_VERSION=0.5.6
+JAVA_CLIENT_VERSION=5.26.0
+SLF4J_VERSION=2.0.17
+# Debian's archive keeps the newest packaging of a version only.
+AMQP_TOOLS_VERSION=0.11.0
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/.tools
 mkdir -p "$tools/bin"
+
+# sources PATH...: stands for these files below clients/: what a client was built from, pins of its libraries included.
+sources() {
+    (cd "$root/clients" && cat "$@") | sha256sum | head -c 16
+}
+GO_CLIENT_VERSION=$(sources amqp091-go/{go.mod,go.sum,main.go})
+JAVA_CLIENT_SOURCES=$(sources java/Scenarios.java)
+LAPIN_VERSION=$(sources lapin/{Cargo.toml,Cargo.lock,src/main.rs})
 
 # try NAME VERSION COMMAND...: installs unless this version is there.
 try() {
@@ -48,15 +66,27 @@ install_buf() {
         ln -sf ../npm/node_modules/.bin/buf "$tools/bin/buf" && "$tools/bin/buf" --version
 }
 
-# bin/pika is a Python in whose environment pika is.
-install_pika() {
+# bin/amqplib and bin/amqplib-old are the packages' directories.
+install_amqplib() {
+    command -v npm >/dev/null || { echo "npm is not installed"; return 1; }
+    npm install --prefix "$tools/amqplib" --no-audit --no-fund --loglevel=error \
+        "amqplib@$AMQPLIB_VERSION" "amqplib-old@npm:amqplib@$AMQPLIB_OLD_VERSION" &&
+        ln -sfn ../amqplib/node_modules/amqplib-old "$tools/bin/amqplib-old" &&
+        ln -sfn ../amqplib/node_modules/amqplib "$tools/bin/amqplib" &&
+        node -e "require('$tools/bin/amqplib'), require('$tools/bin/amqplib-old')"
+}
+
+# python NAME MODULE PACKAGE...: bin/NAME is a Python in whose environment the packages are.
+python() {
+    local name=$1 module=$2
+    shift 2
     command -v python3 >/dev/null || { echo "python3 is not installed"; return 1; }
-    rm -rf "$tools/pika"
-    python3 -m venv "$tools/pika" &&
-        "$tools/pika/bin/pip" install --quiet --disable-pip-version-check "pika==$PIKA_VERSION" &&
-        "$tools/pika/bin/python" -c 'import pika' &&
-        printf '#!/bin/sh\nexec "%s/pika/bin/python" "$@"\n' "$tools" >"$tools/bin/pika" &&
-        chmod +x "$tools/bin/pika"
+    rm -rf "${tools:?}/$name"
+    python3 -m venv "$tools/$name" &&
+        "$tools/$name/bin/pip" install --quiet --disable-pip-version-check "$@" &&
+        "$tools/$name/bin/python" -c "import $module" &&
+        printf '#!/bin/sh\nexec "%s/%s/bin/python" "$@"\n' "$tools" "$name" >"$tools/bin/$name" &&
+        chmod +x "$tools/bin/$name"
 }
 
 install_lapin() {
@@ -64,8 +94,67 @@ install_lapin() {
         cp "$tools/lapin-target/debug/leveret-lapin" "$tools/bin/lapin"
 }
 
-try grpcurl "$GRPCURL_VERSION" install_grpcurl
-try buf "$BUF_VERSION" install_buf
-try pika "$PIKA_VERSION" install_pika
-try lapin "$LAPIN_VERSION" install_lapin
+install_amqp091_go() {
+    command -v go >/dev/null || { echo "go is not installed"; return 1; }
+    (cd "$root/clients/amqp091-go" && go build -o "$tools/bin/amqp091-go" .)
+}
+
+# maven GROUP:NAME:VERSION DIRECTORY: an artifact of Maven Central into a directory.
+maven() {
+    mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy "-Dartifact=$1" "-DoutputDirectory=$2"
+}
+
+# bin/java-client is a script that runs the scenarios.
+install_java_client() {
+    local name
+    for name in java javac mvn; do
+        command -v $name >/dev/null || { echo "$name is not installed"; return 1; }
+    done
+    rm -rf "$tools/java-client"
+    maven "com.rabbitmq:amqp-client:$JAVA_CLIENT_VERSION" "$tools/java-client/lib" &&
+        maven "org.slf4j:slf4j-api:$SLF4J_VERSION" "$tools/java-client/lib" &&
+        javac -d "$tools/java-client/classes" -cp "$tools/java-client/lib/*" "$root/clients/java/Scenarios.java" &&
+        printf '#!/bin/sh\nexec java -XX:TieredStopAtLevel=1 -cp "%s/classes:%s/lib/*" Scenarios "$@"\n' \
+            "$tools/java-client" "$tools/java-client" >"$tools/bin/java-client" &&
+        chmod +x "$tools/bin/java-client"
+}
+
+# bin/amqp-tools is a directory for PATH; its commands find their library by themselves.
+install_amqp_tools() {
+    local package library command
+    for command in apt-get dpkg-deb; do
+        command -v $command >/dev/null || { echo "$command is not installed"; return 1; }
+    done
+    rm -rf "$tools/amqp-tools"
+    mkdir -p "$tools/amqp-tools/packages" "$tools/amqp-tools/bin"
+    (
+        cd "$tools/amqp-tools/packages" || exit
+        apt-get download amqp-tools librabbitmq4 || { apt-get update && apt-get download amqp-tools librabbitmq4; }
+    ) || return
+    for package in "$tools"/amqp-tools/packages/*.deb; do
+        dpkg-deb -x "$package" "$tools/amqp-tools/root" || return
+    done
+    [[ $(ls "$tools/amqp-tools/packages") == *amqp-tools_"$AMQP_TOOLS_VERSION"-* ]] ||
+        { echo "Debian has another version:"; ls "$tools/amqp-tools/packages"; return 1; }
+    library=$(dirname "$(find "$tools/amqp-tools/root" -name 'librabbitmq.so.4')")
+    for command in publish consume get declare-queue delete-queue; do
+        printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s/root/usr/bin/amqp-%s "$@"\n' \
+            "$library" "$tools/amqp-tools" $command >"$tools/amqp-tools/bin/amqp-$command"
+        chmod +x "$tools/amqp-tools/bin/amqp-$command"
+    done
+    "$tools/amqp-tools/bin/amqp-publish" --help >/dev/null && ln -sfn ../amqp-tools/bin "$tools/bin/amqp-tools"
+}
+
+# Most of the time goes into waiting for the network.
+try grpcurl "$GRPCURL_VERSION" install_grpcurl &
+try buf "$BUF_VERSION" install_buf &
+try pika "$PIKA_VERSION" python pika pika "pika==$PIKA_VERSION" &
+try celery "$CELERY_VERSION" python celery celery "celery==$CELERY_VERSION" kombu==5.7.0 amqp==5.4.2 &
+try aio-pika "$AIO_PIKA_VERSION" python aio-pika aio_pika "aio-pika==$AIO_PIKA_VERSION" &
+try amqplib "$AMQPLIB_VERSION $AMQPLIB_OLD_VERSION" install_amqplib &
+try amqp091-go "$GO_CLIENT_VERSION" install_amqp091_go &
+try java-client "$JAVA_CLIENT_VERSION $JAVA_CLIENT_SOURCES" install_java_client &
+try amqp-tools "$AMQP_TOOLS_VERSION" install_amqp_tools &
+try lapin "$LAPIN_VERSION" install_lapin &
+wait
 exit 0

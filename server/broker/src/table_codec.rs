@@ -107,7 +107,7 @@ fn skip_value(input: &mut &[u8], depth: usize) -> Result<(), TableError> {
         b's' | b'u' => 2,
         b'I' | b'i' | b'f' => 4,
         b'D' => 5,
-        b'l' | b'd' | b'T' => 8,
+        b'l' | b'L' | b'd' | b'T' => 8,
         b'S' | b'x' => return long_bytes(input).map(drop),
         b'A' | b'F' if depth >= NESTING_MAX => return Err(TableError::TooDeep),
         b'A' | b'F' => {
@@ -168,7 +168,8 @@ fn value_at(input: &mut &[u8], depth: usize) -> Result<Value, TableError> {
         b'u' => Value::U16(u16::from_be_bytes(fixed(input)?)),
         b'I' => Value::I32(i32::from_be_bytes(fixed(input)?)),
         b'i' => Value::U32(u32::from_be_bytes(fixed(input)?)),
-        b'l' => Value::I64(i64::from_be_bytes(fixed(input)?)),
+        // py-amqp writes 'L', and RabbitMQ reads both and writes 'l'.
+        b'l' | b'L' => Value::I64(i64::from_be_bytes(fixed(input)?)),
         b'f' => Value::F32(f32::from_be_bytes(fixed(input)?)),
         b'd' => Value::F64(f64::from_be_bytes(fixed(input)?)),
         b'D' => {

@@ -21,7 +21,7 @@ pub enum Value {
     I32(i32),
     /// 'i' unsigned 32 bit
     U32(u32),
-    /// 'l' signed 64 bit
+    /// 'l' signed 64 bit; 'L' is read as the same
     I64(i64),
     /// 'f'
     F32(f32),

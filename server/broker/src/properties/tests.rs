@@ -168,6 +168,17 @@ fn the_bytes_are_those_of_the_specification() {
 }
 
 #[test]
+fn both_letters_of_a_signed_64_bit_number_are_read() {
+    for letter in [b'l', b'L'] {
+        let table = [&[0, 0, 0, 11, 1, b'k', letter][..], &(-2_i64).to_be_bytes()].concat();
+        assert_eq!(decode_table(&table).unwrap(), Table(vec![("k".into(), Value::I64(-2))]));
+        let properties = [&[0x20, 0][..], &table].concat();
+        assert!(inspect(&properties).is_ok());
+        assert_eq!(Properties::decode(&properties).unwrap().headers, Some(decode_table(&table).unwrap()));
+    }
+}
+
+#[test]
 fn errors_name_what_is_wrong() {
     assert_eq!(Properties::decode(&[]), Err(PropertiesError::Truncated("the property flags")));
     assert_eq!(Properties::decode(&[0, 1]), Err(PropertiesError::UnknownFlags(1)));
