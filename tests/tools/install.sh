@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Installs the pinned tools of the tests into tests/.tools: grpcurl (by go), buf (by npm), pika (by pip, in a Python
-# environment of its own) and the client that uses lapin (by cargo, outside the workspace). An install is tried three
+# environment of its own), the client that uses lapin (by cargo, outside the workspace) and RabbitMQ, to compare with (by
+# apt, unless Debian's package is there; it needs root or sudo without a password). An install is tried three
 # times; when it fails, what it said stands in tests/.tools/NAME.skip, and the tests that need it are skipped by name.
 set -uo pipefail
 
 GRPCURL_VERSION=v1.9.3
 BUF_VERSION=1.57.2
 PIKA_VERSION=1.4.4
+# Debian 12's, whatever its last security update.
+RABBITMQ_VERSION=3.10
 # lapin's version stands in clients/lapin/Cargo.lock.
 LAPIN_VERSION=$(cat "$(dirname "$0")"/../clients/lapin/{Cargo.toml,Cargo.lock,src/main.rs} | sha256sum | head -c 16)
 
@@ -64,8 +67,28 @@ install_lapin() {
         cp "$tools/lapin-target/debug/leveret-lapin" "$tools/bin/lapin"
 }
 
+# bin/rabbitmq is the package's own script, which starts a node of any user's. The node that the package would start by
+# itself is kept from it.
+install_rabbitmq() {
+    local script=/usr/lib/rabbitmq/bin/rabbitmq-server
+    if [[ ! -x $script ]]; then
+        command -v apt-get >/dev/null || { echo "neither rabbitmq-server nor apt-get is there"; return 1; }
+        local as_root=()
+        ((EUID == 0)) || as_root=(sudo -n)
+        "${as_root[@]}" apt-get update &&
+            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 SYSTEMD_OFFLINE=1 \
+                apt-get install -y --no-install-recommends "rabbitmq-server=$RABBITMQ_VERSION.*" || return 1
+    fi
+    local found
+    found=$(find /usr/lib/rabbitmq/lib -maxdepth 1 -name "rabbitmq_server-$RABBITMQ_VERSION.*" | head -n 1)
+    [[ $found ]] || { echo "the rabbitmq-server that is installed is not $RABBITMQ_VERSION"; return 1; }
+    command -v epmd >/dev/null || { echo "there is no epmd beside rabbitmq-server"; return 1; }
+    ln -sf "$script" "$tools/bin/rabbitmq"
+}
+
 try grpcurl "$GRPCURL_VERSION" install_grpcurl
 try buf "$BUF_VERSION" install_buf
 try pika "$PIKA_VERSION" install_pika
 try lapin "$LAPIN_VERSION" install_lapin
+try rabbitmq "$RABBITMQ_VERSION" install_rabbitmq
 exit 0
