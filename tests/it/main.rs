@@ -21,6 +21,7 @@ mod memory;
 mod pika;
 mod readme;
 mod real_binary;
+mod scenarios;
 #[cfg(feature = "sim")]
 mod sim;
 mod skip;

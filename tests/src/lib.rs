@@ -8,6 +8,7 @@ pub mod client;
 pub mod crash;
 pub mod history;
 pub mod payload;
+pub mod scenario;
 pub mod script;
 pub mod server;
 #[cfg(feature = "sim")]

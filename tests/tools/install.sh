@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs the pinned tools of the tests into tests/.tools, side by side: grpcurl (by go), buf and amqplib (by npm),
 # pika, aio-pika and Celery (by pip, each in a Python environment of its own), the clients that use lapin (by cargo,
-# outside the workspace), amqp091-go (by go) and the Java client (by Maven and javac), and amqp-tools (Debian's package,
-# unpacked and not installed). An install is tried three times; when it fails, what it said stands in
+# outside the workspace), amqp091-go (by go) and the Java client (by Maven and javac), amqp-tools (Debian's package,
+# unpacked and not installed), and RabbitMQ, to compare with (by apt, unless Debian's package is there; it needs root or
+# sudo without a password). An install is tried three times; when it fails, what it said stands in
 # tests/.tools/NAME.skip, and the tests that need it are skipped by name.
 set -uo pipefail
 
@@ -19,6 +20,8 @@ JAVA_CLIENT_VERSION=5.26.0
 SLF4J_VERSION=2.0.17
 # Debian's archive keeps the newest packaging of a version only.
 AMQP_TOOLS_VERSION=0.11.0
+# Debian 12's, whatever its last security update.
+RABBITMQ_VERSION=3.10
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/.tools
@@ -145,6 +148,25 @@ install_amqp_tools() {
     "$tools/amqp-tools/bin/amqp-publish" --help >/dev/null && ln -sfn ../amqp-tools/bin "$tools/bin/amqp-tools"
 }
 
+# bin/rabbitmq is the package's own script, which starts a node of any user's. The node that the package would start by
+# itself is kept from it.
+install_rabbitmq() {
+    local script=/usr/lib/rabbitmq/bin/rabbitmq-server
+    if [[ ! -x $script ]]; then
+        command -v apt-get >/dev/null || { echo "neither rabbitmq-server nor apt-get is there"; return 1; }
+        local as_root=()
+        ((EUID == 0)) || as_root=(sudo -n)
+        "${as_root[@]}" apt-get update &&
+            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 SYSTEMD_OFFLINE=1 \
+                apt-get install -y --no-install-recommends "rabbitmq-server=$RABBITMQ_VERSION.*" || return 1
+    fi
+    local found
+    found=$(find /usr/lib/rabbitmq/lib -maxdepth 1 -name "rabbitmq_server-$RABBITMQ_VERSION.*" | head -n 1)
+    [[ $found ]] || { echo "the rabbitmq-server that is installed is not $RABBITMQ_VERSION"; return 1; }
+    command -v epmd >/dev/null || { echo "there is no epmd beside rabbitmq-server"; return 1; }
+    ln -sf "$script" "$tools/bin/rabbitmq"
+}
+
 # Most of the time goes into waiting for the network.
 try grpcurl "$GRPCURL_VERSION" install_grpcurl &
 try buf "$BUF_VERSION" install_buf &
@@ -154,7 +176,8 @@ try aio-pika "$AIO_PIKA_VERSION" python aio-pika aio_pika "aio-pika==$AIO_PIKA_V
 try amqplib "$AMQPLIB_VERSION $AMQPLIB_OLD_VERSION" install_amqplib &
 try amqp091-go "$GO_CLIENT_VERSION" install_amqp091_go &
 try java-client "$JAVA_CLIENT_VERSION $JAVA_CLIENT_SOURCES" install_java_client &
-try amqp-tools "$AMQP_TOOLS_VERSION" install_amqp_tools &
+# One after the other: apt has one lock.
+{ try rabbitmq "$RABBITMQ_VERSION" install_rabbitmq; try amqp-tools "$AMQP_TOOLS_VERSION" install_amqp_tools; } &
 try lapin "$LAPIN_VERSION" install_lapin &
 wait
 exit 0

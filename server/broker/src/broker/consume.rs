@@ -35,13 +35,15 @@ impl Broker {
         }
         let id = self.accessible_queue(who, &consume.queue)?;
         let queue = self.queues.get(&id).ok_or_else(|| no_queue(&who.vhost.name, &consume.queue))?;
+        // As on RabbitMQ a quorum queue takes no notice of it.
+        let exclusive = consume.exclusive && queue.known.queue_type == QueueType::Classic;
         let taken = queue.consumers.first().and_then(|first| self.consumers.get(first));
-        let taken = taken.is_some_and(|first| consume.exclusive || first.exclusive);
-        if taken || (consume.exclusive && queue.known.single_active_consumer) {
+        let taken = taken.is_some_and(|first| exclusive || first.exclusive);
+        if taken || (exclusive && queue.known.single_active_consumer) {
             let text = format!("{} in exclusive use", queue_at(&who.vhost.name, &queue.props.name));
             return Err(Refusal::new(RefusalKind::AccessRefused, text).with("queue", &*queue.props.name));
         }
-        let consumer_tag = self.add_consumer(id, tag, consume);
+        let consumer_tag = self.add_consumer(id, tag, &Consume { exclusive, ..consume.clone() });
         Ok(Reply::Consuming { consumer_tag, reply_to: None })
     }
 

@@ -36,10 +36,14 @@ struct Header {
 }
 
 impl Content {
-    /// A method came in the middle.
+    /// A frame came in the middle that is not its next one. In RabbitMQ's words.
     pub(super) fn interrupted(&self) -> Failure {
-        let what = if self.header.is_some() { "body" } else { "header" };
-        let text = format!("expected content {what} for class {BASIC}, got a method frame instead");
+        let text = match self.header {
+            Some(_) => "expected content body, got non content body frame instead".to_owned(),
+            None => {
+                format!("expected content header for class {BASIC}, got non content header frame instead")
+            }
+        };
         Failure::new(ReplyCode::UnexpectedFrame, text, PUBLISH)
     }
 
@@ -50,6 +54,7 @@ impl Content {
 }
 
 const PUBLISH: (u16, u16) = (60, 40);
+const NOT_A_METHOD: &str = "expected method frame, got non method frame instead";
 
 impl Session {
     pub(super) fn publish(
@@ -72,9 +77,10 @@ impl Session {
 
     pub(super) fn content_header(&mut self, number: u16, payload: &[u8]) -> Result<(), Failure> {
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
-        let Some(content) = channel.content.as_mut().filter(|content| content.header.is_none()) else {
-            let text = "expected a method frame, got a content header instead";
-            return Err(unexpected(text));
+        let content = match channel.content.as_mut() {
+            None => return Err(unexpected(NOT_A_METHOD)),
+            Some(content) if content.header.is_some() => return Err(content.interrupted()),
+            Some(content) => content,
         };
         let Some((head, properties)) = payload.split_first_chunk::<CONTENT_HEAD_BYTES>() else {
             let text = format!("a content header of {} bytes is too short", payload.len());
@@ -115,11 +121,10 @@ impl Session {
         let Some((content, header)) =
             channel.content.as_mut().and_then(|content| Some((&mut content.body, content.header.as_ref()?)))
         else {
-            let text = match channel.content {
-                Some(_) => format!("expected content header for class {BASIC}, got a content body instead"),
-                None => "expected a method frame, got a content body instead".to_owned(),
-            };
-            return Err(unexpected(text));
+            return Err(channel
+                .content
+                .as_ref()
+                .map_or_else(|| unexpected(NOT_A_METHOD), Content::interrupted));
         };
         let body_bytes = header.body_bytes;
         let missing = body_bytes - content.len() as u64;

@@ -150,3 +150,11 @@ fn one_that_is_not_in_memory_is_read_first() {
     assert_eq!((world.stored("q"), world.stored("dead")), (vec!["b".into()], vec!["a".into(), "c".into()]));
     assert_eq!(world.settle_ids(&held, Settle::Ack), [Ok(()); 3], "gone, as far as anybody can tell");
 }
+
+#[test]
+fn an_exclusive_consumer_is_not_alone() {
+    let mut world = with(&[]);
+    world.ok(Op::Consume(Consume { exclusive: true, ..consumer(1, "q", "first") }));
+    world.ok(Op::Consume(consumer(1, "q", "second")));
+    world.ok(Op::Consume(Consume { exclusive: true, ..consumer(1, "q", "third") }));
+}

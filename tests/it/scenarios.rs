@@ -1,0 +1,103 @@
+//! Scenarios: every case of tests/scenarios, over AMQP, over gRPC, and against RabbitMQ where it is installed. Each has
+//! a line of its own in the output; `cargo run -p leveret-tests --bin scenarios` runs some of them.
+
+use std::io::Write;
+
+use leveret_tests::binary::workspace;
+use leveret_tests::scenario::{Case, Rule, Target, Verdict, coverage, load, rules, run};
+
+use super::skip::tool;
+
+fn cases() -> Vec<Case> {
+    load(&workspace().join("tests/scenarios")).expect("scenarios")
+}
+
+/// Past libtest's capture: every case is to be seen.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+async fn all_pass(target: Target, cases: &[Case]) {
+    let outcomes = run(target, cases).await.expect("a broker");
+    assert!(!outcomes.is_empty(), "no scenario is for {}", target.name());
+    outcomes.iter().for_each(|outcome| say(&format!("scenario {outcome}")));
+    let failed: Vec<String> = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome.verdict, Verdict::Failed(_)))
+        .map(ToString::to_string)
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{} of {} scenarios failed:\n{}",
+        failed.len(),
+        outcomes.len(),
+        failed.join("\n")
+    );
+}
+
+async fn section(name: &str, target: Target) {
+    let cases: Vec<Case> = cases().into_iter().filter(|case| case.section == name).collect();
+    all_pass(target, &cases).await;
+}
+
+macro_rules! sections {
+    ($( $name:ident $section:literal )+) => { $(
+        mod $name {
+            use super::{Target, section};
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn over_amqp() {
+                section($section, Target::Amqp).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn over_grpc() {
+                section($section, Target::Grpc).await;
+            }
+        }
+    )+
+
+    const SECTIONS: &[&str] = &[$($section),+]; };
+}
+
+sections! {
+    errors "1-errors"
+    declare "3-declare"
+    publish "4-publish"
+    consume "5-consume"
+    expiry "6-expiry"
+    restart "7-restart"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshake_over_amqp() {
+    section("2-handshake", Target::Amqp).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rabbitmq_does_the_same() {
+    if tool("rabbitmq", "scenarios::rabbitmq_does_the_same").is_some() {
+        all_pass(Target::RabbitMq, &cases()).await;
+    }
+}
+
+#[test]
+fn every_section_is_run() {
+    for case in cases() {
+        let known = case.section == "2-handshake" || SECTIONS.contains(&&*case.section);
+        assert!(known, "nothing runs section {}", case.section);
+    }
+}
+
+#[test]
+fn every_rule_has_a_scenario() {
+    let rules = rules(&workspace().join("tests/scenarios/rules.toml")).expect("rules");
+    let coverage = coverage(&rules, &cases()).expect("rules that exist");
+    let list = |rules: &[Rule]| {
+        rules.iter().map(|rule| format!("\n    {} {}", rule.id, rule.text)).collect::<String>()
+    };
+    say(&format!("rules with a scenario: {} of {}", coverage.covered.len(), rules.len()));
+    say(&format!("rules that wait for the product:{}", list(&coverage.pending)));
+    say(&format!("rules without a scenario, for a reason:{}", list(&coverage.excused)));
+    assert!(coverage.uncovered.is_empty(), "rules without a scenario:{}", list(&coverage.uncovered));
+}

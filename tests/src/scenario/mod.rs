@@ -1,0 +1,29 @@
+//! Scenarios: what SEMANTICS.md says, rule by rule, as steps in TOML files that every front end must do in the same
+//! way, and RabbitMQ too (T10).
+//!
+//! ```text
+//! tests/scenarios/rules.toml        the rules, a sentence each
+//! tests/scenarios/SECTION/*.toml    cases: the rules they are for, front ends, steps       (case, step, value)
+//! a case --steps--> AMQP frames or gRPC calls --> broker; what comes is compared           (amqp, grpc, wire)
+//! cases --> brokers of their own, or virtual hosts of one RabbitMQ --> outcomes            (run, rabbitmq)
+//! ```
+//!
+//! A case fails with its file and the line of the step. What comes and no step expects is a failure too.
+
+mod amqp;
+mod came;
+mod case;
+mod grpc;
+mod properties;
+mod rabbitmq;
+mod rules;
+mod run;
+mod step;
+#[cfg(test)]
+mod tests;
+mod value;
+mod wire;
+
+pub use case::{Case, load};
+pub use rules::{Coverage, Rule, State, coverage, rules};
+pub use run::{Outcome, Target, Verdict, run};
