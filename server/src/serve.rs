@@ -9,6 +9,7 @@ mod backend;
 mod broker;
 mod listen;
 mod logging;
+mod notify;
 mod signals;
 #[cfg(test)]
 mod tests;
@@ -150,6 +151,7 @@ impl Bound {
         say_started(&settings, &recovery, addrs);
         serving.set(true);
         health.serving().await;
+        notify::ready();
 
         tokio::select! {
             () = &mut stop => {}
@@ -160,6 +162,7 @@ impl Bound {
             }
         }
 
+        notify::stopping();
         health.not_serving().await;
         serving.set(false);
         stage.send_replace(Stage::Draining);

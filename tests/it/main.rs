@@ -18,6 +18,7 @@ mod grpcurl;
 mod java_client;
 mod lapin;
 mod memory;
+mod packaging;
 mod pika;
 mod readme;
 mod real_binary;

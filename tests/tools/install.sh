@@ -3,7 +3,7 @@
 # pika, aio-pika and Celery (by pip, each in a Python environment of its own), the clients that use lapin (by cargo,
 # outside the workspace), amqp091-go (by go) and the Java client (by Maven and javac), amqp-tools (Debian's package,
 # unpacked and not installed), and RabbitMQ, to compare with (by apt, unless Debian's package is there; it needs root or
-# sudo without a password). An install is tried three times; when it fails, what it said stands in
+# sudo without a password), and systemd-analyze, if it is not there. An install is tried three times; when it fails, what it said stands in
 # tests/.tools/NAME.skip, and the tests that need it are skipped by name.
 set -uo pipefail
 
@@ -167,6 +167,18 @@ install_rabbitmq() {
     ln -sf "$script" "$tools/bin/rabbitmq"
 }
 
+# bin/systemd-analyze, to verify the unit with.
+install_systemd_analyze() {
+    if ! command -v systemd-analyze >/dev/null; then
+        command -v apt-get >/dev/null || { echo "neither systemd-analyze nor apt-get is there"; return 1; }
+        local as_root=()
+        ((EUID == 0)) || as_root=(sudo -n)
+        "${as_root[@]}" apt-get update &&
+            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends systemd || return 1
+    fi
+    systemd-analyze --version && ln -sf "$(command -v systemd-analyze)" "$tools/bin/systemd-analyze"
+}
+
 # Most of the time goes into waiting for the network.
 try grpcurl "$GRPCURL_VERSION" install_grpcurl &
 try buf "$BUF_VERSION" install_buf &
@@ -177,7 +189,11 @@ try amqplib "$AMQPLIB_VERSION $AMQPLIB_OLD_VERSION" install_amqplib &
 try amqp091-go "$GO_CLIENT_VERSION" install_amqp091_go &
 try java-client "$JAVA_CLIENT_VERSION $JAVA_CLIENT_SOURCES" install_java_client &
 # One after the other: apt has one lock.
-{ try rabbitmq "$RABBITMQ_VERSION" install_rabbitmq; try amqp-tools "$AMQP_TOOLS_VERSION" install_amqp_tools; } &
+{
+    try rabbitmq "$RABBITMQ_VERSION" install_rabbitmq
+    try amqp-tools "$AMQP_TOOLS_VERSION" install_amqp_tools
+    try systemd-analyze any install_systemd_analyze
+} &
 try lapin "$LAPIN_VERSION" install_lapin &
 wait
 exit 0

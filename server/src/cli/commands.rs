@@ -56,6 +56,24 @@ pub enum Command {
     /// Works on a data directory.
     #[command(flatten)]
     Offline(OfflineCommand),
+    /// Tells of the command line itself.
+    #[command(flatten)]
+    Generate(GenerateCommand),
+}
+
+/// Commands that tell of the command line itself, for packages and shells.
+#[derive(Debug, Clone, Subcommand)]
+pub enum GenerateCommand {
+    /// Print what makes a shell complete this command line: `source <(leveret completions bash)`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages to a directory.
+    Man {
+        /// An existing directory.
+        dir: PathBuf,
+    },
 }
 
 /// Run the broker.

@@ -7,6 +7,7 @@ mod connect;
 mod consume;
 mod declare;
 mod failure;
+mod generate;
 mod json;
 mod list;
 mod out;
@@ -25,7 +26,7 @@ use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 pub use commands::{
     BindArgs, Cli, ClientCommand, ClientOptions, Command, ConsumeArgs, DataDirArgs, DeclareCommand,
     DeclareExchangeArgs, DeclareQueueArgs, DeleteCommand, DeleteExchangeArgs, DeleteQueueArgs, Durability,
-    GetArgs, InspectArgs, ListArgs, OfflineCommand, PublishArgs, RepairArgs, ServeArgs,
+    GenerateCommand, GetArgs, InspectArgs, ListArgs, OfflineCommand, PublishArgs, RepairArgs, ServeArgs,
 };
 use connect::Client;
 pub use failure::Failure;
@@ -47,6 +48,10 @@ pub fn run() -> ExitCode {
                 "--{flag} is for the client commands; `leveret serve --help` lists what serve takes"
             ))),
             None => serve::run(&args),
+        },
+        Command::Generate(what) => match generate::run(what, command()) {
+            Ok(()) => Exit::Done.into(),
+            Err(failure) => fail(&failure),
         },
         Command::Offline(command) => crate::offline::run(&command, cli.options.json),
         Command::Client(command) => match client(&cli.options, command) {
