@@ -44,12 +44,7 @@ impl Session {
             Output::Deliver(deliver) => self.deliver(&deliver),
             Output::Confirms { chan, upto, others } => self.confirms(chan, upto, &others),
             Output::Return { chan, message, .. } => self.return_message(chan, &message),
-            Output::ConsumerCancelled { chan, consumer_tag } => {
-                let Some(number) = self.number(chan) else { return };
-                if self.client.consumer_cancel_notify {
-                    self.send(number, &Method::BasicCancel { consumer_tag: &consumer_tag, nowait: true });
-                }
-            }
+            Output::ConsumerCancelled { chan, consumer_tag } => self.consumer_cancelled(chan, consumer_tag),
             Output::ChannelFailed { chan, cause, refusal } => self.channel_failed(chan, cause, refusal),
             Output::ConnectionForced { refusal } => self.close_connection(Failure::refused(refusal, (0, 0))),
             // Settlements of strict channels are not answered.
@@ -71,6 +66,20 @@ impl Session {
             return;
         }
         self.waiting.push_back(last);
+    }
+
+    fn consumer_cancelled(&mut self, chan: ChanId, consumer_tag: Arc<str>) {
+        let Some(number) = self.number(chan) else { return };
+        if !self.client.consumer_cancel_notify {
+            return;
+        }
+        if let Some(channel) = self.channels.get_mut(&number)
+            && let Some(Asked { answer: Answer::QueueDeleted { .. }, .. }) = channel.asked
+        {
+            channel.cancelled.push(consumer_tag);
+            return;
+        }
+        self.send(number, &Method::BasicCancel { consumer_tag: &consumer_tag, nowait: true });
     }
 
     fn number(&self, chan: ChanId) -> Option<u16> {
@@ -207,10 +216,16 @@ impl Session {
             (Answer::Purged { nowait: false }, Reply::Removed { messages }) => {
                 self.send(number, &Method::QueuePurgeOk { message_count: count(messages) });
             }
-            (Answer::QueueDeleted { nowait: false }, Reply::Removed { messages }) => {
-                self.send(number, &Method::QueueDeleteOk { message_count: count(messages) });
+            (Answer::QueueDeleted { nowait }, Reply::Removed { messages }) => {
+                let cancelled = std::mem::take(&mut channel.cancelled);
+                if !nowait {
+                    self.send(number, &Method::QueueDeleteOk { message_count: count(messages) });
+                }
+                for consumer_tag in cancelled {
+                    self.send(number, &Method::BasicCancel { consumer_tag: &consumer_tag, nowait: true });
+                }
             }
-            (Answer::Purged { .. } | Answer::QueueDeleted { .. }, Reply::Removed { .. }) => {}
+            (Answer::Purged { .. }, Reply::Removed { .. }) => {}
             (Answer::Consuming { nowait }, Reply::Consuming { consumer_tag, reply_to }) => {
                 if reply_to.is_some() {
                     channel.reply_to = reply_to;

@@ -38,6 +38,9 @@ pub(super) struct Channel {
     pub(super) last_queue: Option<Arc<str>>,
     /// What the reply-to pseudo queue of this channel stands for.
     pub(super) reply_to: Option<Arc<str>>,
+    /// Its consumers that ended by its own queue.delete: they are told behind the answer, as in RabbitMQ. Who leaves when
+    /// told would else leave before its answer came.
+    pub(super) cancelled: Vec<Arc<str>>,
     /// There may be deliveries to settle.
     pub(super) owes_acks: bool,
     /// The last of reject and nack: the core does not tell them apart.
@@ -200,6 +203,7 @@ impl Channel {
             prefetch: 0,
             last_queue: None,
             reply_to: None,
+            cancelled: Vec::new(),
             owes_acks: false,
             refused_by: (60, 120),
         }

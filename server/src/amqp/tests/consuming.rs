@@ -191,6 +191,31 @@ fn a_consumer_whose_queue_is_gone_is_told_to_a_client_that_wants_it() {
 }
 
 #[test]
+fn who_deletes_a_queue_has_the_answer_before_the_end_of_its_consumers() {
+    let mut talk = Talk::with_channel();
+    talk.says(
+        1,
+        &Method::QueueDelete { reserved_1: 0, queue: "q", if_unused: false, if_empty: false, nowait: false },
+    );
+    talk.core_hears();
+    talk.core_says(Output::ConsumerCancelled { chan: ChanId(101), consumer_tag: "t".into() });
+    assert_eq!(talk.hears(), [""; 0], "the answer is not there yet");
+    talk.replies(102, Reply::Removed { messages: 3 });
+    assert_eq!(
+        talk.hears(),
+        ["1 QueueDeleteOk { message_count: 3 }", "1 BasicCancel { consumer_tag: \"t\", nowait: true }"]
+    );
+    talk.says(
+        1,
+        &Method::QueueDelete { reserved_1: 0, queue: "q2", if_unused: false, if_empty: false, nowait: true },
+    );
+    talk.core_hears();
+    talk.core_says(Output::ConsumerCancelled { chan: ChanId(101), consumer_tag: "u".into() });
+    talk.replies(103, Reply::Removed { messages: 0 });
+    assert_eq!(talk.hears(), ["1 BasicCancel { consumer_tag: \"u\", nowait: true }"]);
+}
+
+#[test]
 fn direct_replies_go_to_the_name_that_the_core_gave() {
     let mut talk = Talk::with_channel();
     talk.says(1, &consume("amq.rabbitmq.reply-to", "", vec![]));
