@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use leveret_tests::binary::workspace;
-use leveret_tests::scenario::{Case, Rule, Target, Verdict, coverage, load, rules, run};
+use leveret_tests::scenario::{Case, Rule, Target, Verdict, coverage, load, parse, rules, run};
 
 use super::skip::tool;
 
@@ -78,6 +78,27 @@ async fn handshake_over_amqp() {
 async fn rabbitmq_does_the_same() {
     if tool("rabbitmq", "scenarios::rabbitmq_does_the_same").is_some() {
         all_pass(Target::RabbitMq, &cases()).await;
+    }
+}
+
+/// A harness that cannot fail proves nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_fails_where_it_is_wrong() {
+    let path = workspace().join("tests/scenarios/controls.toml");
+    let controls = parse(&path, &std::fs::read_to_string(&path).expect("controls.toml")).expect("controls");
+    for target in [Target::Amqp, Target::Grpc] {
+        let asked: Vec<&Case> = controls.iter().filter(|case| target.takes(case)).collect();
+        let outcomes = run(target, &controls).await.expect("a broker");
+        assert_eq!(outcomes.len(), asked.len());
+        for (case, outcome) in asked.into_iter().zip(outcomes) {
+            let Verdict::Failed(why) = &outcome.verdict else { panic!("{outcome}") };
+            assert!(
+                why.starts_with(&case.last_line()),
+                "{} was to fail at {}: {why}",
+                case.name,
+                case.last_line()
+            );
+        }
     }
 }
 

@@ -15,7 +15,7 @@ struct Arguments {
     /// amqp, grpc, rabbitmq; all of them unless given.
     #[arg(long)]
     target: Vec<String>,
-    /// Only says which rules have no case.
+    /// Only says how many cases each rule has.
     #[arg(long)]
     rules: bool,
 }
@@ -35,7 +35,8 @@ async fn main() -> ExitCode {
 async fn go(arguments: &Arguments) -> Result<bool, String> {
     let directory = workspace().join("tests/scenarios");
     let cases = load(&directory)?;
-    let coverage = coverage(&rules(&directory.join("rules.toml"))?, &cases)?;
+    let rules = rules(&directory.join("rules.toml"))?;
+    let coverage = coverage(&rules, &cases)?;
     let mut passed = true;
     if !arguments.rules {
         let wanted = |text: &str| arguments.filter.as_ref().is_none_or(|filter| text.contains(filter));
@@ -64,6 +65,12 @@ async fn go(arguments: &Arguments) -> Result<bool, String> {
                 begun.elapsed().as_secs_f64()
             );
             passed &= failed == 0;
+        }
+    }
+    if arguments.rules {
+        for rule in &rules {
+            let cases = coverage.covered.get(&rule.id).copied().unwrap_or(0);
+            println!("{:6} {cases:3}  {}", rule.id, rule.text);
         }
     }
     let list = |title: &str, rules: &[Rule]| {

@@ -58,6 +58,17 @@ impl Run {
         self.asking = None;
     }
 
+    /// The broker stops now: a connection is told so, where the scenario says how; the others are dropped.
+    pub(super) async fn left(&mut self, told: Option<(&At, &Fault)>) -> Result<(), String> {
+        let Some((at, fault)) = told else {
+            self.connections.clear();
+            return Ok(());
+        };
+        let event = self.wire(at).await?.wire.any(Instant::now() + PATIENCE).await?;
+        let event = event.ok_or("the broker stops and says nothing")?;
+        self.refused(at, event, fault, (0, 0)).await
+    }
+
     pub(super) async fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Connect(step) => self.connect(step).await,

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::step::{Only, Step};
+use crate::binary::workspace;
 
 /// A front end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -37,6 +38,12 @@ pub struct Case {
 }
 
 impl Case {
+    /// File and line of its last step.
+    pub fn last_line(&self) -> String {
+        let line = self.steps.last().map_or(self.line, |(line, _)| *line);
+        format!("{}:{line}", self.file.display())
+    }
+
     /// It stops or kills the broker.
     pub(super) fn restarts(&self) -> bool {
         self.steps.iter().any(|(_, step)| matches!(step, Step::Restart(_) | Step::Kill(_)))
@@ -104,8 +111,12 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 /// The scenarios of one file, whose directory is their section.
-pub(super) fn parse(path: &Path, text: &str) -> Result<Vec<Case>, String> {
+///
+/// # Errors
+/// With file and line, when the file is not as it should be.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<Case>, String> {
     let file: File = toml::from_str(text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let path = path.strip_prefix(workspace()).unwrap_or(path);
     let section = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
     let line = |offset: usize| text[..offset].matches('\n').count() + 1;
     let mut cases = Vec::new();

@@ -71,7 +71,7 @@ impl Run {
     }
 
     /// The broker stops now: it waits for streams that have something out.
-    pub(super) fn left_alone(&mut self) {
+    pub(super) fn left(&mut self) {
         self.connections.clear();
     }
 

@@ -24,6 +24,6 @@ mod tests;
 mod value;
 mod wire;
 
-pub use case::{Case, load};
+pub use case::{Case, load, parse};
 pub use rules::{Coverage, Rule, State, coverage, rules};
 pub use run::{Outcome, Target, Verdict, run};

@@ -12,7 +12,7 @@ use super::amqp;
 use super::case::{Case, FrontEnd};
 use super::grpc;
 use super::rabbitmq::Node;
-use super::step::{Only, Step};
+use super::step::{At, Fault, Only, Step};
 use crate::server::{Options, Server};
 
 /// How long a case may take.
@@ -160,16 +160,18 @@ async fn on_leveret(target: Target, case: Arc<Case>, server: Option<Server>) -> 
         match running.go().await {
             Ok(Stop::Done) => break Verdict::Passed,
             Err(why) => break Verdict::Failed(why),
-            Ok(stop) => {
-                running.peer.left_alone();
-                server = match stop {
-                    Stop::Kill => server.kill_and_restart().await,
-                    _ => {
-                        let (home, options) = server.stop().await;
-                        Server::start_on(&home, options).await
-                    }
-                };
+            Ok(Stop::Kill) => {
+                server = server.kill_and_restart().await;
                 running.peer.restarted(&server);
+            }
+            Ok(Stop::Restart(told)) => {
+                let (stopped, told) = tokio::join!(server.stop(), running.peer.left(told));
+                let (home, options) = stopped;
+                server = Server::start_on(&home, options).await;
+                running.peer.restarted(&server);
+                if let Err(why) = told {
+                    break Verdict::Failed(running.before(&why));
+                }
             }
         }
     };
@@ -305,10 +307,14 @@ impl Peer {
         }
     }
 
-    /// The broker stops now.
-    fn left_alone(&mut self) {
-        if let Self::Grpc(run) = self {
-            run.left_alone();
+    /// The broker stops now. What it has to say of that is compared where the scenario says it.
+    async fn left(&mut self, told: Option<(&At, &Fault)>) -> Result<(), String> {
+        match self {
+            Self::Amqp(run) => run.left(told).await,
+            Self::Grpc(run) => {
+                run.left();
+                Ok(())
+            }
         }
     }
 
@@ -337,8 +343,9 @@ struct Running<'a> {
 }
 
 /// Where a case stopped.
-enum Stop {
-    Restart,
+enum Stop<'a> {
+    /// With what a connection is to be told.
+    Restart(Option<(&'a At, &'a Fault)>),
     Kill,
     Done,
 }
@@ -349,15 +356,20 @@ impl<'a> Running<'a> {
     }
 
     /// Does steps up to the next restart or the end.
-    async fn go(&mut self) -> Result<Stop, String> {
-        while let Some((_, step)) = self.case.steps.get(self.next) {
+    async fn go(&mut self) -> Result<Stop<'a>, String> {
+        let case = self.case;
+        while let Some((_, step)) = case.steps.get(self.next) {
             if self.target.does(step) {
-                match step {
-                    Step::Restart(_) | Step::Kill(_) => {
-                        self.next += 1;
-                        return Ok(if matches!(step, Step::Kill(_)) { Stop::Kill } else { Stop::Restart });
+                let stop = match step {
+                    Step::Restart(step) => {
+                        Some(Stop::Restart(step.error.as_ref().map(|fault| (&step.at, fault))))
                     }
-                    _ => {}
+                    Step::Kill(_) => Some(Stop::Kill),
+                    _ => None,
+                };
+                if let Some(stop) = stop {
+                    self.next += 1;
+                    return Ok(stop);
                 }
                 let done = timeout(CASE_TIMEOUT, self.peer.step(step)).await;
                 let done = done.unwrap_or_else(|_| Err(format!("it is not done in {CASE_TIMEOUT:?}")));
@@ -367,6 +379,12 @@ impl<'a> Running<'a> {
         }
         self.peer.finish().await.map_err(|why| self.at(&why))?;
         Ok(Stop::Done)
+    }
+
+    /// The same of the step before.
+    fn before(&mut self, why: &str) -> String {
+        self.next -= 1;
+        self.at(why)
     }
 
     /// Where it is, and what is wrong.
