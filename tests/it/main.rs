@@ -12,6 +12,7 @@ mod bad_input;
 mod celery;
 mod cli;
 mod crash;
+mod examples;
 mod expected;
 mod features;
 mod grpcurl;

@@ -35,6 +35,16 @@ impl Broker {
         }
     }
 
+    /// Its AMQP port on 127.0.0.1.
+    pub fn amqp_port(&self) -> u16 {
+        self.amqp_port
+    }
+
+    /// Its gRPC port, where it is ours.
+    pub fn grpc_port(&self) -> Option<u16> {
+        self.server.as_ref().map(Server::grpc_port)
+    }
+
     async fn restart(&mut self) {
         let server = self.server.take().expect("the broker is not ours to kill");
         self.server = Some(server.restart_in_place().await);
@@ -55,8 +65,8 @@ pub async fn run(mut command: Command, directory: &Path, mut broker: Broker, tim
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    if let Some(server) = &broker.server {
-        command.env("GRPC_PORT", server.grpc_port().to_string());
+    if let Some(port) = broker.grpc_port() {
+        command.env("GRPC_PORT", port.to_string());
     }
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{what}: {error}"));
     let mut stderr = child.stderr.take().expect("its standard error");

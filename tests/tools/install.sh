@@ -3,8 +3,9 @@
 # pika, aio-pika and Celery (by pip, each in a Python environment of its own), the clients that use lapin (by cargo,
 # outside the workspace), amqp091-go (by go) and the Java client (by Maven and javac), amqp-tools (Debian's package,
 # unpacked and not installed), and RabbitMQ, to compare with (by apt, unless Debian's package is there; it needs root or
-# sudo without a password), and systemd-analyze, if it is not there. An install is tried three times; when it fails, what it said stands in
-# tests/.tools/NAME.skip, and the tests that need it are skipped by name.
+# sudo without a password), and systemd-analyze, if it is not there; and it builds the examples, by the
+# lines in their README. An install is tried three times; when it fails, what it said stands in tests/.tools/NAME.skip,
+# and the tests that need it are skipped by name.
 set -uo pipefail
 
 GRPCURL_VERSION=v1.9.3
@@ -179,6 +180,23 @@ install_systemd_analyze() {
     systemd-analyze --version && ln -sf "$(command -v systemd-analyze)" "$tools/bin/systemd-analyze"
 }
 
+# The install lines of examples/README.md, in a copy of the examples: bin/example-NAME is that copy, with all of them.
+install_example() {
+    local name=$1 lines
+    lines=$(sed -n "/^<!-- install: $name -->/,/^\`\`\`$/p" "$root/../examples/README.md" | grep -v -e '^<!--' -e '^```')
+    [[ $lines ]] || { echo "examples/README.md has no install lines of $name"; return 1; }
+    mkdir -p "$tools/examples/examples"
+    rm -rf "$tools/examples/examples/$name"
+    cp -r "$root/../examples/$name" "$tools/examples/examples/"
+    (cd "$tools/examples/examples" && bash -euo pipefail -c "$lines") &&
+        ln -sfn ../examples/examples "$tools/bin/example-$name"
+}
+
+EXAMPLES_VERSION=$(cd "$root/.." && find examples proto -type f | grep -v /target/ | sort | xargs cat | sha256sum | head -c 16)
+rm -rf "$tools/examples/proto"
+mkdir -p "$tools/examples"
+cp -r "$root/../proto" "$tools/examples/proto"
+
 # Most of the time goes into waiting for the network.
 try grpcurl "$GRPCURL_VERSION" install_grpcurl &
 try buf "$BUF_VERSION" install_buf &
@@ -195,5 +213,8 @@ try java-client "$JAVA_CLIENT_VERSION $JAVA_CLIENT_SOURCES" install_java_client 
     try systemd-analyze any install_systemd_analyze
 } &
 try lapin "$LAPIN_VERSION" install_lapin &
+for example in amqp-{python,node,go,java} grpc-{python,node,go,java}; do
+    try "example-$example" "$EXAMPLES_VERSION" install_example "$example" &
+done
 wait
 exit 0
