@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
-use leveret_broker::{CoreStats, Op, Reply};
+use leveret_broker::{CoreStats, Input, Op, PasswordHash, Reply, ReqId};
 use leveret_engine::{self as engine, Disk, FORMAT_VERSION, Gauge, RealDisk, Store};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -73,8 +73,9 @@ impl RealBackend {
         let inbox = Arc::clone(&self.inbox);
         let threads = engine::start_threads(&store, workers, move || inbox.wake())
             .map_err(|e| Stopped::refused(format!("cannot start threads: {e}")))?;
-        let host = Host::new(settings, store, recovered, now_ms())
+        let mut host = Host::new(settings, store, recovered, now_ms())
             .map_err(|e| Stopped { exit: Exit::NeedsRepair, text: e.to_string() })?;
+        make_defaults(&mut host);
         let stats = host.stats();
         let (inbox, ended) = (Arc::clone(&self.inbox), self.ended.clone());
         let inline_allowed = self.settings.fsync == Fsync::Always;
@@ -226,6 +227,19 @@ fn figures(stats: &engine::Stats) -> EngineFigures {
         durable_ticket: stats.durable.0,
         confirmable_ticket: stats.confirmable.0,
     }
+}
+
+/// Gives a new store its first virtual host and user, before anybody else is heard.
+fn make_defaults(host: &mut Host) {
+    if host.defaults_made() {
+        return;
+    }
+    // What the password is, is not the core's yet.
+    let op = Op::MakeDefaults { user: "guest".into(), password_hash: PasswordHash::default() };
+    // The hub counts from 1.
+    let input = Input::Request { req: ReqId(0), conn: None, chan: None, user: None, vhost: "/".into(), op };
+    host.turn([input], now_ms(), &mut Vec::new());
+    host.kick();
 }
 
 /// What an operator should know of the recovery.
