@@ -23,7 +23,7 @@ use words::{AddUser, PasswordHash, Permissions, TopicPermissions};
 
 /// May do everything that concerns users, virtual hosts and permissions.
 pub(crate) const ADMINISTRATOR: &str = "administrator";
-/// May see the connections of others.
+/// May see all virtual hosts, and the connections of others.
 pub(crate) const MONITORING: &str = "monitoring";
 /// May publish in the name of others.
 const IMPERSONATOR: &str = "impersonator";

@@ -9,6 +9,7 @@ use crate::access::{ADMINISTRATOR, MONITORING, Right, Thing};
 use crate::input::{Binding, ConnectionInfo, DestinationKind, Op};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::ExchangeKind;
+use crate::vhosts::Vhost;
 
 /// What a request reaches.
 enum Scope {
@@ -101,13 +102,18 @@ impl Broker {
         self.may(who, Right::Write, Thing::Exchange, to)
     }
 
-    /// Whether a user sees a connection.
+    /// Whether the user of a request sees a connection.
     pub(super) fn sees(&self, who: &Who, connection: &ConnectionInfo) -> bool {
-        match &who.user {
-            None => true,
-            Some(user) if connection.user == **user => true,
-            Some(user) => [ADMINISTRATOR, MONITORING].iter().any(|tag| self.access.has_tag(user, tag)),
-        }
+        who.user.as_ref().is_none_or(|user| connection.user == **user || self.sees_all(user))
+    }
+
+    /// Whether the user of a request sees a virtual host.
+    pub(super) fn sees_vhost(&self, who: &Who, vhost: &Vhost) -> bool {
+        who.user.as_ref().is_none_or(|user| self.access.may_enter(user, &vhost.name) || self.sees_all(user))
+    }
+
+    fn sees_all(&self, user: &str) -> bool {
+        [ADMINISTRATOR, MONITORING].iter().any(|tag| self.access.has_tag(user, tag))
     }
 }
 
@@ -130,7 +136,6 @@ fn scope(op: &Op) -> Scope {
         Op::MakeDefaults { .. }
         | Op::AddVhost(_)
         | Op::DeleteVhost { .. }
-        | Op::ListVhosts
         | Op::AddUser(_)
         | Op::ChangePassword { .. }
         | Op::DeleteUser { .. }
@@ -145,7 +150,9 @@ fn scope(op: &Op) -> Scope {
         | Op::ListTopicPermissions { .. }
         | Op::LookUpUser { .. }
         | Op::EnterVhost { .. } => Scope::Access,
-        Op::SettleIds { .. } | Op::ListConnections | Op::ListChannels | Op::Stats => Scope::User,
+        Op::SettleIds { .. } | Op::ListVhosts | Op::ListConnections | Op::ListChannels | Op::Stats => {
+            Scope::User
+        }
         Op::Cancel { .. }
         | Op::ChannelPrefetch { .. }
         | Op::TxSelect { .. }

@@ -101,7 +101,7 @@ impl Broker {
             Op::Stats => (Ok(Reply::Stats(self.stats())), true),
             Op::AddVhost(vhost) => (self.add_vhost(vhost, out), false),
             Op::DeleteVhost { name } => (self.delete_vhost(&name, out), false),
-            Op::ListVhosts => (Ok(Reply::Vhosts(self.vhost_rows())), true),
+            Op::ListVhosts => (Ok(Reply::Vhosts(self.vhost_rows(who))), true),
             Op::MakeDefaults { user, password_hash } => (self.make_defaults(user, password_hash, out), false),
             Op::AddUser(user) => (self.add_user(user, out), false),
             Op::ChangePassword { name, password_hash } => {

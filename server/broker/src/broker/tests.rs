@@ -1,6 +1,7 @@
 //! The core as a whole, against a store that a test holds in its hand.
 
 mod access;
+mod access_model;
 mod confirm;
 mod connection;
 mod consume;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Broker;
 use super::bind::remove_facts;
+use super::request::Who;
 use crate::access::names::{check_name, check_tags, check_text};
 use crate::access::words::{AddVhost, VhostRow};
 use crate::effect::{Batch, Effect, Reply};
@@ -65,13 +66,13 @@ impl Broker {
         Ok(Reply::Done)
     }
 
-    pub(super) fn vhost_rows(&self) -> Vec<VhostRow> {
+    pub(super) fn vhost_rows(&self, who: &Who) -> Vec<VhostRow> {
         let row = |vhost: &Vhost| VhostRow {
             name: vhost.name.clone(),
             description: vhost.description.clone(),
             tags: vhost.tags.clone(),
         };
-        self.vhosts.iter().map(row).collect()
+        self.vhosts.iter().filter(|vhost| self.sees_vhost(who, vhost)).map(row).collect()
     }
 
     /// Adds to what is gathered, which goes to the log before it would become too large. Each part stays whole, unless it

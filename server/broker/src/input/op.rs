@@ -135,7 +135,7 @@ pub enum Op {
         /// Name.
         name: Arc<str>,
     },
-    /// List virtual hosts.
+    /// List virtual hosts: those that the user may enter, or all of them for administrators and users who monitor.
     ListVhosts,
     /// Add a user, who may do nothing yet; refused when there is one of that name.
     AddUser(AddUser),

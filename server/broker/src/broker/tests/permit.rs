@@ -211,9 +211,8 @@ fn a_vhost_is_closed_to_who_has_no_permissions_in_it() {
 fn only_administrators_see_to_users_vhosts_and_permissions() {
     let mut world = with_permissions([".*"; 3]);
     world.ok(add_user("root", &["monitoring", "administrator"]));
-    let ops: [Make; 17] = [
+    let ops: [Make; 16] = [
         || add_vhost("v"),
-        || Op::ListVhosts,
         || Op::MakeDefaults { user: "me".into(), password_hash: hash("") },
         || add_user("eve", &["administrator"]),
         || Op::ChangePassword { name: "eve".into(), password_hash: hash("") },
@@ -241,6 +240,21 @@ fn only_administrators_see_to_users_vhosts_and_permissions() {
     let enter = |user: &str| Op::EnterVhost { user: user.into(), vhost: "/".into() };
     assert!(world.ask_as("ann", "/", enter("ann")).is_ok());
     assert!(world.ask_as("ann", "/", enter("root")).is_err());
+}
+
+#[test]
+fn a_user_sees_the_vhosts_that_it_may_enter() {
+    let mut world = with_permissions([""; 3]);
+    world.ok(add_vhost("v"));
+    world.ok(add_user("eye", &["monitoring"]));
+    let mut seen = |user: &str| {
+        let Reply::Vhosts(rows) = world.ask_as(user, "/", Op::ListVhosts).ok()? else { unreachable!() };
+        Some(rows.iter().map(|row| row.name.to_string()).collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(
+        (seen("ann").as_deref(), seen("eye").as_deref(), seen("nobody")),
+        (Some("/"), Some("/ v"), None)
+    );
 }
 
 #[test]
