@@ -51,7 +51,11 @@ impl Session {
                 }
             }
             Output::ChannelFailed { chan, cause, refusal } => self.channel_failed(chan, cause, refusal),
-            Output::ConnectionForced { refusal } => self.close_connection(Failure::refused(refusal, (0, 0))),
+            Output::ConnectionForced { refusal } => match self.phase {
+                // It wanted an end itself.
+                Phase::ClosedByClient(_) => self.closed_by_client(),
+                _ => self.close_connection(Failure::refused(refusal, (0, 0))),
+            },
             // Settlements of strict channels are not answered.
             Output::Settled { .. } => {}
         }
