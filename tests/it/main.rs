@@ -2,6 +2,7 @@
 //! names the groups and their counts.
 #![allow(missing_docs, reason = "tests say what they guard by their names")]
 
+mod access;
 mod amqp;
 mod architecture;
 mod bad_input;
