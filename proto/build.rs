@@ -7,7 +7,7 @@ use prost::Message;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    let descriptors = protox::compile(["leveret/v1/broker.proto"], ["proto"])?;
+    let descriptors = protox::compile(["leveret/v1/broker.proto", "leveret/v1/admin.proto"], ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("leveret.v1.bin"), descriptors.encode_to_vec())?;
     // Bodies are `Bytes`: they pass from the socket's buffer to the log without a copy.

@@ -77,6 +77,15 @@ pub enum Output {
     },
 }
 
+/// On whose behalf a request is made. The default is the broker's own: nothing is checked then.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    /// The user whose permissions count.
+    pub user: Option<Arc<str>>,
+    /// The connection or session.
+    pub conn: Option<ConnId>,
+}
+
 /// One way back from the core to a front end: of one gRPC stream, or of one AMQP connection with all its channels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId(pub u64);
@@ -148,18 +157,19 @@ impl Hub {
 
     /// Makes a request and waits for its answer, for as long as the disk takes. An `Op::Publish` must bring a
     /// permit (see [`Hub::publish`]).
-    pub async fn request(&self, conn: Option<ConnId>, vhost: Arc<str>, op: Op) -> Result<Reply, Refusal> {
-        self.request_with(conn, vhost, op, None).await
+    pub async fn request(&self, caller: Caller, vhost: Arc<str>, op: Op) -> Result<Reply, Refusal> {
+        self.request_with(caller, vhost, op, None).await
     }
 
     /// Publishes a batch atomically; answers with [`Reply::Published`] when it is durable.
     pub async fn publish(
         &self,
+        caller: Caller,
         vhost: Arc<str>,
         batch: Vec<Publish>,
         permit: Permit,
     ) -> Result<Reply, Refusal> {
-        self.request_with(None, vhost, Op::Publish(batch), Some(permit)).await
+        self.request_with(caller, vhost, Op::Publish(batch), Some(permit)).await
     }
 
     /// Waits until `bytes` more may be on their way to the disk. More than all there is counts as all.
@@ -181,7 +191,7 @@ impl Hub {
     pub async fn barrier(&self) {
         // An empty batch is answered like any other: behind all that was appended before it. That it is refused means
         // that the core is gone, and with it everybody who could wait.
-        drop(self.request_with(None, "/".into(), Op::Publish(Vec::new()), None).await);
+        drop(self.request_with(Caller::default(), "/".into(), Op::Publish(Vec::new()), None).await);
     }
 
     /// Registers a connection or a session.
@@ -218,7 +228,7 @@ impl Hub {
 
     async fn request_with(
         &self,
-        conn: Option<ConnId>,
+        Caller { user, conn }: Caller,
         vhost: Arc<str>,
         op: Op,
         permit: Option<Permit>,
@@ -226,7 +236,7 @@ impl Hub {
         let (reply, answer) = oneshot::channel();
         let req = ReqId(self.next_id());
         self.inner.inbox.push(Envelope::Request {
-            input: Input::Request { req, conn, chan: None, user: None, vhost, op },
+            input: Input::Request { req, conn, chan: None, user, vhost, op },
             req,
             reply,
             permit,

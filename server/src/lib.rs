@@ -7,6 +7,7 @@
 //! ```
 
 pub mod amqp;
+pub mod auth;
 pub mod cli;
 pub mod config;
 mod core_thread;

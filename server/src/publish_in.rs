@@ -14,8 +14,6 @@ const EXPIRATION_MS_MAX: u64 = 315_360_000_000;
 /// Who publishes.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Sender<'a> {
-    /// The user whom property user_id must name, if it is there. None: whoever.
-    pub(crate) user: Option<&'a str>,
     /// Where direct replies to its channel go; the inner None: it has no consumer for them. The outer None: there are
     /// no direct replies.
     pub(crate) reply_to: Option<Option<&'a str>>,
@@ -54,13 +52,6 @@ impl From<Refusal> for Refused {
 /// Looks through encoded properties, and takes out of them what nobody else is to see.
 pub(crate) fn accept(encoded: Bytes, sender: Sender<'_>) -> Result<Accepted, Refused> {
     let inspected = properties::inspect(&encoded)?;
-    if let (Some(user), Some(claimed)) = (sender.user, inspected.user_id)
-        && claimed != user.as_bytes()
-    {
-        let claimed = String::from_utf8_lossy(claimed);
-        let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
-        return Err(refusal(text, "user_id").into());
-    }
     let extras = extras(&inspected)?;
     let persistent = inspected.delivery_mode == Some(PERSISTENT);
     let direct_reply = inspected.reply_to == Some(REPLY_TO.as_bytes());
@@ -82,8 +73,7 @@ fn extras(inspected: &Inspected<'_>) -> Result<Option<Box<PublishExtras>>, Refus
         routing_keys: Vec::new(),
         expiration_ms: inspected.expiration.map(expiration_ms).transpose()?,
         priority: inspected.priority.unwrap_or(0),
-        // Looked at above.
-        user_id: None,
+        user_id: inspected.user_id.map(|user| String::from_utf8_lossy(user).into()),
     };
     for (name, there) in [("CC", inspected.has_cc), ("BCC", inspected.has_bcc)] {
         if there {

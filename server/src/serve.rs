@@ -29,6 +29,7 @@ use tracing::{debug, error, info, warn};
 pub use backend::{Backend, FailureFuture, Recovery, SettledFuture, Stopped};
 
 use crate::amqp::{self, SessionSettings};
+use crate::auth::{self, Auth};
 use crate::cli::complain;
 use crate::config::{LogFormat, Resolved, ServeSettings};
 use crate::exit::Exit;
@@ -133,15 +134,18 @@ impl Bound {
         let mut http_task = JoinSet::new();
         http_task.spawn(async move { axum::serve(http, router).await });
         let health = Health::new().await;
+        let auth = Auth::new(backend.hub().clone(), settings.loopback_users.0.clone())
+            .map_err(|e| Stopped::refused(format!("cannot start threads for logins: {e}")))?;
         let parts = GrpcParts {
             hub: backend.hub().clone(),
+            auth: auth.clone(),
             settings: grpc_settings(&settings),
             status: Arc::<dyn Backend>::clone(&backend),
             health: health.clone(),
         };
         let mut front = tokio::spawn(grpc::serve(grpc, parts, stages.clone()));
         let session = amqp_settings(&settings, backend.hub());
-        let mut amqp_front = tokio::spawn(amqp::serve(amqp, backend.hub().clone(), session, stages));
+        let mut amqp_front = tokio::spawn(amqp::serve(amqp, backend.hub().clone(), auth, session, stages));
 
         let opening = Arc::clone(&backend);
         let recovery = tokio::select! {
@@ -149,6 +153,7 @@ impl Bound {
             () = &mut stop => return Ok(()),
         };
         say_started(&settings, &recovery, addrs);
+        warn_of_listeners(addrs);
         serving.set(true);
         health.serving().await;
         notify::ready();
@@ -254,6 +259,15 @@ fn say_started(settings: &ServeSettings, recovery: &Recovery, addrs: Addrs) {
         http = %addrs.http,
         "leveret is serving",
     );
+}
+
+/// Until there is TLS, whoever is on the way reads along.
+fn warn_of_listeners(addrs: Addrs) {
+    for (name, addr) in [("grpc-addr", addrs.grpc), ("amqp-addr", addrs.amqp)] {
+        if !auth::is_loopback(addr.ip()) {
+            warn!(%addr, "{name} is not loopback: without TLS, passwords and messages can be read on the way");
+        }
+    }
 }
 
 fn raise_open_files() {

@@ -2,6 +2,7 @@
 //! names the groups and their counts.
 #![allow(missing_docs, reason = "tests say what they guard by their names")]
 
+mod access;
 mod aio_pika;
 mod amqp;
 mod amqp091_go;

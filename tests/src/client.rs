@@ -1,16 +1,23 @@
 //! A gRPC client with the short forms that tests use all the time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use leveret_proto::v1::admin_client::AdminClient;
 use leveret_proto::v1::broker_client::BrokerClient;
 use leveret_proto::v1::{
     AckRequest, BindRequest, Binding, DeclareExchangeRequest, DeclareQueueRequest, DeleteQueueRequest,
     Delivery, DestinationKind, GetRequest, ListQueuesRequest, Message, PublishMessage, PublishOutcome,
     PublishRequest, PublishResult, PurgeQueueRequest, QueueInfo, message,
 };
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -23,8 +30,30 @@ const MESSAGE_BYTES_MAX: usize = 160 << 20;
 #[derive(Debug, Clone)]
 pub struct Client {
     /// The generated client.
-    pub rpc: BrokerClient<Channel>,
+    pub rpc: BrokerClient<InterceptedService<Channel, Login>>,
     channel: Channel,
+    login: Login,
+}
+
+/// Adds a login to every call, if there is one.
+#[derive(Debug, Clone, Default)]
+pub struct Login(Option<Arc<MetadataValue<Ascii>>>);
+
+impl Login {
+    /// A user's.
+    pub fn new(user: &str, password: &str) -> Self {
+        let encoded = BASE64_STANDARD.encode(format!("{user}:{password}"));
+        Self(Some(Arc::new(format!("Basic {encoded}").parse().expect("Base64 is ASCII"))))
+    }
+}
+
+impl Interceptor for Login {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(login) = &self.0 {
+            request.metadata_mut().insert("authorization", MetadataValue::clone(login));
+        }
+        Ok(request)
+    }
 }
 
 impl Client {
@@ -33,13 +62,32 @@ impl Client {
         Self::try_connect(port).await.expect("a connection to the server")
     }
 
+    /// The same, with a login.
+    pub async fn connect_as(port: u16, user: &str, password: &str) -> Self {
+        let channel = endpoint(port).connect().await.expect("a connection to the server");
+        Self::over(channel, &Login::new(user, password))
+    }
+
     /// Connects, or says why not.
     pub async fn try_connect(port: u16) -> Result<Self, tonic::transport::Error> {
-        let channel = endpoint(port).connect().await?;
-        let rpc = BrokerClient::new(channel.clone())
+        Ok(Self::over(endpoint(port).connect().await?, &Login::default()))
+    }
+
+    /// The same connection with another login.
+    pub fn with_login(&self, user: &str, password: &str) -> Self {
+        Self::over(self.channel(), &Login::new(user, password))
+    }
+
+    fn over(channel: Channel, login: &Login) -> Self {
+        let rpc = BrokerClient::with_interceptor(channel.clone(), login.clone())
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Self { rpc, channel })
+        Self { rpc, channel, login: login.clone() }
+    }
+
+    /// The generated client of users, virtual hosts and permissions, on the same connection.
+    pub fn admin(&self) -> AdminClient<InterceptedService<Channel, Login>> {
+        AdminClient::with_interceptor(self.channel(), self.login.clone())
     }
 
     /// The connection, for other services.

@@ -283,6 +283,11 @@ impl Server {
         Client::connect(self.ports.grpc).await
     }
 
+    /// A new connection to it with a login.
+    pub async fn client_as(&self, user: &str, password: &str) -> Client {
+        Client::connect_as(self.ports.grpc, user, password).await
+    }
+
     /// Its gRPC port on 127.0.0.1.
     pub fn grpc_port(&self) -> u16 {
         self.ports.grpc

@@ -1,5 +1,6 @@
 //! The core: its state, and the one table of what follows from which input.
 
+mod access;
 mod bind;
 mod connection;
 mod consume;
@@ -7,12 +8,13 @@ mod dead_letter;
 mod declare;
 mod enqueue;
 mod listing;
+mod permit;
 mod publish;
 mod replies;
 mod request;
 mod settle;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timers;
 mod tx;
 mod vhost;
@@ -20,6 +22,7 @@ mod vhost;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::Settings;
+use crate::access::Access;
 use crate::budget::Budget;
 use crate::channel::{Channel, Connection};
 use crate::consumers::{Consumer, ConsumerId};
@@ -33,7 +36,6 @@ use crate::refusal::{Refusal, RefusalKind};
 use crate::replay::{self, RecoverError};
 use crate::tickets::{Tickets, Waiter};
 use crate::vhosts::Vhosts;
-use request::Who;
 use timers::Timers;
 use tx::Commit;
 
@@ -47,6 +49,7 @@ pub struct Broker {
     pub(crate) lease_clock_ms: u64,
     pub(crate) names: NameSource,
     pub(crate) vhosts: Vhosts,
+    pub(crate) access: Access,
     /// Only those virtual hosts exist that the log names.
     pub(crate) defaults_made: bool,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
@@ -91,6 +94,7 @@ impl Broker {
             lease_clock_ms: 0,
             names: NameSource::new(settings.seed),
             vhosts: state.vhosts,
+            access: state.access,
             defaults_made: state.defaults_made,
             queues: state.queues,
             levels: state.levels,
@@ -141,8 +145,8 @@ impl Broker {
             Input::ChannelClosed { chan } => self.channel_closed(chan, out),
             Input::Writable { chan, bytes } => self.writable(chan, bytes),
             Input::Request { req, conn, chan, user, vhost, op } => {
-                let vhost = self.vhost(&vhost);
-                self.request(req, &Who { conn, chan, user, vhost }, op, out);
+                let who = self.who(conn, chan, user, &vhost);
+                self.request(req, &who, op, out);
             }
             Input::Publish { chan, tag, vhost, publish } => self.publish(chan, tag, &vhost, publish, out),
             Input::Settle { chan, tag, multiple, how } => self.settle(chan, tag, multiple, how, out),

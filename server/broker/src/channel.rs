@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::access::Passes;
 use crate::consumers::ConsumerId;
 use crate::effect::Outcome;
 use crate::ids::{ChanId, ConnId, QueueId, Seq};
@@ -13,6 +14,8 @@ use crate::vhosts::{LastVhost, VhostId};
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) info: ConnectionInfo,
+    /// None may do everything.
+    pub(crate) user: Option<Arc<str>>,
     pub(crate) connected_at_ms: u64,
     pub(crate) channels: BTreeSet<ChanId>,
     pub(crate) exclusive_queues: BTreeSet<QueueId>,
@@ -22,6 +25,8 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) conn: ConnId,
+    /// Whose publishes they are. None may do everything.
+    pub(crate) user: Option<Arc<str>>,
     /// The first refusal ends it.
     pub(crate) strict: bool,
     /// Bytes its writer is ready to take; one message may overdraw it.
@@ -40,8 +45,9 @@ pub(crate) struct Channel {
     pub(crate) tx: Option<Tx>,
     /// Queues on which gets made on this channel wait, once for each.
     pub(crate) gets: Vec<QueueId>,
-    /// Where its publishes go.
+    /// Where its publishes go, and that they may.
     pub(crate) last_vhost: LastVhost,
+    pub(crate) passes: Passes,
 }
 
 /// A delivery that is out on a channel.
@@ -100,9 +106,10 @@ pub(crate) struct TxPublish {
 }
 
 impl Channel {
-    pub(crate) fn new(conn: ConnId, credit_bytes: u64, strict: bool) -> Self {
+    pub(crate) fn new(conn: ConnId, user: Option<Arc<str>>, credit_bytes: u64, strict: bool) -> Self {
         Self {
             conn,
+            user,
             strict,
             credit_bytes: i64::try_from(credit_bytes).unwrap_or(i64::MAX),
             prefetch_messages: 0,
@@ -115,6 +122,7 @@ impl Channel {
             tx: None,
             gets: Vec::new(),
             last_vhost: LastVhost::default(),
+            passes: Passes::default(),
         }
     }
 

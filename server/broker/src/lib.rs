@@ -1,11 +1,12 @@
 //! The core of the Leveret broker, pure: [`Broker::step`] takes one [`Input`] and says what is to be done as
 //! [`Effect`]s. No I/O, clock, randomness, threads or async; the same inputs give the same effects, always.
 //!
-//! A turn is any number of steps and one [`Broker::finish`], which hands out messages, appends the turn's acks as one
-//! batch and lets go what became confirmable. Where to look: `broker` (what follows from which input), `topology` and
-//! `topic` (from a publish to its queues), `queue` (what is ready, out and in memory), `consumers` (whose turn it is),
-//! `dispatch` (deliveries and gets), `channel` (deliveries out, outcomes in order), `death` (what a dead letter carries),
-//! `tickets` (the one order of confirms), `record` (messages and facts as bytes), `replay` (from facts to state).
+//! A turn is any number of steps and one [`Broker::finish`], which hands out messages, appends the turn's acks as
+//! one batch and lets go what became confirmable. Where to look: `broker` (what follows from which input),
+//! `vhosts`, `topology` and `topic` (from a publish to its queues), `access` (who may do what), `queue` (what is
+//! ready, out and in memory), `consumers` (whose turn it is), `dispatch` (deliveries and gets), `channel`
+//! (deliveries out, outcomes in order), `death` (what a dead letter carries), `tickets` (the one order of
+//! confirms), `record` (messages and facts as bytes), `replay` (from facts to state).
 
 mod access;
 mod arguments;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::access::words::{AddUser, PasswordHash, Permissions, TopicPermissions};
+use crate::access::{Access, User};
 use crate::ids::{QueueId, Seq};
 use crate::queue::{Queue, QueueProps};
 use crate::record::fact::{self, BindingFact, ExchangeFact, Fact, FactError, QueueFact};
@@ -51,6 +53,7 @@ pub enum RecoverError {
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) vhosts: Vhosts,
+    pub(crate) access: Access,
     pub(crate) queues: BTreeMap<QueueId, Queue>,
     /// Whose the levels of queues are.
     pub(crate) levels: BTreeMap<QueueId, QueueId>,
@@ -65,6 +68,8 @@ pub(crate) fn replay(recovered: Recovered) -> Result<State, RecoverError> {
     let mut bindings = Vec::new();
     let mut vhosts = Vhosts::default();
     let mut defaults_made = false;
+    let mut access = Access::default();
+    let (mut permissions, mut topic_permissions) = (Vec::new(), Vec::new());
     for (key, value) in recovered.facts {
         match Fact::decode(&key, &value).map_err(|source| bad(&key, source))? {
             Fact::Exchange(fact) => exchanges.push((key, fact)),
@@ -75,9 +80,13 @@ pub(crate) fn replay(recovered: Recovered) -> Result<State, RecoverError> {
                 vhosts.add(Arc::from(fact.name), Arc::from(fact.description), tags);
             }
             Fact::Defaults(_) => defaults_made = true,
-            Fact::User(_) | Fact::Permission(_) | Fact::TopicPermission(_) => {
-                return Err(bad(&key, FactError::Kind(key[0])));
-            }
+            Fact::User(fact) => access.add_user(AddUser {
+                name: Arc::from(fact.name),
+                password_hash: PasswordHash(Arc::from(fact.password_hash)),
+                tags: fact.tags.into_iter().map(Arc::from).collect(),
+            }),
+            Fact::Permission(fact) => permissions.push((key, fact)),
+            Fact::TopicPermission(fact) => topic_permissions.push((key, fact)),
         }
     }
     // It is there from the beginning, until the store is told what there is.
@@ -89,6 +98,7 @@ pub(crate) fn replay(recovered: Recovered) -> Result<State, RecoverError> {
     let highest = found.last_key_value().map_or(QueueId(0), |(id, _)| *id);
     let mut state = State {
         vhosts,
+        access,
         defaults_made,
         queues: BTreeMap::new(),
         levels: BTreeMap::new(),
@@ -106,6 +116,28 @@ pub(crate) fn replay(recovered: Recovered) -> Result<State, RecoverError> {
     for (key, fact) in bindings {
         state.add_binding(&key, &fact)?;
     }
+    for (key, fact) in permissions {
+        let row = Permissions {
+            vhost: Arc::from(fact.vhost),
+            user: Arc::from(fact.user),
+            configure: Arc::from(fact.configure),
+            write: Arc::from(fact.write),
+            read: Arc::from(fact.read),
+        };
+        let granted = state.granted(&key, &row.user, &row.vhost)?.set_permissions(&row);
+        granted.map_err(|refusal| dangling(&key, refusal.text))?;
+    }
+    for (key, fact) in topic_permissions {
+        let row = TopicPermissions {
+            vhost: Arc::from(fact.vhost),
+            user: Arc::from(fact.user),
+            exchange: Arc::from(fact.exchange),
+            write: Arc::from(fact.write),
+            read: Arc::from(fact.read),
+        };
+        let granted = state.granted(&key, &row.user, &row.vhost)?.set_topic_permissions(&row);
+        granted.map_err(|refusal| dangling(&key, refusal.text))?;
+    }
     Ok(state)
 }
 
@@ -115,6 +147,12 @@ impl State {
         let id = self.vhosts.find(name).ok_or_else(missing)?;
         let vhost = self.vhosts.get(id).ok_or_else(missing)?.as_ref();
         Ok((vhost, self.vhosts.topology_mut(id).ok_or_else(missing)?))
+    }
+
+    /// A user who may do something in a virtual host.
+    fn granted(&mut self, key: &Bytes, user: &str, vhost: &str) -> Result<&mut User, RecoverError> {
+        self.vhost(key, vhost)?;
+        self.access.user_mut(user).ok_or_else(|| dangling(key, format!("there is no user '{user}'")))
     }
 
     fn add_exchange(&mut self, key: &Bytes, fact: ExchangeFact) -> Result<(), RecoverError> {

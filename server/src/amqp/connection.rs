@@ -3,13 +3,13 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use leveret_broker::{ChanId, Input, Refusal, ReqId};
+use leveret_broker::{ChanId, Input, Op, Refusal, RefusalKind, ReqId};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -19,7 +19,8 @@ use tracing::{debug, info, warn};
 use super::half_sent::Share;
 use super::outbox::Outbox;
 use super::session::{End, Ids, Session, SessionSettings};
-use crate::hub::{Connection, Hub, Lane, Outputs, Permit};
+use crate::auth::{Auth, Login, Refused};
+use crate::hub::{Caller, Connection, Hub, Lane, Outputs, Permit};
 use crate::stage::{self, Stage};
 
 /// Room for reading at first, so that a connection that says nothing costs little.
@@ -38,6 +39,7 @@ pub(super) async fn run(
     mut stream: TcpStream,
     addr: SocketAddr,
     hub: Hub,
+    auth: Auth,
     settings: Arc<SessionSettings>,
     share: Share,
     stage: stage::Receiver,
@@ -47,6 +49,8 @@ pub(super) async fn run(
     let (reader, writer) = stream.split();
     let mut connection = Socket {
         hub,
+        auth,
+        from: addr.ip(),
         session,
         started,
         reader,
@@ -57,6 +61,7 @@ pub(super) async fn run(
         begun: started,
         share: Some(share),
         core: None,
+        asking: None,
         held: None,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
     };
@@ -99,8 +104,16 @@ struct Held {
     told: bool,
 }
 
+/// What the session waits for before there is a connection in the core.
+enum Answer {
+    Login(Result<Arc<str>, Refused>),
+    Vhost(Result<(), RefusalKind>),
+}
+
 struct Socket<'a> {
     hub: Hub,
+    auth: Auth,
+    from: IpAddr,
     session: Session,
     started: Instant,
     reader: ReadHalf<'a>,
@@ -114,6 +127,7 @@ struct Socket<'a> {
     /// Its part of what is half-sent over all connections; None once that was taken from it.
     share: Option<Share>,
     core: Option<Core>,
+    asking: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     held: Option<Held>,
     timer: Pin<Box<Sleep>>,
 }
@@ -148,6 +162,7 @@ impl Socket<'_> {
             // First, or a client that always has more to say would never be seen to leave its answers unread.
             self.take_outputs();
             self.session.fill();
+            self.ask();
             if let Some(info) = self.session.wants_connection() {
                 let connection = self.hub.open_connection(info);
                 self.session.connected(connection.id());
@@ -177,6 +192,31 @@ impl Socket<'_> {
         let (bytes, since_ms) = self.session.half_sent().unwrap_or((0, u64::MAX));
         let bodies = self.started.checked_add(Duration::from_millis(since_ms)).unwrap_or(self.begun);
         share.hold(bodies.min(self.begun), bytes + self.input.len() as u64);
+    }
+
+    /// Asks what the session wants to know of its user.
+    fn ask(&mut self) {
+        if self.asking.is_some() {
+            return;
+        }
+        if let Some(credentials) = self.session.wants_login() {
+            let login = Login { user: &credentials.user, password: &credentials.password };
+            if let Some(known) = self.auth.known(login, self.from) {
+                return self.session.login_checked(known);
+            }
+            let (auth, from, credentials) = (self.auth.clone(), self.from, credentials.clone());
+            self.asking = Some(Box::pin(async move {
+                let login = Login { user: &credentials.user, password: &credentials.password };
+                Answer::Login(auth.check(login, from).await)
+            }));
+        } else if let Some((user, vhost)) = self.session.wants_vhost() {
+            let hub = self.hub.clone();
+            let op = Op::EnterVhost { user, vhost };
+            self.asking = Some(Box::pin(async move {
+                let entered = hub.request(Caller::default(), "/".into(), op).await;
+                Answer::Vhost(entered.map(drop).map_err(|refusal| refusal.kind))
+            }));
+        }
     }
 
     /// Sends to the core what there is for it, unless it has to wait for room.
@@ -214,13 +254,19 @@ impl Socket<'_> {
         {
             self.timer.as_mut().reset(deadline);
         }
-        let Self { session, reader, writer, input, core, held, timer, share, .. } = self;
+        let Self { session, reader, writer, input, core, asking, held, timer, share, .. } = self;
         let evicted = async {
             match share {
                 Some(share) => {
                     share.evicted().await;
                     share.bytes_max()
                 }
+                None => std::future::pending().await,
+            }
+        };
+        let answer = async {
+            match asking {
+                Some(asking) => asking.as_mut().await,
                 None => std::future::pending().await,
             }
         };
@@ -264,6 +310,13 @@ impl Socket<'_> {
                 self.share = None;
             }
             permit = permit => self.let_in(permit),
+            answer = answer => {
+                self.asking = None;
+                match answer {
+                    Answer::Login(user) => self.session.login_checked(user),
+                    Answer::Vhost(result) => self.session.entered(result),
+                }
+            }
             changed = stage.changed() => {
                 changed.map_err(|_| io::ErrorKind::BrokenPipe)?;
             }
@@ -391,7 +444,7 @@ fn tell(addr: SocketAddr, end: Option<&End>, error: Option<io::Error>) {
             warn!(peer = %addr, "AMQP connection closed: no sign of life for two heartbeats");
         }
         Some(End::LoginRefused(user)) => {
-            warn!(peer = %addr, user, "AMQP login refused: the broker knows user guest only, with its own password");
+            debug!(peer = %addr, user, "AMQP connection ended after its login was refused");
         }
         Some(End::ByServer(failure)) => {
             info!(peer = %addr, code = failure.code.number(), "AMQP connection closed: {}", failure.text);

@@ -11,7 +11,9 @@ use leveret_broker::{
 
 use super::frame::{self, Kind};
 use super::method::Method;
+use super::sasl::Credentials;
 use super::session::{Ids, Session, SessionSettings};
+use crate::auth::Refused;
 use crate::hub::Output;
 
 /// No answer to one step may be longer; what may wait is bounded elsewhere.
@@ -73,6 +75,7 @@ fn step(session: &mut Session, core: &mut RobotCore, buffer: &mut Vec<u8>, now_m
     session.at(*now_ms);
     session.tick();
     loop {
+        while admit(session) {}
         if session.wants_connection().is_some() {
             session.connected(ConnId(1));
         }
@@ -91,11 +94,38 @@ fn step(session: &mut Session, core: &mut RobotCore, buffer: &mut Vec<u8>, now_m
         let out = session.out().len();
         assert!(out <= OUT_BYTES_MAX, "{out} bytes wait");
         session.written(out);
-        if !answered && used == 0 && session.wants_connection().is_none() && !session.has_for_core() {
+        let wants = session.wants_login().is_some()
+            || session.wants_vhost().is_some()
+            || session.wants_connection().is_some();
+        if !answered && used == 0 && !wants && !session.has_for_core() {
             assert!(session.ended().is_none() || !session.reads(), "an end is an end");
             return;
         }
     }
+}
+
+/// Lets guest in with its own password, and into virtual host "/"; user "banned" exists, but not from here. True when
+/// there was something to decide.
+pub(super) fn admit(session: &mut Session) -> bool {
+    if let Some(Credentials { user, password }) = session.wants_login() {
+        let user = match (user.as_str(), password.as_slice()) {
+            ("guest", b"guest") => Ok("guest".into()),
+            ("banned", _) => Err(Refused::NotFromThere),
+            ("busy", _) => Err(Refused::Busy),
+            _ => Err(Refused::Wrong),
+        };
+        session.login_checked(user);
+        return true;
+    }
+    if let Some((_, vhost)) = session.wants_vhost() {
+        session.entered(match &*vhost {
+            "/" => Ok(()),
+            "closed" => Err(RefusalKind::AccessRefused),
+            _ => Err(RefusalKind::NotFound),
+        });
+        return true;
+    }
+    false
 }
 
 /// Small limits, so that small inputs reach them.

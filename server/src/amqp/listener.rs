@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 use super::connection;
 use super::half_sent::HalfSent;
 use super::session::SessionSettings;
+use crate::auth::Auth;
 use crate::hub::Hub;
 use crate::stage::{self, Stage};
 
@@ -19,7 +20,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const END_GRACE: Duration = Duration::from_secs(2);
 
 /// Serves until the stage is `Ending` and the connections are gone, or shortly after.
-pub async fn serve(listener: TcpListener, hub: Hub, settings: SessionSettings, stage: stage::Receiver) {
+pub async fn serve(
+    listener: TcpListener,
+    hub: Hub,
+    auth: Auth,
+    settings: SessionSettings,
+    stage: stage::Receiver,
+) {
     let settings = Arc::new(settings);
     let half_sent = HalfSent::new(settings.half_sent_bytes_max);
     let mut connections = JoinSet::new();
@@ -30,9 +37,10 @@ pub async fn serve(listener: TcpListener, hub: Hub, settings: SessionSettings, s
             accepted = listener.accept() => match accepted {
                 Ok((stream, addr)) => {
                     set_nodelay(&stream);
-                    let (hub, settings, stage) = (hub.clone(), Arc::clone(&settings), stage.clone());
+                    let (hub, auth) = (hub.clone(), auth.clone());
+                    let (settings, stage) = (Arc::clone(&settings), stage.clone());
                     let share = half_sent.share();
-                    connections.spawn(connection::run(stream, addr, hub, settings, share, stage));
+                    connections.spawn(connection::run(stream, addr, hub, auth, settings, share, stage));
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept a connection");

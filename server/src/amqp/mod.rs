@@ -25,6 +25,7 @@ pub use listener::serve;
 pub use method::{Method, MethodError};
 pub use outbox::Outbox;
 pub use reply_code::{Failure, ReplyCode};
+pub use sasl::Credentials;
 pub use session::{End, ForCore, Ids, Session, SessionSettings};
 pub use wire::WireError;
 

@@ -1,21 +1,22 @@
 //! Logins: SASL PLAIN (RFC 4616) and AMQPLAIN, which is a table without its length.
 
+use std::fmt;
+
 use leveret_broker::{Table, Value, table_codec};
 
 /// A name and a password.
-#[derive(PartialEq, Eq)]
-pub(super) struct Credentials {
-    pub(super) user: String,
-    password: Vec<u8>,
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: Vec<u8>,
 }
 
-impl Credentials {
-    /// These very ones. How long the comparison takes tells nothing of the password.
-    pub(super) fn are(&self, user: &str, password: &str) -> bool {
-        let password = password.as_bytes();
-        let same_length = self.password.len() == password.len();
-        let differing = self.password.iter().zip(password).fold(0, |sum, (a, b)| sum | (a ^ b));
-        self.user == user && same_length && differing == 0
+impl fmt::Debug for Credentials {
+    /// The password is never shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
     }
 }
 

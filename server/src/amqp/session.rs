@@ -29,6 +29,7 @@ use super::frame::{self, Frame, FrameError, Kind};
 use super::method::{Method, MethodError};
 use super::outbox::Outbox;
 use super::reply_code::{Failure, ReplyCode};
+use super::sasl::Credentials;
 use crate::hub::Output;
 use crate::recent::Recent;
 use answer::{Answer, Asked};
@@ -105,6 +106,8 @@ pub struct Session {
     peer: String,
     client: Client,
     user: Arc<str>,
+    /// A new password that is to be checked.
+    secret: Option<Credentials>,
     vhost: Arc<str>,
     frame_max: u32,
     channel_max: u16,
@@ -141,10 +144,14 @@ enum Phase {
     Header,
     /// Waits for start-ok.
     Starting,
+    /// The owner is to check the login.
+    Authenticating { mechanism: &'static str, credentials: Credentials },
     /// Waits for tune-ok.
     Tuning,
     /// Waits for connection.open.
     Opening,
+    /// The owner is to ask whether the user may use the virtual host.
+    Entering,
     /// The owner is to open a connection in the core.
     Connecting,
     /// Open.
@@ -170,6 +177,7 @@ impl Session {
             peer,
             client: Client::default(),
             user: Arc::from(""),
+            secret: None,
             vhost: Arc::from(""),
             conn: None,
             channels: BTreeMap::new(),
@@ -227,10 +235,15 @@ impl Session {
                 self.waiting.len() < WAITING_OUTPUTS_MAX
                     && self.waiting_bytes < WAITING_BYTES_MAX
                     && self.backlog_bytes < BACKLOG_BYTES_MAX
+                    && self.secret.is_none()
                     && !(self.draining && self.owes_nothing())
             }
             Phase::Closing { .. } => true,
-            Phase::Connecting | Phase::ClosedByClient(_) | Phase::Ended(_) => false,
+            Phase::Authenticating { .. }
+            | Phase::Entering
+            | Phase::Connecting
+            | Phase::ClosedByClient(_)
+            | Phase::Ended(_) => false,
         }
     }
 
@@ -394,8 +407,9 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&number) else { return };
         channel.asked = Some(Asked { req, ids, answer });
         self.requests.insert(req, number);
-        let (conn, chan, vhost) = (self.conn, Some(channel.chan), Arc::clone(&self.vhost));
-        self.for_core.inputs.push(Input::Request { req, conn, chan, user: None, vhost, op });
+        let (conn, chan) = (self.conn, Some(channel.chan));
+        let (user, vhost) = (Some(Arc::clone(&self.user)), Arc::clone(&self.vhost));
+        self.for_core.inputs.push(Input::Request { req, conn, chan, user, vhost, op });
     }
 
     fn send(&mut self, number: u16, method: &Method<'_>) {

@@ -13,6 +13,14 @@ pub(super) struct Column<R> {
     pub(super) value: fn(&R) -> Value,
 }
 
+/// Columns of a listing: names and values of a row.
+macro_rules! columns {
+    ($row:ident: $($name:literal => $value:expr,)+) => {
+        &[$(Column { name: $name, value: |$row| { let _ = $row; serde_json::json!($value) } }),+]
+    };
+}
+pub(super) use columns;
+
 /// A listing: its columns, and how many of them are printed when none is asked for.
 pub(super) struct Listing<R: 'static> {
     /// The command.
@@ -81,6 +89,8 @@ pub(super) fn cell(value: &Value) -> String {
             text.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
         }
         Value::Null => String::new(),
+        // As rabbitmqctl prints a list of tags.
+        Value::Array(values) => format!("[{}]", values.iter().map(cell).collect::<Vec<_>>().join(", ")),
         other => other.to_string(),
     }
 }

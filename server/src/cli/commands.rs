@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use leveret_proto::v1::TableEntry;
 
+use super::access::AccessCommand;
 use super::args::{duration, pair};
 use crate::config::SettingFlags;
 
@@ -35,7 +36,7 @@ pub struct ClientOptions {
     )]
     pub addr: String,
     /// Virtual host.
-    #[arg(long, global = true, env = "LEVERET_VHOST", value_name = "NAME", default_value = "/")]
+    #[arg(long, short = 'p', global = true, env = "LEVERET_VHOST", value_name = "NAME", default_value = "/")]
     pub vhost: String,
     /// User to log in as; the password comes from LEVERET_PASSWORD or a prompt.
     #[arg(long, global = true, env = "LEVERET_USER", value_name = "NAME")]
@@ -176,6 +177,9 @@ pub enum ClientCommand {
     /// List channels.
     #[command(name = "list_channels", visible_alias = "list-channels")]
     ListChannels(ListArgs),
+    /// Users, virtual hosts and permissions.
+    #[command(flatten)]
+    Access(AccessCommand),
     /// Say how the server and its store are doing.
     Status,
     /// Ask whether the server is serving.

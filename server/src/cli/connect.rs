@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use leveret_proto::v1::admin_client::AdminClient;
 use leveret_proto::v1::broker_client::BrokerClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
@@ -24,6 +25,9 @@ pub(super) type Client = BrokerClient<InterceptedService<Channel, Login>>;
 #[derive(Clone)]
 pub(super) struct Login(Option<MetadataValue<Ascii>>);
 
+/// The client of users, virtual hosts and permissions.
+pub(super) type Admin = AdminClient<InterceptedService<Channel, Login>>;
+
 /// Connects; what it answers with takes messages of any size, as the server has the limit.
 pub(super) async fn connect(options: &ClientOptions) -> Result<Client, Failure> {
     let login = Login::of(options)?;
@@ -31,6 +35,13 @@ pub(super) async fn connect(options: &ClientOptions) -> Result<Client, Failure> 
     Ok(BrokerClient::with_interceptor(channel, login)
         .max_decoding_message_size(usize::MAX)
         .max_encoding_message_size(usize::MAX))
+}
+
+/// Connects for users, virtual hosts and permissions.
+pub(super) async fn admin(options: &ClientOptions) -> Result<Admin, Failure> {
+    let login = Login::of(options)?;
+    let channel = channel(options).await?;
+    Ok(AdminClient::with_interceptor(channel, login).max_decoding_message_size(usize::MAX))
 }
 
 /// A bare connection.

@@ -5,19 +5,12 @@ use leveret_proto::v1::{
     ListChannelsRequest, ListConnectionsRequest, ListConsumersRequest, ListExchangesRequest,
     ListQueuesRequest, QueueInfo,
 };
-use serde_json::json;
 
-use super::columns::{Column, Listing, print};
+use super::columns::{Column, Listing, columns, print};
 use super::connect::connect;
 use super::json::arguments;
 use super::out::Out;
 use super::{ClientOptions, Failure, ListArgs};
-
-macro_rules! columns {
-    ($row:ident: $($name:literal => $value:expr,)+) => {
-        &[$(Column { name: $name, value: |$row| { let _ = $row; json!($value) } }),+]
-    };
-}
 
 pub(super) const QUEUES: Listing<QueueInfo> = Listing {
     command: "list_queues",

@@ -1,5 +1,6 @@
 //! The command line: one file a group of commands, all over gRPC but `serve` and the offline ones.
 
+mod access;
 mod args;
 mod columns;
 mod commands;
@@ -23,6 +24,10 @@ use std::process::ExitCode;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches};
 
+pub use access::{
+    AccessCommand, ClearTopicArgs, NameArgs, PasswordArgs, PermissionArgs, TagsArgs, TopicPermissionArgs,
+    UserListArgs, VhostArgs,
+};
 pub use commands::{
     BindArgs, Cli, ClientCommand, ClientOptions, Command, ConsumeArgs, DataDirArgs, DeclareCommand,
     DeclareExchangeArgs, DeclareQueueArgs, DeleteCommand, DeleteExchangeArgs, DeleteQueueArgs, Durability,
@@ -105,6 +110,7 @@ async fn dispatch(options: &ClientOptions, command: ClientCommand, out: &mut Out
         ClientCommand::ListConsumers(args) => list::consumers(options, &args, out).await,
         ClientCommand::ListConnections(args) => list::connections(options, &args, out).await,
         ClientCommand::ListChannels(args) => list::channels(options, &args, out).await,
+        ClientCommand::Access(command) => access::run(options, command, out).await,
         ClientCommand::Status => status::status(options, out).await,
         ClientCommand::Ping { wait } => status::ping(options, wait, out).await,
     }

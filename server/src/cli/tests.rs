@@ -78,7 +78,26 @@ fn command_lines_of_the_manual_are_understood() {
         "list_consumers --quiet",
         "list_connections",
         "list_channels",
-        "status --json",
+        "add_user alice secret",
+        "add_user alice",
+        "add-user alice secret -q",
+        "delete_user alice",
+        "change_password alice secret",
+        "set_user_tags alice",
+        "set_user_tags alice administrator monitoring",
+        "list_users --quiet",
+        "add_vhost shop --description sales --tags a,b",
+        "delete_vhost shop",
+        "list_vhosts name tags",
+        "set_permissions -p shop alice ^own .* .*",
+        "clear_permissions --vhost shop alice",
+        "list_permissions -p shop",
+        "list_user_permissions alice",
+        "set_topic_permissions -p shop alice amq.topic ^w ^r",
+        "clear_topic_permissions alice",
+        "clear_topic_permissions alice amq.topic",
+        "list_topic_permissions",
+        "status --json --user alice",
         "--addr http://127.0.0.1:7 ping --wait 30s",
         "check --data-dir d",
         "repair --data-dir d",
@@ -87,6 +106,21 @@ fn command_lines_of_the_manual_are_understood() {
         if let Err(e) = parse(line) {
             panic!("{line}: {e}");
         }
+    }
+}
+
+/// Guards against an argument that is taken for the login.
+#[test]
+fn users_whom_a_command_is_about_do_not_log_in() {
+    for line in [
+        "add_user alice x",
+        "delete_user alice",
+        "set_permissions alice a b c",
+        "list_user_permissions alice",
+        "set_topic_permissions alice x a b",
+        "clear_topic_permissions alice",
+    ] {
+        assert_eq!(parse(line).expect(line).options.user, None, "{line}");
     }
 }
 
@@ -99,6 +133,8 @@ fn command_lines_that_are_wrong_are_refused() {
         ("publish --routing-key k --header n one", "--header"),
         ("consume jobs --count 0", "--count"),
         ("ping --wait soon", "--wait"),
+        ("add_user", "USER"),
+        ("set_permissions alice .*", "WRITE"),
         ("serve --mqtt-addr 127.0.0.1:1883", "--mqtt-addr"),
         ("check", "--data-dir"),
     ] {

@@ -1,7 +1,5 @@
 //! Limits of settings and what must hold between them. Nothing is clamped: what does not fit is an error.
 
-use std::net::SocketAddr;
-
 use super::{ByteSize, Layers, ServeSettings, SettingValue, SettingsError};
 
 const KIB: u64 = 1 << 10;
@@ -19,9 +17,6 @@ pub(super) fn check(settings: &ServeSettings, layers: &Layers) -> Result<(), Set
     size("grpc_decode_budget", settings.grpc_decode_budget, MIB, GIB)?;
     amqp(settings, layers)?;
     segments(settings, layers)?;
-    loopback(layers, "grpc_addr", settings.grpc_addr)?;
-    loopback(layers, "amqp_addr", settings.amqp_addr)?;
-    loopback(layers, "http_addr", settings.http_addr)?;
     different_addresses(settings, layers)
 }
 
@@ -90,17 +85,6 @@ fn segments(settings: &ServeSettings, layers: &Layers) -> Result<(), SettingsErr
         )));
     }
     Ok(())
-}
-
-fn loopback(layers: &Layers, name: &'static str, addr: SocketAddr) -> Result<(), SettingsError> {
-    if addr.ip().to_canonical().is_loopback() {
-        return Ok(());
-    }
-    Err(SettingsError(format!(
-        "{} is {addr}: until users exist the server has no way to tell who is calling, so it listens on loopback \
-         addresses only (127.0.0.1 or [::1])",
-        layers.describe(name),
-    )))
 }
 
 fn different_addresses(settings: &ServeSettings, layers: &Layers) -> Result<(), SettingsError> {

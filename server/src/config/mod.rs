@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub use layers::{Layers, Resolved, SettingsError};
 pub use print::to_toml;
-pub use value::{ByteSize, Fsync, LogFormat, LogLevel, SettingValue};
+pub use value::{ByteSize, Fsync, LogFormat, LogLevel, SettingValue, UserNames};
 
 macro_rules! settings {
     ($( $(#[doc = $doc:literal])+ $name:ident: $ty:ty = $default:literal, $value_name:literal; )+) => {
@@ -81,7 +81,7 @@ settings! {
     grpc_addr: SocketAddr = "127.0.0.1:50051", "ADDR";
     /// Address for AMQP 0-9-1.
     amqp_addr: SocketAddr = "127.0.0.1:5672", "ADDR";
-    /// Address for /metrics and /health.
+    /// Address for /metrics and /health, which need no login.
     http_addr: SocketAddr = "127.0.0.1:15672", "ADDR";
     /// When a confirm may go out: `always` after its data was synced to the disk; `interval:MS` with a sync
     /// every MS milliseconds and `never` with none, so that a power failure loses confirmed messages.
@@ -114,6 +114,8 @@ settings! {
     amqp_product: String = "RabbitMQ", "NAME";
     /// What AMQP clients are told of the broker as `version`; some choose by it what they use.
     amqp_version: String = "3.13.7", "VERSION";
+    /// Users who may log in from loopback only: names with commas between them, or `none`.
+    loopback_users: UserNames = "guest", "NAMES";
     /// How long a stopping server waits for acks of what is out with consumers.
     shutdown_timeout: Duration = "10s", "TIME";
     /// What is logged, to standard error.

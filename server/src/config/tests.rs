@@ -74,6 +74,8 @@ fn printed_settings_read_back_equal() {
         "interval:250",
         "--shutdown-timeout",
         "1500ms",
+        "--loopback-users",
+        "guest,admin",
         "--data-dir",
         "a \"b\"\\c",
         "--log-level",
@@ -117,7 +119,7 @@ fn unknown_variables_are_warnings() {
 /// Every setting refuses nonsense from every source, names itself, the source and what is allowed.
 #[test]
 fn bad_values_name_key_source_and_what_is_allowed() {
-    let texts = ["data_dir", "amqp_product", "amqp_version"];
+    let texts = ["data_dir", "amqp_product", "amqp_version", "loopback_users"];
     for setting in SETTINGS.iter().filter(|setting| !texts.contains(&setting.name)) {
         let key = setting.key();
         let flag = format!("--{key}");
@@ -169,16 +171,19 @@ fn limits_are_errors_never_clamped() {
 }
 
 #[test]
-fn only_loopback_until_users_exist() {
-    for addr in ["0.0.0.0:50051", "[::]:50051", "192.168.1.7:50051"] {
-        assert_says(
-            &refused(&["--grpc-addr", addr], &[], ""),
-            &["grpc-addr", "until users exist", "loopback"],
-        );
-        assert_says(&refused(&["--amqp-addr", addr], &[], ""), &["amqp-addr", "until users exist"]);
-        let file = format!("http-addr = '{addr}'");
-        assert_says(&refused(&[], &[], &file), &["http-addr (file 'leveret.toml')", "until users exist"]);
+fn loopback_users_are_names_or_none() {
+    let names = |value| good(&["--loopback-users", value], &[], "").loopback_users.0;
+    assert_eq!(good(&[], &[], "").loopback_users.0, ["guest"]);
+    assert_eq!(names("guest, admin"), ["guest", "admin"]);
+    assert!(names("none").is_empty());
+    for bad in ["", ",", "a,,b"] {
+        assert_says(&refused(&["--loopback-users", bad], &[], ""), &["loopback-users", "or none"]);
     }
+}
+
+#[test]
+fn addresses_are_any_but_different_ones() {
+    good(&["--grpc-addr", "0.0.0.0:50051", "--amqp-addr", "[::]:5672"], &[], "http-addr = '192.168.1.7:1'");
     good(&["--grpc-addr", "[::1]:50051", "--http-addr", "127.0.0.2:1"], &[], "");
     assert_eq!(good(&["--grpc-addr", "localhost:9"], &[], "").grpc_addr.to_string(), "127.0.0.1:9");
     let text = refused(&["--http-addr", "127.0.0.1:50051"], &[], "");

@@ -34,6 +34,10 @@ pub enum Fsync {
     Never,
 }
 
+/// Names of users.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserNames(pub Vec<String>);
+
 /// The least severe thing that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogLevel(pub LevelFilter);
@@ -183,6 +187,25 @@ impl SettingValue for String {
 
     fn show(&self) -> String {
         self.clone()
+    }
+}
+
+impl SettingValue for UserNames {
+    const ALLOWED: &'static str = "names of users with commas between them, or none";
+
+    fn parse(text: &str) -> Option<Self> {
+        if text == "none" {
+            return Some(Self(Vec::new()));
+        }
+        let names = text.split(',').map(|name| {
+            let name = name.trim();
+            (!name.is_empty() && !name.contains(char::is_control)).then(|| name.to_owned())
+        });
+        names.collect::<Option<_>>().map(Self)
+    }
+
+    fn show(&self) -> String {
+        if self.0.is_empty() { "none".to_owned() } else { self.0.join(",") }
     }
 }
 

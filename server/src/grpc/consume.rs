@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::mem::size_of;
 use std::sync::Arc;
 
-use leveret_broker::{ConnId, Consume, Deliver, Op, Refusal, RefusalKind, Reply, Settle};
+use leveret_broker::{Consume, Deliver, Op, Refusal, RefusalKind, Reply, Settle};
 use leveret_proto::v1::consume_request::Action;
 use leveret_proto::v1::{
     ConsumeOpen, ConsumeOpened, ConsumeRequest, ConsumeResponse, ConsumeSettle, ConsumeSettled,
@@ -17,7 +17,7 @@ use super::deliver::delivery;
 use super::errors::{self, invalid};
 use super::lane::{Collect, End, Lane, LaneStream};
 use super::names;
-use crate::hub::{Channel, Hub, Output, Outputs};
+use crate::hub::{Caller, Channel, Hub, Output, Outputs};
 use crate::stage;
 
 /// A response is cut after about so many bytes, so that no client has to raise its limit for many small messages.
@@ -31,20 +31,20 @@ pub(super) type ConsumeResponses = LaneStream<Deliveries>;
 /// Opens the stream. Nothing is read before the response headers are out.
 pub(super) fn open(
     hub: Hub,
-    conn: ConnId,
+    caller: Caller,
     (channel, outputs): (Channel, Outputs),
     requests: Streaming<ConsumeRequest>,
     stage: stage::Receiver,
 ) -> ConsumeResponses {
     let lane = Lane::new(channel, outputs, Deliveries::default());
-    let reader = Reader { hub, conn, lane: Arc::clone(&lane), sent: 0 };
+    let reader = Reader { hub, caller, lane: Arc::clone(&lane), sent: 0 };
     lane.start(stage, reader.run(requests))
 }
 
 /// The request half.
 struct Reader {
     hub: Hub,
-    conn: ConnId,
+    caller: Caller,
     lane: Arc<Lane<Deliveries>>,
     /// Settlements sent.
     sent: u64,
@@ -106,7 +106,7 @@ impl Reader {
     }
 
     async fn request(&self, vhost: &Arc<str>, op: Op) -> Result<Reply, Status> {
-        self.hub.request(Some(self.conn), Arc::clone(vhost), op).await.map_err(errors::status)
+        self.hub.request(self.caller.clone(), Arc::clone(vhost), op).await.map_err(errors::status)
     }
 }
 

@@ -7,6 +7,8 @@ use leveret_proto::v1::ErrorEntry;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::auth::Refused;
+
 /// ErrorInfo.domain of every error.
 pub(super) const DOMAIN: &str = "leveret";
 
@@ -28,7 +30,9 @@ pub(super) fn entry(refusal: Refusal) -> ErrorEntry {
 pub(super) fn publish_entry(kind: RefusalKind) -> ErrorEntry {
     let refusal = match kind {
         RefusalKind::NotFound => Refusal::new(kind, "the exchange does not exist").with("exchange", ""),
-        RefusalKind::AccessRefused => Refusal::new(kind, "the exchange is internal"),
+        RefusalKind::AccessRefused => {
+            Refusal::new(kind, "the user may not publish to the exchange, or it is internal")
+        }
         RefusalKind::PreconditionFailed => Refusal::new(kind, "a queue refused the message"),
         RefusalKind::Overflow => Refusal::new(kind, "a queue is full and takes no more messages"),
         RefusalKind::TooLarge => Refusal::new(kind, "the message is too large"),
@@ -61,6 +65,33 @@ pub(super) fn invalid(field: &'static str, text: impl Into<String>) -> Refusal {
     Refusal::new(RefusalKind::InvalidArgument, text).with("field", field)
 }
 
+/// A login that is refused.
+pub(super) fn unauthenticated(refused: Refused) -> Status {
+    let (code, reason, text) = match refused {
+        // What of it is wrong is nobody's business who does not know it.
+        Refused::Wrong | Refused::NotFromThere => (Code::Unauthenticated, "UNAUTHENTICATED", "login refused"),
+        Refused::Missing => (
+            Code::Unauthenticated,
+            "UNAUTHENTICATED",
+            "this call needs a login: metadata authorization with Basic BASE64(USER:PASSWORD)",
+        ),
+        Refused::Busy => {
+            (Code::ResourceExhausted, "LOGINS_BUSY", "too many logins wait to be checked; try again later")
+        }
+        Refused::Gone => return status(shutting_down()),
+    };
+    with_reason(code, reason, text)
+}
+
+/// A login that cannot be read.
+pub(super) fn malformed_login(text: &'static str) -> Status {
+    with_reason(Code::Unauthenticated, "LOGIN_MALFORMED", text)
+}
+
+fn with_reason(code: Code, reason: &str, text: &str) -> Status {
+    Status::with_error_details(code, text, ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new()))
+}
+
 /// The process is stopping.
 pub(super) fn shutting_down() -> Refusal {
     Refusal::new(RefusalKind::ShuttingDown, "shutting down")
@@ -78,6 +109,7 @@ fn code_and_reason(refusal: &Refusal) -> (Code, &'static str) {
         RefusalKind::NotFound if names("session") => (Code::NotFound, "SESSION_NOT_FOUND"),
         RefusalKind::NotFound if names("queue") => (Code::NotFound, "QUEUE_NOT_FOUND"),
         RefusalKind::NotFound if names("exchange") => (Code::NotFound, "EXCHANGE_NOT_FOUND"),
+        RefusalKind::NotFound if names("user") => (Code::NotFound, "USER_NOT_FOUND"),
         RefusalKind::NotFound => (Code::NotFound, "NOT_FOUND"),
         RefusalKind::ResourceLocked => (Code::FailedPrecondition, "RESOURCE_LOCKED"),
         RefusalKind::PreconditionFailed => (Code::FailedPrecondition, "PRECONDITION_FAILED"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use leveret_broker::{ConnId, Get, Hold, Op, Refusal, Reply, Settle};
+use leveret_broker::{Get, Hold, Op, Refusal, Reply, Settle};
 use leveret_proto::v1::{GetRequest, GetResponse, SettleResult};
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -12,7 +12,7 @@ use super::convert::BodyAs;
 use super::deliver::got;
 use super::errors::{self, invalid};
 use super::names;
-use crate::hub::Hub;
+use crate::hub::{Caller, Hub};
 
 const COUNT_MAX: u32 = 10_000;
 const LEASE_MS_DEFAULT: u64 = 30_000;
@@ -20,7 +20,7 @@ const LEASE_MS_MAX: u64 = 3_600_000;
 /// Clients take 4 MiB unless told otherwise; the rest is for what the interface puts around the messages.
 const BYTES_MAX: u64 = 3 * 1024 * 1024;
 
-pub(super) async fn get(hub: &Hub, conn: Option<ConnId>, request: GetRequest) -> Result<GetResponse, Status> {
+pub(super) async fn get(hub: &Hub, caller: Caller, request: GetRequest) -> Result<GetResponse, Status> {
     let vhost = names::vhost(&request.vhost).map_err(errors::status)?;
     let get = get_from(&request).map_err(errors::status)?;
     // A task of its own, so that what is taken for a call that is gone by then goes back at once, not when its lease
@@ -29,14 +29,15 @@ pub(super) async fn get(hub: &Hub, conn: Option<ConnId>, request: GetRequest) ->
     tokio::spawn({
         let hub = hub.clone();
         async move {
-            let answer = hub.request(conn, Arc::clone(&vhost), Op::Get(get)).await;
+            let answer = hub.request(caller, Arc::clone(&vhost), Op::Get(get)).await;
             if let Err(Ok(Reply::Got(got))) = sender.send(answer)
                 && !request.auto_ack
                 && !got.messages.is_empty()
             {
                 let ids = got.messages.iter().map(|message| message.ack_id).collect();
                 // Nobody is left to be told.
-                let _ = hub.request(None, vhost, Op::SettleIds { ids, how: Settle::Requeue }).await;
+                let _ =
+                    hub.request(Caller::default(), vhost, Op::SettleIds { ids, how: Settle::Requeue }).await;
             }
         }
     });
@@ -67,14 +68,19 @@ fn get_from(request: &GetRequest) -> Result<Get, Refusal> {
 }
 
 /// Settles what the texts name, and says for each what came of it.
-pub(super) async fn settle(hub: &Hub, texts: &[String], how: Settle) -> Result<Vec<SettleResult>, Status> {
+pub(super) async fn settle(
+    hub: &Hub,
+    caller: Caller,
+    texts: &[String],
+    how: Settle,
+) -> Result<Vec<SettleResult>, Status> {
     let named: Vec<_> = texts.iter().map(|text| ack_id::decode(text)).collect();
     let ids: Vec<_> = named.iter().flatten().copied().collect();
     let mut outcomes = if ids.is_empty() {
         Vec::new()
     } else {
         let vhost = names::vhost("").map_err(errors::status)?;
-        match hub.request(None, vhost, Op::SettleIds { ids, how }).await.map_err(errors::status)? {
+        match hub.request(caller, vhost, Op::SettleIds { ids, how }).await.map_err(errors::status)? {
             Reply::SettledIds(outcomes) => outcomes,
             other => return Err(errors::unexpected(&other)),
         }

@@ -1,11 +1,13 @@
 //! grpc.health.v1: not serving until the broker says so.
 
+use leveret_proto::v1::admin_server::AdminServer;
 use leveret_proto::v1::broker_server::BrokerServer;
 use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use super::admin::Admin;
 use super::service::Service;
 
 /// Says whether the broker serves. Cheap to clone.
@@ -34,7 +36,7 @@ impl Health {
 
     async fn set(&self, status: ServingStatus) {
         // "" is the server as a whole.
-        for service in ["", BrokerServer::<Service>::NAME] {
+        for service in ["", BrokerServer::<Service>::NAME, AdminServer::<Admin>::NAME] {
             self.reporter.set_service_status(service, status).await;
         }
     }

@@ -129,7 +129,11 @@ impl<C: Collect> Lane<C> {
 impl<C: Collect> State<C> {
     fn merge(&mut self, batch: Vec<Output>) {
         for output in batch {
-            if let Some(status) = self.collect.add(output) {
+            let ends = match output {
+                Output::ConnectionForced { refusal } => Some(errors::status(refusal)),
+                output => self.collect.add(output),
+            };
+            if let Some(status) = ends {
                 self.end = Some(End::Now(Err(status)));
             }
         }

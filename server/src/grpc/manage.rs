@@ -1,13 +1,13 @@
 //! Declares, binds and deletes as the core's operations.
 
-use leveret_broker::{Binding, ConnId, DeclareExchange, DeclareQueue, DestinationKind, Op, Refusal, Reply};
+use leveret_broker::{Binding, DeclareExchange, DeclareQueue, DestinationKind, Op, Refusal, Reply};
 use leveret_proto::v1;
 use tonic::Status;
 
 use super::convert::arguments_from;
 use super::errors::{self, invalid};
 use super::names;
-use crate::hub::Hub;
+use crate::hub::{Caller, Hub};
 
 const TYPE_DEFAULT: &str = "direct";
 
@@ -15,22 +15,22 @@ const TYPE_DEFAULT: &str = "direct";
 pub(super) type Request = (String, Result<Op, Refusal>);
 
 /// Asks the core.
-pub(super) async fn ask(hub: &Hub, conn: Option<ConnId>, (host, op): Request) -> Result<Reply, Status> {
+pub(super) async fn ask(hub: &Hub, caller: Caller, (host, op): Request) -> Result<Reply, Status> {
     let vhost = names::vhost(&host).map_err(errors::status)?;
-    hub.request(conn, vhost, op.map_err(errors::status)?).await.map_err(errors::status)
+    hub.request(caller, vhost, op.map_err(errors::status)?).await.map_err(errors::status)
 }
 
 /// Asks for something that has no answer but that it is done.
-pub(super) async fn done(hub: &Hub, conn: Option<ConnId>, request: Request) -> Result<(), Status> {
-    match ask(hub, conn, request).await? {
+pub(super) async fn done(hub: &Hub, caller: Caller, request: Request) -> Result<(), Status> {
+    match ask(hub, caller, request).await? {
         Reply::Done => Ok(()),
         other => Err(errors::unexpected(&other)),
     }
 }
 
 /// Asks for something that removes messages, and says how many.
-pub(super) async fn removed(hub: &Hub, conn: Option<ConnId>, request: Request) -> Result<u64, Status> {
-    match ask(hub, conn, request).await? {
+pub(super) async fn removed(hub: &Hub, caller: Caller, request: Request) -> Result<u64, Status> {
+    match ask(hub, caller, request).await? {
         Reply::Removed { messages } => Ok(messages),
         other => Err(errors::unexpected(&other)),
     }

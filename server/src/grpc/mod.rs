@@ -1,14 +1,16 @@
-//! The gRPC front end: service leveret.v1.Broker over HTTP/2, with health and reflection.
+//! The gRPC front end: services leveret.v1.Broker and leveret.v1.Admin over HTTP/2, with health and reflection.
 //!
 //! Unary calls are requests to the core. Streams are channels of the core: see `lane`. Nothing here knows the disk,
 //! and generated types go no further than this module.
 
 mod ack_id;
+mod admin;
 mod budget;
 mod consume;
 mod convert;
 mod deliver;
 mod errors;
+mod gate;
 mod get;
 mod health;
 mod lane;
@@ -27,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leveret_proto::FILE_DESCRIPTOR_SET;
+use leveret_proto::v1::admin_server::AdminServer;
 use leveret_proto::v1::broker_server::BrokerServer;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
@@ -37,9 +40,12 @@ pub use health::Health;
 
 pub use status::{ServerStatus, StatusSource};
 
+use crate::auth::Auth;
 use crate::hub::Hub;
 use crate::stage::{self, Stage};
+use admin::Admin;
 use budget::Budget;
+use gate::Gate;
 use peer::Incoming;
 use service::Service;
 use session::Sessions;
@@ -86,6 +92,8 @@ impl Default for GrpcSettings {
 pub struct GrpcParts {
     /// The way to the core.
     pub hub: Hub,
+    /// Who may log in.
+    pub auth: Auth,
     /// Limits.
     pub settings: GrpcSettings,
     /// What Status says of the process and its store.
@@ -111,14 +119,10 @@ pub async fn serve(
     parts: GrpcParts,
     stage: stage::Receiver,
 ) -> Result<(), ServeError> {
-    let GrpcParts { hub, settings, status, health } = parts;
-    let service = Service {
-        hub: hub.clone(),
-        sessions: Sessions::default(),
-        status,
-        stage: stage.clone(),
-        message_bytes_max: settings.message_bytes_max.into(),
-    };
+    let GrpcParts { hub, auth, settings, status, health } = parts;
+    let gate = Gate { hub, auth, sessions: Sessions::default(), stage: stage.clone() };
+    let admin = Admin { gate: gate.clone() };
+    let service = Service { gate, status, message_bytes_max: settings.message_bytes_max.into() };
     let request_bytes_max = settings.message_bytes_max as usize + REQUEST_EXTRA_BYTES;
     let budget = Budget::new(settings.decoding_bytes_max);
     let server = Server::builder()
@@ -130,11 +134,12 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(settings.keepalive_timeout))
         .layer(MapRequestLayer::new(move |request| budget.wrap(request)))
         .add_service(BrokerServer::new(service).max_decoding_message_size(request_bytes_max))
+        .add_service(AdminServer::new(admin))
         .add_service(health.service())
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
 
-    let incoming = Incoming::new(listener, hub, stage.clone());
+    let incoming = Incoming::new(listener, stage.clone());
     let ending = stage.clone();
     let served = server.serve_with_incoming_shutdown(incoming, async move {
         stage::reached(stage.clone(), Stage::Draining).await;

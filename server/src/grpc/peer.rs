@@ -1,9 +1,9 @@
-//! Accepted sockets: each is one connection in the core for as long as it lives.
+//! Accepted sockets: each is one connection in the core for every user that makes calls on it, for as long as it lives.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,14 +14,11 @@ use tokio::time::Sleep;
 use tokio_stream::Stream;
 use tonic::transport::server::Connected;
 
-use crate::hub::{Connection, Hub};
+use crate::hub::{Connection, Hub, Lane, Outputs};
 use crate::stage::{self, Stage};
 
 /// Protocol name in listings.
 pub(super) const PROTOCOL: &str = "grpc";
-
-/// The user of a call without credentials.
-pub(super) const GUEST: &str = "guest";
 
 /// Wait after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -30,8 +27,50 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
     pub(super) addr: SocketAddr,
-    /// The connection in the core.
-    pub(super) connection: Arc<Connection>,
+    /// Connections in the core, one for each user.
+    users: Arc<Mutex<Vec<UserConnection>>>,
+}
+
+#[derive(Debug)]
+struct UserConnection {
+    user: Arc<str>,
+    connection: Arc<Connection>,
+    /// Tells the connection's end.
+    outputs: Outputs,
+    _lane: Lane,
+}
+
+impl Peer {
+    fn new(addr: SocketAddr) -> Self {
+        Self { addr, users: Arc::default() }
+    }
+
+    /// The user's connection in the core; opened with the first call.
+    pub(super) fn connection(&self, hub: &Hub, user: &Arc<str>) -> Arc<Connection> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = users.iter().position(|known| known.user == *user) {
+            // Whatever is told here is its end: a user of that name is another one by now.
+            if users[at].outputs.try_recv().is_err() {
+                return Arc::clone(&users[at].connection);
+            }
+            users.swap_remove(at);
+        }
+        let connection = Arc::new(hub.open_connection(ConnectionInfo {
+            peer: self.addr.to_string(),
+            protocol: PROTOCOL,
+            user: user.to_string(),
+            ..ConnectionInfo::default()
+        }));
+        let (lane, outputs) = connection.open_lane();
+        let known = UserConnection {
+            user: Arc::clone(user),
+            connection: Arc::clone(&connection),
+            outputs,
+            _lane: lane,
+        };
+        users.push(known);
+        connection
+    }
 }
 
 /// An accepted socket.
@@ -55,13 +94,12 @@ pub(super) struct Incoming {
     stopping: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// After an error: with no descriptor left, the next one comes at once.
     pause: Option<Pin<Box<Sleep>>>,
-    hub: Hub,
 }
 
 impl Incoming {
-    pub(super) fn new(listener: TcpListener, hub: Hub, stage: stage::Receiver) -> Self {
+    pub(super) fn new(listener: TcpListener, stage: stage::Receiver) -> Self {
         let stopping = Box::pin(stage::reached(stage, Stage::Draining));
-        Self { listener: Some(listener), stopping, pause: None, hub }
+        Self { listener: Some(listener), stopping, pause: None }
     }
 }
 
@@ -80,7 +118,7 @@ impl Stream for Incoming {
                 this.pause = None;
             }
             match ready!(listener.poll_accept(cx)) {
-                Ok((stream, addr)) => return Poll::Ready(Some(Ok(accepted(&this.hub, stream, addr)))),
+                Ok((stream, addr)) => return Poll::Ready(Some(Ok(accepted(stream, addr)))),
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     this.pause = Some(Box::pin(tokio::time::sleep(ACCEPT_PAUSE)));
@@ -90,17 +128,11 @@ impl Stream for Incoming {
     }
 }
 
-fn accepted(hub: &Hub, stream: TcpStream, addr: SocketAddr) -> PeerStream {
+fn accepted(stream: TcpStream, addr: SocketAddr) -> PeerStream {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %addr, "TCP_NODELAY");
     }
-    let connection = hub.open_connection(ConnectionInfo {
-        peer: addr.to_string(),
-        protocol: PROTOCOL,
-        user: GUEST.to_owned(),
-        ..ConnectionInfo::default()
-    });
-    PeerStream { stream, peer: Peer { addr, connection: Arc::new(connection) } }
+    PeerStream { stream, peer: Peer::new(addr) }
 }
 
 impl AsyncRead for PeerStream {

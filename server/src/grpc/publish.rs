@@ -8,7 +8,7 @@ use super::budget::Held;
 use super::convert::PublishReader;
 use super::errors::{self, invalid};
 use super::names;
-use crate::hub::Hub;
+use crate::hub::{Caller, Hub};
 use crate::publish_in::publish_cost_bytes;
 
 /// Messages in one batch.
@@ -17,6 +17,7 @@ const BATCH_MESSAGES_MAX: usize = 100_000;
 /// `held` counts the request as being decoded until there is room for it on the way to the disk.
 pub(super) async fn publish(
     hub: &Hub,
+    caller: Caller,
     request: PublishRequest,
     held: Option<Held>,
     message_bytes_max: u64,
@@ -38,7 +39,7 @@ pub(super) async fn publish(
         .map_err(errors::status)?;
     let permit = hub.permit(batch.iter().map(publish_cost_bytes).sum()).await.map_err(errors::status)?;
     drop(held);
-    match hub.publish(vhost, batch, permit).await.map_err(errors::status)? {
+    match hub.publish(caller, vhost, batch, permit).await.map_err(errors::status)? {
         Reply::Published(outcomes) => {
             Ok(PublishResponse { results: outcomes.into_iter().map(result).collect() })
         }

@@ -1,7 +1,8 @@
 //! Lines of listings as the interface says them.
 
 use leveret_broker::{
-    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, CoreStats, DestinationKind, ExchangeRow, QueueRow,
+    BindingRow, ChannelRow, ConnectionRow, ConsumerRow, CoreStats, DestinationKind, ExchangeRow, Permissions,
+    QueueRow, TopicPermissions, UserRow, VhostRow,
 };
 use leveret_proto::v1;
 
@@ -88,6 +89,42 @@ pub(super) fn channel(row: ChannelRow) -> v1::ChannelInfo {
         messages_unconfirmed: row.messages_unconfirmed,
         prefetch_messages: row.prefetch_messages,
     }
+}
+
+pub(super) fn user(row: UserRow) -> v1::UserInfo {
+    v1::UserInfo { name: row.name.as_ref().to_owned(), tags: texts(&row.tags) }
+}
+
+pub(super) fn vhost(row: VhostRow) -> v1::VhostInfo {
+    v1::VhostInfo {
+        name: row.name.as_ref().to_owned(),
+        description: row.description.as_ref().to_owned(),
+        tags: texts(&row.tags),
+    }
+}
+
+pub(super) fn permission(row: Permissions) -> v1::PermissionInfo {
+    v1::PermissionInfo {
+        user: row.user.as_ref().to_owned(),
+        vhost: row.vhost.as_ref().to_owned(),
+        configure: row.configure.as_ref().to_owned(),
+        write: row.write.as_ref().to_owned(),
+        read: row.read.as_ref().to_owned(),
+    }
+}
+
+pub(super) fn topic_permission(row: TopicPermissions) -> v1::TopicPermissionInfo {
+    v1::TopicPermissionInfo {
+        user: row.user.as_ref().to_owned(),
+        vhost: row.vhost.as_ref().to_owned(),
+        exchange: row.exchange.as_ref().to_owned(),
+        write: row.write.as_ref().to_owned(),
+        read: row.read.as_ref().to_owned(),
+    }
+}
+
+fn texts(names: &[std::sync::Arc<str>]) -> Vec<String> {
+    names.iter().map(|name| name.as_ref().to_owned()).collect()
 }
 
 pub(super) fn status(core: CoreStats, server: ServerStatus) -> v1::StatusResponse {

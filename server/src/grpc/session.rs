@@ -13,8 +13,8 @@ use tonic::metadata::MetadataMap;
 
 use super::errors::{self, invalid};
 use super::names;
-use super::peer::{GUEST, PROTOCOL, Peer};
-use crate::hub::{Connection, Hub};
+use super::peer::{PROTOCOL, Peer};
+use crate::hub::{Connection, Hub, Lane, Output, Outputs};
 use crate::stage::{self, Stage};
 
 /// Metadata key of the token.
@@ -25,15 +25,27 @@ const TOKEN_BYTES: usize = 16;
 /// The open sessions by token.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sessions {
-    open: Arc<Mutex<HashMap<String, Weak<Connection>>>>,
+    open: Arc<Mutex<HashMap<String, Session>>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    user: Arc<str>,
+    connection: Weak<Connection>,
 }
 
 impl Sessions {
-    /// The session that a call's metadata names; None when it names none.
-    pub(super) fn of(&self, metadata: &MetadataMap) -> Result<Option<Arc<Connection>>, Refusal> {
+    /// The session that a call's metadata names; None when it names none. Another user's is no session.
+    pub(super) fn of(
+        &self,
+        metadata: &MetadataMap,
+        user: &Arc<str>,
+    ) -> Result<Option<Arc<Connection>>, Refusal> {
         let Some(token) = metadata.get(METADATA_KEY) else { return Ok(None) };
         let token = token.to_str().map_err(|_| invalid(METADATA_KEY, "the session token is not ASCII"))?;
-        let session = self.lock().get(token).and_then(Weak::upgrade);
+        let open = self.lock();
+        let session = open.get(token).filter(|session| session.user == *user);
+        let session = session.and_then(|session| session.connection.upgrade());
         session.map(Some).ok_or_else(|| {
             let text = "no session with this token: a session ends with its stream";
             Refusal::new(RefusalKind::NotFound, text).with("session", "unknown")
@@ -45,6 +57,7 @@ impl Sessions {
         &self,
         hub: &Hub,
         peer: &Peer,
+        user: Arc<str>,
         request: SessionRequest,
         stage: stage::Receiver,
     ) -> Result<SessionStream, Refusal> {
@@ -56,22 +69,25 @@ impl Sessions {
         let connection = Arc::new(hub.open_connection(ConnectionInfo {
             peer: peer.addr.to_string(),
             protocol: PROTOCOL,
-            user: GUEST.to_owned(),
+            user: user.to_string(),
             client: request.client,
             vhost: String::new(),
         }));
-        self.lock().insert(token.clone(), Arc::downgrade(&connection));
+        let (lane, outputs) = connection.open_lane();
+        self.lock().insert(token.clone(), Session { user, connection: Arc::downgrade(&connection) });
         Ok(SessionStream {
             first: Some(SessionResponse { token: token.clone() }),
             ending: Box::pin(stage::reached(stage, Stage::Ending)),
             ended: false,
             sessions: self.clone(),
             token,
+            outputs,
+            _lane: lane,
             _connection: connection,
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Weak<Connection>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,6 +99,9 @@ pub(super) struct SessionStream {
     ended: bool,
     sessions: Sessions,
     token: String,
+    /// Tells the session's end, when it is not the client's doing.
+    outputs: Outputs,
+    _lane: Lane,
     _connection: Arc<Connection>,
 }
 
@@ -96,9 +115,23 @@ impl Stream for SessionStream {
         if self.ended {
             return Poll::Ready(None);
         }
-        std::task::ready!(self.ending.as_mut().poll(cx));
+        let status = match self.outputs.poll_recv(cx) {
+            Poll::Ready(outputs) => outputs
+                .into_iter()
+                .flatten()
+                .find_map(|output| match output {
+                    Output::ConnectionForced { refusal } => Some(errors::status(refusal)),
+                    _ => None,
+                })
+                // The core is gone.
+                .unwrap_or_else(|| errors::status(errors::shutting_down())),
+            Poll::Pending => {
+                std::task::ready!(self.ending.as_mut().poll(cx));
+                errors::status(errors::shutting_down())
+            }
+        };
         self.ended = true;
-        Poll::Ready(Some(Err(errors::status(errors::shutting_down()))))
+        Poll::Ready(Some(Err(status)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use leveret_broker::{ConnId, Consume, Deliver, Op, Reply, Table};
+use leveret_broker::{Consume, Deliver, Op, Reply, Table};
 use leveret_proto::v1::{SubscribeRequest, SubscribeResponse};
 use tonic::Status;
 
@@ -13,7 +13,7 @@ use super::deliver::delivery;
 use super::errors;
 use super::lane::{Collect, Lane, LaneStream};
 use super::names;
-use crate::hub::{Channel, Hub, Output, Outputs};
+use crate::hub::{Caller, Channel, Hub, Output, Outputs};
 use crate::stage;
 
 /// Messages that may be out when the request does not say.
@@ -27,7 +27,7 @@ pub(super) type SubscribeResponses = LaneStream<Subscription>;
 /// Starts the consumer, then the stream: a queue that does not exist is the call's error.
 pub(super) async fn open(
     hub: &Hub,
-    conn: ConnId,
+    caller: Caller,
     (channel, outputs): (Channel, Outputs),
     request: SubscribeRequest,
     stage: stage::Receiver,
@@ -46,7 +46,7 @@ pub(super) async fn open(
         priority: 0,
         arguments: Table::default(),
     };
-    match hub.request(Some(conn), vhost, Op::Consume(consume)).await.map_err(errors::status)? {
+    match hub.request(caller, vhost, Op::Consume(consume)).await.map_err(errors::status)? {
         Reply::Consuming { .. } => {}
         other => return Err(errors::unexpected(&other)),
     }

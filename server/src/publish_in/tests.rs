@@ -79,25 +79,17 @@ fn an_expiration_is_a_number_of_milliseconds() {
 }
 
 #[test]
-fn a_user_id_must_be_the_users_own() {
+fn the_core_hears_of_a_user_id() {
     let properties = Properties { user_id: Some("mallory".into()), ..Properties::default() };
-    let sender = Sender { user: Some("guest"), ..Sender::default() };
-    assert_eq!(
-        refused(&properties, sender),
-        "user_id property set to 'mallory' but authenticated user was 'guest'"
-    );
-    accepted(&properties, Sender::default());
-    accepted(&Properties { user_id: Some("guest".into()), ..Properties::default() }, sender);
+    let extras = accepted(&properties, Sender::default()).extras.unwrap();
+    assert_eq!(extras.user_id.as_deref(), Some("mallory"));
 }
 
 #[test]
 fn a_direct_reply_goes_to_the_channels_own_queue() {
     let properties = Properties { reply_to: Some(REPLY_TO.into()), ..Properties::default() };
-    assert_eq!(
-        refused(&properties, Sender { reply_to: Some(None), ..Sender::default() }),
-        "fast reply consumer does not exist"
-    );
-    let own = Sender { reply_to: Some(Some("amq.rabbitmq.reply-to.x")), ..Sender::default() };
+    assert_eq!(refused(&properties, Sender { reply_to: Some(None) }), "fast reply consumer does not exist");
+    let own = Sender { reply_to: Some(Some("amq.rabbitmq.reply-to.x")) };
     let rewritten = Properties::decode(&accepted(&properties, own).properties).unwrap();
     assert_eq!(rewritten.reply_to.as_deref(), Some("amq.rabbitmq.reply-to.x"));
     let other = Properties { reply_to: Some("answers".into()), ..Properties::default() };

@@ -4,19 +4,20 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
-use leveret_broker::{CoreStats, Op, Reply};
+use leveret_broker::{CoreStats, Input, Op, PasswordHash, Reply, ReqId};
 use leveret_engine::{self as engine, Disk, FORMAT_VERSION, Gauge, RealDisk, Store};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::backend::{Backend, FailureFuture, Recovery, SettledFuture, Stopped};
 use super::{ServerStatus, StatusSource};
+use crate::auth;
 use crate::config::{Fsync, ServeSettings};
 use crate::core_thread::{self, Ended, now_ms};
 use crate::exit::Exit;
 use crate::host::Host;
 use crate::http::{EngineFigures, MetricsSnapshot, MetricsSource, QUEUES_MAX, QueueFigures, SnapshotFuture};
-use crate::hub::Hub;
+use crate::hub::{Caller, Hub};
 use crate::inbox::{Envelope, Inbox};
 use crate::version;
 
@@ -73,8 +74,9 @@ impl RealBackend {
         let inbox = Arc::clone(&self.inbox);
         let threads = engine::start_threads(&store, workers, move || inbox.wake())
             .map_err(|e| Stopped::refused(format!("cannot start threads: {e}")))?;
-        let host = Host::new(settings, store, recovered, now_ms())
+        let mut host = Host::new(settings, store, recovered, now_ms())
             .map_err(|e| Stopped { exit: Exit::NeedsRepair, text: e.to_string() })?;
+        make_defaults(&mut host)?;
         let stats = host.stats();
         let (inbox, ended) = (Arc::clone(&self.inbox), self.ended.clone());
         let inline_allowed = self.settings.fsync == Fsync::Always;
@@ -114,29 +116,47 @@ impl RealBackend {
     }
 
     async fn figures(&self) -> MetricsSnapshot {
-        let vhost: Arc<str> = "/".into();
-        let core = match self.hub.request(None, Arc::clone(&vhost), Op::Stats).await {
-            Ok(Reply::Stats(stats)) => stats,
+        let core = match self.ask("/".into(), Op::Stats).await {
+            Some(Reply::Stats(stats)) => stats,
             _ => CoreStats::default(),
-        };
-        let queues = match self.hub.request(None, Arc::clone(&vhost), Op::ListQueues { name: None }).await {
-            Ok(Reply::Queues(rows)) => rows,
-            _ => Vec::new(),
-        };
-        let queue = |row: leveret_broker::QueueRow| QueueFigures {
-            vhost: Arc::clone(&vhost),
-            name: row.name,
-            messages_ready: row.messages_ready,
-            messages_unacknowledged: row.messages_unacknowledged,
-            consumers: row.consumers,
         };
         MetricsSnapshot {
             core,
             engine: self.open.get().map(|open| figures(&open.gauge.stats())).unwrap_or_default(),
             memory_budget_bytes: self.settings.memory_budget.0,
             memory_parts: Vec::new(),
-            queues: queues.into_iter().take(QUEUES_MAX).map(queue).collect(),
+            queues: self.queues().await,
         }
+    }
+
+    /// Queues of all virtual hosts, as many as are shown.
+    async fn queues(&self) -> Vec<QueueFigures> {
+        let vhosts = match self.ask("/".into(), Op::ListVhosts).await {
+            Some(Reply::Vhosts(vhosts)) => vhosts,
+            _ => Vec::new(),
+        };
+        let mut queues = Vec::new();
+        for vhost in vhosts {
+            // One that is gone by now has none.
+            let Some(Reply::Queues(rows)) =
+                self.ask(Arc::clone(&vhost.name), Op::ListQueues { name: None }).await
+            else {
+                continue;
+            };
+            let room = QUEUES_MAX - queues.len();
+            queues.extend(rows.into_iter().take(room).map(|row| QueueFigures {
+                vhost: Arc::clone(&vhost.name),
+                name: row.name,
+                messages_ready: row.messages_ready,
+                messages_unacknowledged: row.messages_unacknowledged,
+                consumers: row.consumers,
+            }));
+        }
+        queues
+    }
+
+    async fn ask(&self, vhost: Arc<str>, op: Op) -> Option<Reply> {
+        self.hub.request(Caller::default(), vhost, op).await.ok()
     }
 }
 
@@ -226,6 +246,24 @@ fn figures(stats: &engine::Stats) -> EngineFigures {
         durable_ticket: stats.durable.0,
         confirmable_ticket: stats.confirmable.0,
     }
+}
+
+/// Gives a new store its first virtual host and user. Before anybody else is heard, so that nobody finds it without; what
+/// they are told is behind it in the log.
+fn make_defaults(host: &mut Host) -> Result<(), Stopped> {
+    if host.defaults_made() {
+        return Ok(());
+    }
+    let hash = auth::guest_hash()
+        .ok_or_else(|| Stopped::refused("no random bytes from the operating system for a password's hash"))?;
+    let op = Op::MakeDefaults { user: auth::GUEST.into(), password_hash: PasswordHash(hash.into()) };
+    // The hub counts from 1.
+    let req = ReqId(0);
+    let input = Input::Request { req, conn: None, chan: None, user: None, vhost: "/".into(), op };
+    // There is nobody to be told of anything yet.
+    host.turn([input], now_ms(), &mut Vec::new());
+    host.kick();
+    Ok(())
 }
 
 /// What an operator should know of the recovery.

@@ -132,7 +132,8 @@ fn configuration_that_is_wrong() {
     };
     refused(flag("--fsync", "sometimes"), 2, &["fsync", "sometimes"]);
     refused(flag("--memory-budget", "1KiB"), 2, &["memory-budget"]);
-    refused(flag("--grpc-addr", "0.0.0.0:50051"), 2, &["grpc-addr", "loopback"]);
+    refused(flag("--grpc-addr", "0.0.0.0"), 2, &["grpc-addr", "0.0.0.0"]);
+    refused(flag("--loopback-users", ","), 2, &["loopback-users"]);
     refused(flag("--no-such-flag", "1"), 2, &["no-such-flag"]);
     refused(flag("--config", "/no/such/file.toml"), 2, &["/no/such/file.toml"]);
     let mut variable = Command::new(binary::leveret());

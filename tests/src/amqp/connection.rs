@@ -1,6 +1,7 @@
 //! A connection: handshake, frames, contents.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -98,7 +99,12 @@ pub struct Connection {
 impl Connection {
     /// Only the socket.
     pub async fn raw(port: u16) -> Result<Self, Error> {
-        let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        Self::raw_to(Ipv4Addr::LOCALHOST, port).await
+    }
+
+    /// Only the socket, to any address.
+    pub async fn raw_to(addr: Ipv4Addr, port: u16) -> Result<Self, Error> {
+        let stream = TcpStream::connect((addr, port)).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: BytesMut::with_capacity(64 << 10), frame_max: 4096 })
     }
@@ -110,28 +116,52 @@ impl Connection {
 
     /// A connection as guest with these limits.
     pub async fn open_with(port: u16, tune: Tune) -> Result<Self, Error> {
+        Self::open_tuned(port, tune, ("guest", "guest"), "/").await
+    }
+
+    /// A connection with this login to this virtual host.
+    pub async fn open_as(port: u16, login: (&str, &str), vhost: &str) -> Result<Self, Error> {
+        Self::open_tuned(port, Tune::default(), login, vhost).await
+    }
+
+    async fn open_tuned(
+        port: u16,
+        tune: Tune,
+        (user, password): (&str, &str),
+        vhost: &str,
+    ) -> Result<Self, Error> {
         let mut connection = Self::raw(port).await?;
         connection.send(&PROTOCOL_HEADER).await?;
         connection.expect(0, method::CONNECTION_START).await?;
-        connection.start_ok("PLAIN", b"\0guest\0guest").await?;
+        connection.start_ok("PLAIN", format!("\0{user}\0{password}").as_bytes()).await?;
         let mut offered = connection.expect(0, method::CONNECTION_TUNE).await?;
         let (_, frame_max) = (offered.short(), offered.long());
         let frame_max = if tune.frame_max == 0 { frame_max } else { tune.frame_max };
         let arguments = Writer::new().short(tune.channel_max).long(frame_max).short(tune.heartbeat);
         connection.method(0, method::CONNECTION_TUNE_OK, &arguments).await?;
         connection.frame_max = frame_max as usize;
-        let arguments = Writer::new().shortstr("/").shortstr("").octet(0);
+        let arguments = Writer::new().shortstr(vhost).shortstr("").octet(0);
         connection.call(0, method::CONNECTION_OPEN, &arguments, method::CONNECTION_OPEN_OK).await?;
         Ok(connection)
     }
 
     /// Answers connection.start.
     pub async fn start_ok(&mut self, mechanism: &str, response: &[u8]) -> Result<(), Error> {
-        let capabilities = ["consumer_cancel_notify", "authentication_failure_close", "basic.nack"]
-            .map(|name| (name.to_string(), Value::Bool(true)));
+        let able = ["consumer_cancel_notify", "authentication_failure_close", "basic.nack"];
+        self.start_ok_able(mechanism, response, &able).await
+    }
+
+    /// Answers connection.start as a client with these capabilities.
+    pub async fn start_ok_able(
+        &mut self,
+        mechanism: &str,
+        response: &[u8],
+        able: &[&str],
+    ) -> Result<(), Error> {
+        let capabilities: Vec<_> = able.iter().map(|name| ((*name).to_string(), Value::Bool(true))).collect();
         let properties = [
             ("product".to_string(), Value::Text("leveret-tests".into())),
-            ("capabilities".to_string(), Value::Table(capabilities.to_vec())),
+            ("capabilities".to_string(), Value::Table(capabilities)),
         ];
         let arguments =
             Writer::new().table(&properties).shortstr(mechanism).longstr(response).shortstr("en_US");

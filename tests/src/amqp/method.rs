@@ -19,6 +19,10 @@ pub const CONNECTION_OPEN_OK: Id = (10, 41);
 pub const CONNECTION_CLOSE: Id = (10, 50);
 /// connection.close-ok
 pub const CONNECTION_CLOSE_OK: Id = (10, 51);
+/// connection.update-secret
+pub const CONNECTION_UPDATE_SECRET: Id = (10, 70);
+/// connection.update-secret-ok
+pub const CONNECTION_UPDATE_SECRET_OK: Id = (10, 71);
 /// channel.open
 pub const CHANNEL_OPEN: Id = (20, 10);
 /// channel.open-ok
@@ -31,6 +35,18 @@ pub const CHANNEL_CLOSE_OK: Id = (20, 41);
 pub const EXCHANGE_DECLARE: Id = (40, 10);
 /// exchange.declare-ok
 pub const EXCHANGE_DECLARE_OK: Id = (40, 11);
+/// exchange.delete
+pub const EXCHANGE_DELETE: Id = (40, 20);
+/// exchange.delete-ok
+pub const EXCHANGE_DELETE_OK: Id = (40, 21);
+/// exchange.bind
+pub const EXCHANGE_BIND: Id = (40, 30);
+/// exchange.bind-ok
+pub const EXCHANGE_BIND_OK: Id = (40, 31);
+/// exchange.unbind
+pub const EXCHANGE_UNBIND: Id = (40, 40);
+/// exchange.unbind-ok
+pub const EXCHANGE_UNBIND_OK: Id = (40, 51);
 /// queue.declare
 pub const QUEUE_DECLARE: Id = (50, 10);
 /// queue.declare-ok

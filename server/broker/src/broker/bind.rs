@@ -22,6 +22,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let binding = checked(binding)?;
+        self.may_bind(who, &binding)?;
         // What does not exist goes before what is locked, and both before what is wrong with the arguments.
         let vhost = &who.vhost;
         if self.topology(vhost)?.exchange(&binding.source).is_none() {
@@ -50,6 +51,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let binding = checked(binding)?;
+        self.may_bind(who, &binding)?;
         self.check_destination(who, &binding)?;
         let mut gone = Gone::default();
         self.topology_mut(&who.vhost)?.unbind(&binding, &mut gone);

@@ -1,14 +1,18 @@
 //! Connections and channels that come and go.
 
+use std::sync::Arc;
+
 use super::Broker;
 use crate::channel::{Channel, Connection};
 use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ChanId, ConnId};
 use crate::input::{ConnectionInfo, Settle};
+use crate::refusal::{Refusal, RefusalKind};
 
 impl Broker {
     pub(super) fn connection_opened(&mut self, conn: ConnId, info: ConnectionInfo) {
         let connection = Connection {
+            user: Some(info.user.as_str()).filter(|user| !user.is_empty()).map(Arc::from),
             info,
             connected_at_ms: self.now_ms,
             channels: Default::default(),
@@ -33,10 +37,27 @@ impl Broker {
         self.append_unless_empty(batch, out);
     }
 
+    /// Ends connections whose ground has gone.
+    pub(super) fn force(
+        &mut self,
+        concerns: impl Fn(&ConnectionInfo) -> bool,
+        text: &str,
+        out: &mut Vec<Effect>,
+    ) {
+        let all = self.connections.iter();
+        let conns: Vec<ConnId> = all.filter(|(_, c)| concerns(&c.info)).map(|(conn, _)| *conn).collect();
+        for conn in conns {
+            let refusal = Refusal::new(RefusalKind::ConnectionForced, text);
+            out.push(Effect::ConnectionForced { conn, refusal });
+            self.connection_closed(conn, out);
+        }
+    }
+
     pub(super) fn channel_opened(&mut self, conn: ConnId, chan: ChanId, credit_bytes: u64, strict: bool) {
         let Some(connection) = self.connections.get_mut(&conn) else { return };
         connection.channels.insert(chan);
-        self.channels.insert(chan, Channel::new(conn, credit_bytes, strict));
+        let channel = Channel::new(conn, connection.user.clone(), credit_bytes, strict);
+        self.channels.insert(chan, channel);
     }
 
     /// Ends a strict channel on which something was refused: as if it were closed, and it stays silent until it is.

@@ -33,7 +33,7 @@ impl Broker {
             let consumer_tag = self.add_consumer(id, tag, consume);
             return Ok(Reply::Consuming { consumer_tag, reply_to: Some(reply_to) });
         }
-        let id = self.accessible_queue(who, &consume.queue)?;
+        let id = self.readable_queue(who, &consume.queue)?;
         let queue = self.queues.get(&id).ok_or_else(|| no_queue(&who.vhost.name, &consume.queue))?;
         // As on RabbitMQ a quorum queue takes no notice of it.
         let exclusive = consume.exclusive && queue.known.queue_type == QueueType::Classic;
@@ -173,7 +173,7 @@ impl Broker {
         {
             return Err(no_channel(chan));
         }
-        let id = self.accessible_queue(who, &get.queue)?;
+        let id = self.readable_queue(who, &get.queue)?;
         let known = |queue: &&crate::queue::Queue| {
             queue.known.queue_type == QueueType::Quorum && queue.known.single_active_consumer
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Broker;
 use super::bind::{exchange_fact, remove_facts};
 use super::request::Who;
+use crate::access::{Right, Thing};
 use crate::arguments::{self, QueueFlags};
 use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ConnId, QueueId};
@@ -32,6 +33,7 @@ impl Broker {
         if declare.passive {
             return existing.map(|_| Reply::Done).ok_or_else(|| no_exchange(&vhost.name, &name));
         }
+        self.may(who, Right::Configure, Thing::Exchange, &name)?;
         let kind = ExchangeKind::parse(&declare.kind).ok_or_else(|| unknown_kind(&declare.kind))?;
         if let Some(existing) = existing {
             same_exchange(&exchange_at(&vhost.name, &name), existing, kind, &declare)?;
@@ -40,6 +42,9 @@ impl Broker {
 
         names::refuse_reserved("exchange", &name)?;
         arguments::exchange::check(&exchange_at(&vhost.name, &name), &declare.arguments)?;
+        if let Some(to) = arguments::exchange::alternate(&declare.arguments) {
+            self.may_lead_on(who, Thing::Exchange, &name, &to)?;
+        }
         let props = ExchangeProps {
             kind,
             durable: declare.durable,
@@ -72,6 +77,7 @@ impl Broker {
             let text = format!("deletion of system exchange '{name}' in vhost '{}' not allowed", vhost.name);
             return Err(Refusal::new(RefusalKind::AccessRefused, text).with("exchange", &*name));
         }
+        self.may(who, Right::Configure, Thing::Exchange, &name)?;
         let topology = self.topology_mut(vhost)?;
         let Some(exchange) = topology.exchange(&name) else { return Ok(Reply::Done) };
         if if_unused && exchange.has_bindings() {
@@ -115,21 +121,27 @@ impl Broker {
             return Err(Refusal::new(RefusalKind::SessionRequired, text));
         }
         let vhost = &who.vhost;
+        let server_named = name.is_empty();
+        let name = if server_named { self.unused_queue_name(vhost)? } else { name };
+        self.may(who, Right::Configure, Thing::Queue, &name)?;
         if let Some(id) = self.topology(vhost)?.queue(&name) {
             let queue = self.queues.get(&id).ok_or_else(|| no_queue(&vhost.name, &name))?;
             same_queue(&queue.props, owner, &declare)?;
             return self.declared(vhost, id, &name);
         }
 
-        names::refuse_reserved("queue", &name)?;
+        let asked = if server_named { "" } else { &*name };
+        names::refuse_reserved("queue", asked)?;
         let flags = QueueFlags {
             durable: declare.durable,
             exclusive: declare.exclusive,
             auto_delete: declare.auto_delete,
-            server_named: name.is_empty(),
+            server_named,
         };
-        arguments::check_queue(&queue_at(&vhost.name, &name), flags, &declare.arguments)?;
-        let name = if name.is_empty() { self.unused_queue_name(vhost)? } else { name };
+        let known = arguments::check_queue(&queue_at(&vhost.name, asked), flags, &declare.arguments)?;
+        if let Some(to) = known.dead_letter {
+            self.may_lead_on(who, Thing::Queue, &name, &to.exchange)?;
+        }
         let props = QueueProps {
             vhost: vhost.clone(),
             name: name.clone(),
@@ -173,6 +185,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let name = names::clean("queue", name)?;
+        self.may(who, Right::Configure, Thing::Queue, &name)?;
         let Ok(id) = self.named_queue(&who.vhost, &name) else { return Ok(Reply::Removed { messages: 0 }) };
         self.check_access(who.conn, id)?;
         let queue = self.queues.get(&id).ok_or_else(|| no_queue(&who.vhost.name, &name))?;
@@ -200,7 +213,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> Result<Reply, Refusal> {
         let name = names::clean("queue", name)?;
-        let id = self.accessible_queue(who, &name)?;
+        let id = self.readable_queue(who, &name)?;
         let queue = self.queues.get_mut(&id).ok_or_else(|| no_queue(&who.vhost.name, &name))?;
         let (messages, places) = queue.purge(&mut self.budget);
         self.append_unless_empty(Batch { acks: places, ..Batch::default() }, out);
@@ -261,6 +274,13 @@ impl Broker {
         let id = self.named_queue(&who.vhost, &name)?;
         self.check_access(who.conn, id)?;
         Ok(id)
+    }
+
+    /// The same, for who wants its messages.
+    pub(super) fn readable_queue(&self, who: &Who, name: &Arc<str>) -> Result<QueueId, Refusal> {
+        let name = names::clean("queue", name)?;
+        self.may(who, Right::Read, Thing::Queue, &name)?;
+        self.accessible_queue(who, &name)
     }
 
     /// The queue of that name. Queues for replies are not for clients to touch.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::request::Who;
 use crate::consumers::Seat;
 use crate::effect::{BindingRow, ChannelRow, ConnectionRow, ConsumerRow, CoreStats, ExchangeRow, QueueRow};
 use crate::input::{Binding, DestinationKind};
@@ -108,8 +109,9 @@ impl Broker {
         Ok(rows.collect())
     }
 
-    pub(super) fn connection_rows(&self) -> Vec<ConnectionRow> {
-        let rows = self.connections.iter().map(|(conn, connection)| ConnectionRow {
+    pub(super) fn connection_rows(&self, who: &Who) -> Vec<ConnectionRow> {
+        let seen = self.connections.iter().filter(|(_, connection)| self.sees(who, &connection.info));
+        let rows = seen.map(|(conn, connection)| ConnectionRow {
             conn: *conn,
             info: connection.info.clone(),
             channels: connection.channels.len() as u64,
@@ -118,8 +120,11 @@ impl Broker {
         rows.collect()
     }
 
-    pub(super) fn channel_rows(&self) -> Vec<ChannelRow> {
-        let rows = self.channels.iter().map(|(chan, channel)| ChannelRow {
+    pub(super) fn channel_rows(&self, who: &Who) -> Vec<ChannelRow> {
+        let seen = self.channels.iter().filter(|(_, channel)| {
+            self.connections.get(&channel.conn).is_some_and(|connection| self.sees(who, &connection.info))
+        });
+        let rows = seen.map(|(chan, channel)| ChannelRow {
             chan: *chan,
             conn: channel.conn,
             consumers: channel.consumers.len() as u64,

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::access::vhost_refused;
 use super::declare::{exchange_at, no_exchange};
-use super::request::no_vhost;
+use super::request::{Who, no_vhost};
+use crate::access::{Access, Passes};
+use crate::channel::Channel;
 use crate::effect::{Batch, Cause, Effect, Outcome, Reply};
 use crate::ids::{ChanId, QueueId, ReqId};
 use crate::input::Publish;
@@ -14,7 +17,7 @@ use crate::record;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::tickets::Waiter;
 use crate::topology::{RouteError, Routing};
-use crate::vhosts::VhostId;
+use crate::vhosts::{VhostId, Vhosts};
 
 impl Broker {
     pub(super) fn publish(
@@ -26,7 +29,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) {
         let Some(channel) = self.channels.get_mut(&chan) else { return };
-        let vhost = channel.last_vhost.find(vhost, &self.vhosts).ok_or_else(|| no_vhost(vhost));
+        let vhost = channel.vhost_of(&publish, vhost, &self.vhosts, &self.access);
         if channel.tx.is_some() {
             return self.publish_in_tx(chan, tag, vhost, publish, out);
         }
@@ -70,11 +73,20 @@ impl Broker {
     pub(super) fn publish_batch(
         &mut self,
         req: ReqId,
-        vhost: VhostId,
+        who: &Who,
         publishes: Vec<Publish>,
         out: &mut Vec<Effect>,
     ) {
-        let routes: Vec<_> = publishes.iter().map(|publish| self.route(vhost, publish)).collect();
+        let mut passes = Passes::default();
+        let routes = publishes.iter().map(|publish| {
+            if let Some(user) = &who.user
+                && let Some(vhost) = self.vhosts.get(who.vhost.id)
+            {
+                self.access.check_publish(user, &mut passes, vhost, publish)?;
+            }
+            self.route(who.vhost.id, publish)
+        });
+        let routes: Vec<_> = routes.collect();
         let routed = publishes.iter().zip(&routes);
         let bytes = routed
             .filter_map(|(publish, route)| Some(self.append_bytes(publish, route.as_ref().ok()?)))
@@ -189,6 +201,23 @@ impl Broker {
             Outcome::Unrouted => self.counters.unrouted += 1,
             Outcome::Rejected(_) => self.counters.rejected += 1,
         }
+    }
+}
+
+impl Channel {
+    /// Where a publish on it goes, if its user may make it.
+    fn vhost_of(
+        &mut self,
+        publish: &Publish,
+        name: &Arc<str>,
+        vhosts: &Vhosts,
+        access: &Access,
+    ) -> Result<VhostId, Refusal> {
+        let vhost = self.last_vhost.find(name, vhosts);
+        let Some(user) = &self.user else { return vhost.ok_or_else(|| no_vhost(name)) };
+        let Some(vhost) = vhost.and_then(|id| vhosts.get(id)) else { return Err(vhost_refused(user, name)) };
+        access.check_publish(user, &mut self.passes, vhost, publish)?;
+        Ok(vhost.id)
     }
 }
 

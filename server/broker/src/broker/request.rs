@@ -17,7 +17,6 @@ pub(super) struct Who {
     /// The strict channel that it is made on.
     pub(super) chan: Option<ChanId>,
     /// None may do everything.
-    #[expect(dead_code, reason = "the checks follow")]
     pub(super) user: Option<Arc<str>>,
     /// Exists where the request speaks of things in it.
     pub(super) vhost: VhostRef,
@@ -32,9 +31,7 @@ impl Broker {
             out.push(Effect::Dropped { req });
             return;
         }
-        if vhost_matters(&op)
-            && let Err(refusal) = self.topology(&who.vhost)
-        {
+        if let Err(refusal) = self.admit(who, &op) {
             self.fail_channel(chan, out);
             return self.reply_when_durable(req, Err(refusal));
         }
@@ -44,8 +41,8 @@ impl Broker {
         }
         let (result, at_once) = match op {
             // These answer in their own time.
-            Op::Publish(publishes) => return self.publish_batch(req, who.vhost.id, publishes, out),
-            Op::SettleIds { ids, how } => return self.settle_ids(req, &ids, how),
+            Op::Publish(publishes) => return self.publish_batch(req, who, publishes, out),
+            Op::SettleIds { ids, how } => return self.settle_ids(req, who, &ids, how),
             Op::Get(get) => match self.get(req, who, &get, out) {
                 Ok(()) => return,
                 Err(refusal) => (Err(refusal), true),
@@ -95,30 +92,35 @@ impl Broker {
             Op::ListQueues { name } => (self.queue_rows(&who.vhost, name.as_ref()).map(Reply::Queues), true),
             Op::ListBindings => (self.binding_rows(&who.vhost).map(Reply::Bindings), true),
             Op::ListConsumers => (self.consumer_rows(&who.vhost).map(Reply::Consumers), true),
-            Op::ListConnections => (Ok(Reply::Connections(self.connection_rows())), true),
-            Op::ListChannels => (Ok(Reply::Channels(self.channel_rows())), true),
+            Op::ListConnections => (Ok(Reply::Connections(self.connection_rows(who))), true),
+            Op::ListChannels => (Ok(Reply::Channels(self.channel_rows(who))), true),
             Op::Stats => (Ok(Reply::Stats(self.stats())), true),
             Op::AddVhost(vhost) => (self.add_vhost(vhost, out), false),
             Op::DeleteVhost { name } => (self.delete_vhost(&name, out), false),
-            Op::ListVhosts => (Ok(Reply::Vhosts(self.vhost_rows())), true),
-            Op::MakeDefaults { .. }
-            | Op::AddUser(_)
-            | Op::ChangePassword { .. }
-            | Op::DeleteUser { .. }
-            | Op::SetUserTags { .. }
-            | Op::ListUsers
-            | Op::SetPermissions(_)
-            | Op::ClearPermissions { .. }
-            | Op::ListPermissions { .. }
-            | Op::ListUserPermissions { .. }
-            | Op::SetTopicPermissions(_)
-            | Op::ClearTopicPermissions { .. }
-            | Op::ListTopicPermissions { .. }
-            | Op::LookUpUser { .. }
-            | Op::EnterVhost { .. } => {
-                let text = "users, virtual hosts and permissions are not there yet";
-                (Err(Refusal::new(RefusalKind::NotImplemented, text)), true)
+            Op::ListVhosts => (Ok(Reply::Vhosts(self.vhost_rows(who))), true),
+            Op::MakeDefaults { user, password_hash } => (self.make_defaults(user, password_hash, out), false),
+            Op::AddUser(user) => (self.add_user(user, out), false),
+            Op::ChangePassword { name, password_hash } => {
+                (self.change_password(&name, password_hash, out), false)
             }
+            Op::DeleteUser { name } => (self.delete_user(&name, out), false),
+            Op::SetUserTags { name, tags } => (self.set_user_tags(&name, tags, out), false),
+            Op::ListUsers => (Ok(Reply::Users(self.user_rows())), true),
+            Op::SetPermissions(permissions) => (self.set_permissions(&permissions, out), false),
+            Op::ClearPermissions { user, vhost } => (self.clear_permissions(&user, &vhost, out), false),
+            Op::ListPermissions { vhost } => (self.permission_rows(&vhost).map(Reply::Permissions), true),
+            Op::ListUserPermissions { user } => {
+                (self.user_permission_rows(&user).map(Reply::Permissions), true)
+            }
+            Op::SetTopicPermissions(permissions) => (self.set_topic_permissions(&permissions, out), false),
+            Op::ClearTopicPermissions { user, vhost, exchange } => {
+                (self.clear_topic_permissions(&user, &vhost, exchange.as_ref(), out), false)
+            }
+            Op::ListTopicPermissions { vhost } => {
+                (self.topic_permission_rows(&vhost).map(Reply::TopicPermissions), true)
+            }
+            Op::LookUpUser { name } => (Ok(Reply::User(self.look_up_user(&name))), true),
+            Op::EnterVhost { user, vhost } => (self.enter_vhost(&user, &vhost), true),
         };
         if result.is_err() {
             self.fail_channel(chan, out);
@@ -128,6 +130,18 @@ impl Broker {
         } else {
             self.reply_when_durable(req, result);
         }
+    }
+
+    /// Who makes a request. One on a connection is its user's, whether or not that is said again.
+    pub(super) fn who(
+        &self,
+        conn: Option<ConnId>,
+        chan: Option<ChanId>,
+        user: Option<Arc<str>>,
+        vhost: &Arc<str>,
+    ) -> Who {
+        let own = || self.connections.get(&conn?)?.user.clone();
+        Who { conn, chan, user: user.or_else(own), vhost: self.vhost(vhost) }
     }
 
     /// The virtual host of that name.
@@ -145,45 +159,6 @@ impl Broker {
     pub(super) fn topology_mut(&mut self, vhost: &VhostRef) -> Result<&mut Topology, Refusal> {
         self.vhosts.topology_mut(vhost.id).ok_or_else(|| no_vhost(&vhost.name))
     }
-}
-
-/// Whether a request speaks of things in a virtual host.
-fn vhost_matters(op: &Op) -> bool {
-    !matches!(
-        op,
-        Op::SettleIds { .. }
-            | Op::Cancel { .. }
-            | Op::ChannelPrefetch { .. }
-            | Op::TxSelect { .. }
-            | Op::TxCommit { .. }
-            | Op::TxRollback { .. }
-            | Op::Recover { .. }
-            | Op::WhenIdle { .. }
-            | Op::CloseChannel { .. }
-            | Op::CloseConnection
-            | Op::Barrier
-            | Op::ListConnections
-            | Op::ListChannels
-            | Op::Stats
-            | Op::MakeDefaults { .. }
-            | Op::AddVhost(_)
-            | Op::DeleteVhost { .. }
-            | Op::ListVhosts
-            | Op::AddUser(_)
-            | Op::ChangePassword { .. }
-            | Op::DeleteUser { .. }
-            | Op::SetUserTags { .. }
-            | Op::ListUsers
-            | Op::SetPermissions(_)
-            | Op::ClearPermissions { .. }
-            | Op::ListPermissions { .. }
-            | Op::ListUserPermissions { .. }
-            | Op::SetTopicPermissions(_)
-            | Op::ClearTopicPermissions { .. }
-            | Op::ListTopicPermissions { .. }
-            | Op::LookUpUser { .. }
-            | Op::EnterVhost { .. }
-    )
 }
 
 pub(super) fn no_vhost(vhost: &str) -> Refusal {

@@ -1,6 +1,8 @@
 //! Settlements: by delivery tag on a channel, by ack id from anywhere, and by the end of a lease.
 
 use super::Broker;
+use super::request::Who;
+use crate::access::{Right, Thing};
 use crate::channel::Unacked;
 use crate::consumers::{ConsumerId, Seat};
 use crate::death::Reason;
@@ -66,15 +68,23 @@ impl Broker {
         self.free_prefetch(unacked);
     }
 
-    pub(super) fn settle_ids(&mut self, req: ReqId, ids: &[AckId], how: Settle) {
-        let results = ids.iter().map(|id| self.settle_id(*id, how)).collect();
+    pub(super) fn settle_ids(&mut self, req: ReqId, who: &Who, ids: &[AckId], how: Settle) {
+        let results = ids.iter().map(|id| self.settle_id(who, *id, how)).collect();
         // Ids that were settled before, perhaps in this very turn, wait for those acks too.
         let result = Box::new(Ok(Reply::SettledIds(results)));
         self.tickets.wait_for_acks(Waiter::Reply { req, result });
     }
 
-    fn settle_id(&mut self, id: AckId, how: Settle) -> Result<(), Refusal> {
+    fn settle_id(&mut self, who: &Who, id: AckId, how: Settle) -> Result<(), Refusal> {
         let Some(queue) = self.queues.get(&self.owner(id.queue)) else { return Ok(()) };
+        if let Some(user) = &who.user {
+            let (vhost, name) = (&queue.props.vhost.name, &queue.props.name);
+            // Ids can be guessed: it says nothing of the queue.
+            self.access.check(user, vhost, Right::Read, Thing::Queue, name).map_err(|refusal| {
+                let text = format!("read access to the queue of this delivery refused for user '{user}'");
+                Refusal::new(refusal.kind, text)
+            })?;
+        }
         match queue.standing(id, self.epoch) {
             Standing::Gone => Ok(()),
             Standing::Stale => {

@@ -1,5 +1,7 @@
 //! The core as a whole, against a store that a test holds in its hand.
 
+mod access;
+mod access_model;
 mod confirm;
 mod connection;
 mod consume;
@@ -7,10 +9,12 @@ mod dead_letter;
 mod declare;
 mod exchanges;
 mod expiry;
+mod forced;
 mod get;
 mod lengths;
 mod model;
 mod parts;
+mod permit;
 mod priority;
 mod publish;
 mod queues;

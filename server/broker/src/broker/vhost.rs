@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::Broker;
 use super::bind::remove_facts;
+use super::request::Who;
 use crate::access::names::{check_name, check_tags, check_text};
 use crate::access::words::{AddVhost, VhostRow};
 use crate::effect::{Batch, Effect, Reply};
@@ -26,6 +27,7 @@ impl Broker {
         let facts = self.vhosts.get(id).map(vhost_fact).into_iter();
         let facts = facts.map(|fact| (fact.key(), Some(fact.value()))).collect();
         self.tickets.append(Batch { facts, ..Batch::default() }, out);
+        out.push(Effect::AccessChanged);
         Ok(Reply::Done)
     }
 
@@ -33,11 +35,13 @@ impl Broker {
     /// them leaves it with what it still has, and nobody was told that it is gone.
     pub(super) fn delete_vhost(&mut self, name: &Arc<str>, out: &mut Vec<Effect>) -> Result<Reply, Refusal> {
         let vhost = self.vhost(name);
-        let topology = self.topology(&vhost)?;
+        self.topology(&vhost)?;
         if !self.defaults_made && **name == *DEFAULT {
             let text = format!("vhost '{name}' cannot be deleted before the store was given its defaults");
             return Err(Refusal::new(RefusalKind::PreconditionFailed, text).with("vhost", &**name));
         }
+        self.force(|info| info.vhost == **name, &format!("vhost '{name}' is deleted"), out);
+        let topology = self.topology(&vhost)?;
         let queues: Vec<QueueId> = topology.queues().map(|(_, id)| id).collect();
         let mut gathered = Gathered::default();
         for id in queues {
@@ -50,21 +54,25 @@ impl Broker {
             remove_facts(&vhost.name, gone, &mut next);
             self.gather(&mut gathered, next, out);
         }
+        for next in self.vhost_grants_gone(name) {
+            self.gather(&mut gathered, next, out);
+        }
         let fact = self.vhosts.get(vhost.id).map(vhost_fact);
         let facts = fact.into_iter().map(|fact| (fact.key(), None::<Bytes>)).collect();
         self.gather(&mut gathered, Batch { facts, ..Batch::default() }, out);
         self.append_unless_empty(gathered.batch, out);
         self.vhosts.remove(vhost.id);
+        out.push(Effect::AccessChanged);
         Ok(Reply::Done)
     }
 
-    pub(super) fn vhost_rows(&self) -> Vec<VhostRow> {
+    pub(super) fn vhost_rows(&self, who: &Who) -> Vec<VhostRow> {
         let row = |vhost: &Vhost| VhostRow {
             name: vhost.name.clone(),
             description: vhost.description.clone(),
             tags: vhost.tags.clone(),
         };
-        self.vhosts.iter().map(row).collect()
+        self.vhosts.iter().filter(|vhost| self.sees_vhost(who, vhost)).map(row).collect()
     }
 
     /// Adds to what is gathered, which goes to the log before it would become too large. Each part stays whole, unless it

@@ -3,7 +3,8 @@ use bytes::Bytes;
 use super::{RecoverError, State, replay};
 use crate::ids::{Epoch, QueueId, Seq};
 use crate::record::fact::{
-    BindingFact, DefaultsFact, ExchangeFact, Fact, FactError, LevelFact, QueueFact, VhostFact,
+    BindingFact, DefaultsFact, ExchangeFact, Fact, FactError, LevelFact, PermissionFact, QueueFact,
+    TopicPermissionFact, UserFact, VhostFact,
 };
 use crate::recovered::{Recovered, RecoveredQueue};
 use crate::topology::Topology;
@@ -78,6 +79,45 @@ fn the_default_vhost_is_there_until_facts_say_what_is() {
     assert_eq!(names(&[vhost("a"), made.clone()]), (of(&["a"]), true));
     assert_eq!(names(&[vhost("/"), made.clone()]), (of(&["/"]), true));
     assert!(matches!(error(&[exchange("x", "topic"), made], vec![]), RecoverError::Dangling { .. }));
+}
+
+#[test]
+fn permissions_need_their_user_their_vhost_and_a_pattern() {
+    let user = || Fact::User(UserFact { name: "ann".into(), ..Default::default() });
+    let permission = |vhost: &str, read: &str| {
+        Fact::Permission(PermissionFact {
+            vhost: vhost.into(),
+            user: "ann".into(),
+            read: read.into(),
+            ..Default::default()
+        })
+    };
+    let topic = |vhost: &str, read: &str| {
+        Fact::TopicPermission(TopicPermissionFact {
+            vhost: vhost.into(),
+            user: "ann".into(),
+            exchange: "x".into(),
+            read: read.into(),
+            ..Default::default()
+        })
+    };
+    let state = replay(recovered(&[user(), permission("/", "^a"), topic("/", "^b")], vec![])).unwrap();
+    assert!(state.access.may_enter("ann", "/") && !state.access.may_enter("ann", "v"));
+    for (facts, text) in [
+        (vec![permission("/", "a")], "there is no user 'ann'"),
+        (vec![topic("/", "a")], "there is no user 'ann'"),
+        (vec![user(), permission("v", "a")], "there is no vhost 'v'"),
+        (vec![user(), topic("v", "a")], "there is no vhost 'v'"),
+        (
+            vec![user(), permission("/", "(")],
+            "'(' is not a regular expression that can be used: unclosed group",
+        ),
+        (vec![user(), topic("/", "(")], "'(' is not a regular expression that can be used: unclosed group"),
+    ] {
+        let error = error(&facts, vec![]);
+        let RecoverError::Dangling { key, text: said } = &error else { panic!("{error:?}") };
+        assert!(key.contains("ann") && said == text, "{error}");
+    }
 }
 
 #[test]

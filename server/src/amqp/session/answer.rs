@@ -46,7 +46,11 @@ impl Session {
             Output::Return { chan, message, .. } => self.return_message(chan, &message),
             Output::ConsumerCancelled { chan, consumer_tag } => self.consumer_cancelled(chan, consumer_tag),
             Output::ChannelFailed { chan, cause, refusal } => self.channel_failed(chan, cause, refusal),
-            Output::ConnectionForced { refusal } => self.close_connection(Failure::refused(refusal, (0, 0))),
+            Output::ConnectionForced { refusal } => match self.phase {
+                // It wanted an end itself.
+                Phase::ClosedByClient(_) => self.closed_by_client(),
+                _ => self.close_connection(Failure::refused(refusal, (0, 0))),
+            },
             // Settlements of strict channels are not answered.
             Output::Settled { .. } => {}
         }

@@ -141,8 +141,8 @@ impl Session {
                 self.phase = Phase::ClosedByClient(req);
                 Ok(())
             }
-            Method::ConnectionUpdateSecret { .. } => {
-                self.send(0, &Method::ConnectionUpdateSecretOk {});
+            Method::ConnectionUpdateSecret { new_secret, .. } => {
+                self.update_secret(new_secret);
                 Ok(())
             }
             Method::ConnectionCloseOk {} => Ok(()),
@@ -201,7 +201,12 @@ impl Session {
                     && self.waiting.is_empty()
                     && self.channels.values().all(|c| c.closing || done(c))
             }
-            Phase::Header | Phase::Starting | Phase::Tuning | Phase::Opening => true,
+            Phase::Header
+            | Phase::Starting
+            | Phase::Authenticating { .. }
+            | Phase::Tuning
+            | Phase::Opening
+            | Phase::Entering => true,
             _ => false,
         };
         if drained {

@@ -100,7 +100,7 @@ impl Session {
         }
         let Accepted { properties, persistent, extras } = publish_in::accept(
             publish_in::copy_properties(properties),
-            publish_in::Sender { user: Some(&self.user), reply_to: Some(channel.reply_to.as_deref()) },
+            publish_in::Sender { reply_to: Some(channel.reply_to.as_deref()) },
         )
         .map_err(|refused| match refused {
             publish_in::Refused::Malformed(error) => {

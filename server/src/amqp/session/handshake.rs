@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use leveret_broker::{Table, Value};
+use leveret_broker::{RefusalKind, Table, Value};
 
 use super::client::Client;
 use super::close::End;
@@ -11,7 +11,8 @@ use super::{PROTOCOL_HEADER_BYTES, Phase, Session, failed};
 use crate::amqp::frame::FRAME_MAX_MIN;
 use crate::amqp::method::Method;
 use crate::amqp::reply_code::{Failure, ReplyCode};
-use crate::amqp::sasl;
+use crate::amqp::sasl::{self, Credentials};
+use crate::auth::Refused;
 use crate::version;
 
 /// What we answer to any other protocol.
@@ -31,9 +32,6 @@ const CAPABILITIES: [&str; 9] = [
     "per_consumer_qos",
     "direct_reply_to",
 ];
-
-/// The only virtual host, until there are others.
-const VHOST: &str = "/";
 
 impl Session {
     pub(super) fn protocol_header(&mut self, header: &[u8; PROTOCOL_HEADER_BYTES]) {
@@ -69,12 +67,8 @@ impl Session {
                 Ok(())
             }
             (Phase::Opening, Method::ConnectionOpen { vhost, .. }) => {
-                if *vhost != VHOST {
-                    return Err(failed(ReplyCode::NotAllowed, format!("vhost {vhost} not found")));
-                }
                 self.vhost = Arc::from(*vhost);
-                self.times.opened();
-                self.phase = Phase::Connecting;
+                self.phase = Phase::Entering;
                 Ok(())
             }
             (_, Method::ConnectionClose { .. }) => {
@@ -88,9 +82,9 @@ impl Session {
     }
 
     fn login(&mut self, mechanism: &str, response: &[u8]) -> Result<(), Failure> {
-        let credentials = match mechanism {
-            "PLAIN" => sasl::plain(response),
-            "AMQPLAIN" => sasl::amqplain(response),
+        let (name, credentials) = match mechanism {
+            "PLAIN" => ("PLAIN", sasl::plain(response)),
+            "AMQPLAIN" => ("AMQPLAIN", sasl::amqplain(response)),
             other => {
                 let text = format!("unknown authentication mechanism '{other}'");
                 return Err(failed(ReplyCode::CommandInvalid, text));
@@ -99,29 +93,96 @@ impl Session {
         let Some(credentials) = credentials else {
             return Err(failed(ReplyCode::SyntaxError, format!("malformed {mechanism} response")));
         };
-        // The listener is on loopback: there is one user until others can be made.
-        if !credentials.are("guest", "guest") {
-            self.refuse_login(mechanism, credentials.user);
-            return Ok(());
-        }
-        self.user = Arc::from(credentials.user);
-        let SessionLimits { channel_max, frame_max, heartbeat } = self.limits();
-        self.send(0, &Method::ConnectionTune { channel_max, frame_max, heartbeat });
-        self.phase = Phase::Tuning;
+        self.phase = Phase::Authenticating { mechanism: name, credentials };
         Ok(())
     }
 
+    /// The login that the owner is to check now; then it calls [`Session::login_checked`].
+    pub fn wants_login(&self) -> Option<&Credentials> {
+        match &self.phase {
+            Phase::Authenticating { credentials, .. } => Some(credentials),
+            _ => self.secret.as_ref(),
+        }
+    }
+
+    /// What became of the login.
+    pub fn login_checked(&mut self, user: Result<Arc<str>, Refused>) {
+        let Phase::Authenticating { mechanism, credentials } = &mut self.phase else {
+            return self.secret_checked(user);
+        };
+        let (mechanism, name) = (*mechanism, std::mem::take(&mut credentials.user));
+        match user {
+            Ok(user) => {
+                self.user = user;
+                let SessionLimits { channel_max, frame_max, heartbeat } = self.limits();
+                self.send(0, &Method::ConnectionTune { channel_max, frame_max, heartbeat });
+                self.phase = Phase::Tuning;
+            }
+            Err(Refused::Gone) => self.shut_down(),
+            Err(Refused::Busy) => {
+                let text = "too many logins wait to be checked, try again later";
+                self.refuse_login(failed(ReplyCode::ResourceError, text), name);
+            }
+            Err(Refused::Wrong | Refused::NotFromThere | Refused::Missing) => {
+                let text = format!(
+                    "Login was refused using authentication mechanism {mechanism}. For details see the broker \
+                     logfile."
+                );
+                self.refuse_login(failed(ReplyCode::AccessRefused, text), name);
+            }
+        }
+    }
+
+    /// A new password of a connection that is open (connection.update-secret).
+    pub(super) fn update_secret(&mut self, secret: &[u8]) {
+        self.secret = Some(Credentials { user: self.user.to_string(), password: secret.to_vec() });
+    }
+
+    fn secret_checked(&mut self, user: Result<Arc<str>, Refused>) {
+        if self.secret.take().is_none() || self.phase != Phase::Running {
+            return;
+        }
+        match user {
+            Ok(_) => self.send(0, &Method::ConnectionUpdateSecretOk {}),
+            Err(Refused::Gone) => self.shut_down(),
+            Err(_) => {
+                let text = "New secret was refused by one of the backends";
+                self.close_connection(Failure::new(ReplyCode::NotAllowed, text, UPDATE_SECRET));
+            }
+        }
+    }
+
+    /// User and virtual host for which the owner is to ask the core now; then it calls [`Session::entered`].
+    pub fn wants_vhost(&self) -> Option<(Arc<str>, Arc<str>)> {
+        (self.phase == Phase::Entering).then(|| (Arc::clone(&self.user), Arc::clone(&self.vhost)))
+    }
+
+    /// Whether the user may use the virtual host.
+    pub fn entered(&mut self, result: Result<(), RefusalKind>) {
+        if self.phase != Phase::Entering {
+            return;
+        }
+        let (user, vhost) = (&self.user, &self.vhost);
+        let text = match result {
+            Ok(()) => {
+                self.times.opened();
+                self.phase = Phase::Connecting;
+                return;
+            }
+            Err(RefusalKind::ShuttingDown) => return self.shut_down(),
+            Err(RefusalKind::NotFound) => format!("vhost {vhost} not found"),
+            Err(_) => format!("access to vhost '{vhost}' refused for user '{user}'"),
+        };
+        self.close_connection(Failure::new(ReplyCode::NotAllowed, text, OPEN));
+    }
+
     /// A client that cannot take a close at this point understands a closed socket.
-    fn refuse_login(&mut self, mechanism: &str, user: String) {
+    fn refuse_login(&mut self, failure: Failure, user: String) {
         let end = End::LoginRefused(user);
         if !self.client.authentication_failure_close {
             self.phase = Phase::Ended(end);
             return;
         }
-        let text = format!(
-            "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
-        );
-        let failure = failed(ReplyCode::AccessRefused, text);
         let close = Method::ConnectionClose {
             reply_code: failure.code.number(),
             reply_text: &failure.reply_text(),
@@ -157,6 +218,9 @@ impl Session {
         Table(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 }
+
+const OPEN: (u16, u16) = (10, 40);
+const UPDATE_SECRET: (u16, u16) = (10, 70);
 
 struct SessionLimits {
     channel_max: u16,

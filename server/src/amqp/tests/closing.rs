@@ -23,6 +23,22 @@ fn a_client_closes_once_the_core_has_let_everything_go() {
 }
 
 #[test]
+fn a_connection_that_the_core_has_ended_is_told_why() {
+    let refusal = || Refusal::new(RefusalKind::ConnectionForced, "user 'guest' was deleted");
+    let mut talk = Talk::with_channel();
+    talk.core_says(Output::ConnectionForced { refusal: refusal() });
+    let text = "CONNECTION_FORCED - user 'guest' was deleted";
+    assert_eq!(talk.hears_connection_close(), (320, text.into(), (0, 0)));
+    talk.says(0, &Method::ConnectionCloseOk {});
+    assert!(matches!(talk.ended(), Some(End::ByServer(_))));
+    // One that was about to end anyway ends as it wanted.
+    let mut talk = Talk::with_channel();
+    talk.says(0, &close_connection());
+    talk.core_says(Output::ConnectionForced { refusal: refusal() });
+    assert_eq!(talk.hears(), ["0 ConnectionCloseOk"]);
+}
+
+#[test]
 fn a_refusal_of_the_connections_scope_ends_the_connection() {
     let mut talk = Talk::with_channel();
     talk.says(1, &declare("q"));

@@ -2,8 +2,9 @@ use leveret_broker::{Table, Value};
 
 use super::talk::Talk;
 use crate::amqp::frame;
+use crate::amqp::fuzz::{Counter, handshake, settings};
 use crate::amqp::method::Method;
-use crate::amqp::session::End;
+use crate::amqp::session::{End, Session};
 
 const HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
 
@@ -93,7 +94,7 @@ fn other_protocols_are_answered_with_ours_and_named() {
 }
 
 #[test]
-fn both_mechanisms_take_the_guest_only() {
+fn both_mechanisms_bring_the_login_to_be_checked() {
     let amqplain = b"\x05LOGINS\x00\x00\x00\x05guest\x08PASSWORDS\x00\x00\x00\x05guest";
     for (mechanism, response, good) in [
         ("PLAIN", &b"\0guest\0guest"[..], true),
@@ -101,6 +102,7 @@ fn both_mechanisms_take_the_guest_only() {
         ("PLAIN", b"\0guest\0guesT", false),
         ("PLAIN", b"\0guest\0guest\0", false),
         ("PLAIN", b"\0root\0guest", false),
+        ("PLAIN", b"\0banned\0secret", false),
         ("AMQPLAIN", amqplain, true),
     ] {
         let mut talk = Talk::new();
@@ -159,11 +161,55 @@ fn what_is_tuned_stays_within_what_was_offered() {
 }
 
 #[test]
-fn there_is_one_virtual_host() {
-    let mut talk = logged_in();
-    talk.says(0, &tune_ok(16, 8192));
-    talk.says(0, &open("other"));
-    assert_eq!(talk.hears_connection_close(), (530, "NOT_ALLOWED - vhost other not found".into(), (10, 40)));
+fn a_virtual_host_must_exist_and_be_open_to_the_user() {
+    for (vhost, text) in [
+        ("other", "NOT_ALLOWED - vhost other not found"),
+        ("closed", "NOT_ALLOWED - access to vhost 'closed' refused for user 'guest'"),
+    ] {
+        let mut talk = logged_in();
+        talk.says(0, &tune_ok(16, 8192));
+        talk.says(0, &open(vhost));
+        assert_eq!(talk.hears_connection_close(), (530, text.into(), (10, 40)));
+    }
+}
+
+#[test]
+fn nothing_goes_on_until_the_login_is_checked() {
+    let mut session = Session::new(settings(), Box::new(Counter(100)), "peer".into(), 0);
+    let bytes = handshake();
+    let used = session.receive(&bytes);
+    assert!(used < bytes.len() && !session.reads());
+    assert_eq!(session.wants_login().map(|login| login.user.as_str()), Some("guest"));
+    assert!(!format!("{session:?}{:?}", session.wants_login()).contains("password"), "never shown");
+    session.login_checked(Ok("guest".into()));
+    let used = used + session.receive(&bytes[used..]);
+    assert_eq!((used, session.reads()), (bytes.len(), false));
+    let (user, vhost) = session.wants_vhost().expect("a virtual host");
+    assert_eq!((&*user, &*vhost), ("guest", "/"));
+    assert!(session.wants_connection().is_none());
+    session.entered(Ok(()));
+    assert!(session.wants_connection().is_some());
+}
+
+#[test]
+fn a_login_that_cannot_be_checked_now_is_told_so() {
+    let mut talk = Talk::new();
+    talk.bytes(HEADER);
+    talk.hears_bytes();
+    talk.says(0, &start_ok("PLAIN", b"\0busy\0secret", true));
+    let text = "RESOURCE_ERROR - too many logins wait to be checked, try again later";
+    assert_eq!(talk.hears_connection_close(), (506, text.into(), (0, 0)));
+}
+
+#[test]
+fn a_new_secret_is_checked_like_a_login() {
+    let update = |new_secret| Method::ConnectionUpdateSecret { new_secret, reason: "it was old" };
+    let mut talk = Talk::open();
+    talk.says(0, &update(b"guest"));
+    assert_eq!(talk.hears(), ["0 ConnectionUpdateSecretOk"]);
+    talk.says(0, &update(b"wrong"));
+    let text = "NOT_ALLOWED - New secret was refused by one of the backends";
+    assert_eq!(talk.hears_connection_close(), (530, text.into(), (10, 70)));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::talk::{close_channel, declare, publish, show_frame, show_input};
 use crate::amqp::frame::{self, Kind};
-use crate::amqp::fuzz::{self, Counter, RobotCore, handshake, settings};
+use crate::amqp::fuzz::{self, Counter, RobotCore, admit, handshake, settings};
 use crate::amqp::method::Method;
 use crate::amqp::session::Session;
 
@@ -141,6 +141,7 @@ fn feed(session: &mut Session, buffer: &mut Vec<u8>, inputs: &mut Vec<Input>) {
     loop {
         let used = session.receive(buffer);
         buffer.drain(..used);
+        let admitted = admit(session);
         let connects = session.wants_connection().is_some();
         if connects {
             session.connected(ConnId(7));
@@ -148,7 +149,7 @@ fn feed(session: &mut Session, buffer: &mut Vec<u8>, inputs: &mut Vec<Input>) {
         // Credit comes with whatever goes to the core next, which may differ.
         let taken = session.take_for_core().inputs;
         inputs.extend(taken.into_iter().filter(|input| !matches!(input, Input::Writable { .. })));
-        if used == 0 && !connects {
+        if used == 0 && !admitted && !connects {
             return;
         }
     }

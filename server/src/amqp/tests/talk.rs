@@ -3,7 +3,7 @@
 use leveret_broker::{ChanId, ConnId, Input, Op, Outcome, Publish, ReqId, Settle};
 
 use crate::amqp::frame::{self, Kind};
-use crate::amqp::fuzz::{Counter, handshake, settings};
+use crate::amqp::fuzz::{Counter, admit, handshake, settings};
 use crate::amqp::method::Method;
 use crate::amqp::session::{End, Session};
 use crate::hub::Output;
@@ -43,8 +43,13 @@ impl Talk {
     pub(super) fn bytes(&mut self, bytes: &[u8]) {
         self.session.heard();
         self.buffer.extend_from_slice(bytes);
-        let used = self.session.receive(&self.buffer);
-        self.buffer.drain(..used);
+        loop {
+            let used = self.session.receive(&self.buffer);
+            self.buffer.drain(..used);
+            if !admit(&mut self.session) {
+                break;
+            }
+        }
     }
 
     pub(super) fn says(&mut self, number: u16, method: &Method<'_>) {

@@ -3,7 +3,10 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use leveret_proto::v1;
+use leveret_proto::v1::admin_client::AdminClient;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
@@ -66,6 +69,7 @@ async fn wrong_requests_name_the_field() {
 #[tokio::test]
 async fn a_session_lives_as_long_as_its_stream() {
     let mut world = World::new().await;
+    world.client.status(v1::StatusRequest {}).await.unwrap();
     until("one connection", || world.seen.connections.load(Ordering::Relaxed) == 1).await;
     let request = v1::SessionRequest { client: "test".into() };
     let mut session = world.client.session(request).await.unwrap().into_inner();
@@ -88,6 +92,82 @@ async fn a_session_lives_as_long_as_its_stream() {
     assert_eq!(reason(&world.client.declare_queue(exclusive).await.unwrap_err()), "SESSION_REQUIRED");
 }
 
+/// A call with a login.
+fn with_login<T>(request: T, user: &str, password: &str) -> Request<T> {
+    let mut request = Request::new(request);
+    let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
+    request.metadata_mut().insert("authorization", format!("Basic {login}").parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn a_call_is_made_by_its_user() {
+    let mut world = World::new().await;
+    let status = v1::StatusRequest {};
+    let user = |world: &World| world.seen.user.lock().unwrap().clone().unwrap_or_default();
+    world.client.status(status).await.unwrap();
+    assert_eq!(&*user(&world), "guest");
+    for _ in 0..2 {
+        world.client.status(with_login(status, "other", "secret")).await.unwrap();
+        assert_eq!(&*user(&world), "other");
+    }
+    // One for each user of the socket, so that listings tell them apart.
+    until("two connections", || world.seen.connections.load(Ordering::Relaxed) == 2).await;
+    for (name, password) in [("other", "Secret"), ("nobody", "secret"), ("other", "")] {
+        let refused = world.client.status(with_login(status, name, password)).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, "UNAUTHENTICATED"));
+        assert_eq!(refused.message(), "login refused");
+    }
+    for login in ["Basic", "Basic !", "Bearer b3RoZXI6c2VjcmV0", "Basic b3RoZXI="] {
+        let mut request = Request::new(status);
+        request.metadata_mut().insert("authorization", login.parse().unwrap());
+        let refused = world.client.status(request).await.unwrap_err();
+        assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unauthenticated, "LOGIN_MALFORMED"));
+    }
+    let mut request = Request::new(status);
+    request.metadata_mut().insert("authorization", "bAsIc b3RoZXI6c2VjcmV0".parse().unwrap());
+    world.client.status(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_session_is_its_users_own() {
+    let mut world = World::new().await;
+    let mut session = world.client.session(v1::SessionRequest::default()).await.unwrap().into_inner();
+    let token: MetadataValue<_> = session.message().await.unwrap().unwrap().token.parse().unwrap();
+    let mut request = with_login(v1::BindRequest::default(), "other", "secret");
+    request.metadata_mut().insert("leveret-session", token.clone());
+    let refused = world.client.bind(request).await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::NotFound, "SESSION_NOT_FOUND"));
+    let mut request = with_login(v1::BindRequest::default(), "guest", "guest");
+    request.metadata_mut().insert("leveret-session", token);
+    assert_eq!(world.client.bind(request).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn names_of_users_are_checked_before_a_password_is_hashed() {
+    let world = World::new().await;
+    let mut client = AdminClient::new(world.channel.clone());
+    let add = |name: &str, password: &str, tags: Vec<String>| v1::AddUserRequest {
+        name: name.into(),
+        password: password.into(),
+        tags,
+    };
+    for (request, field) in [
+        (add("", "p", vec![]), "name"),
+        (add("a:b", "p", vec![]), "name"),
+        (add("a\nb", "p", vec![]), "name"),
+        (add(&"x".repeat(256), "p", vec![]), "name"),
+        (add("a", "", vec![]), "password"),
+        (add("a", &"x".repeat(1025), vec![]), "password"),
+        (add("a", "p", vec![String::new()]), "tags"),
+        (add("a", "p", vec!["t".into(); 65]), "tags"),
+    ] {
+        let refused = client.add_user(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        assert_eq!(refused.get_details_error_info().unwrap().metadata["field"], field);
+    }
+}
+
 #[tokio::test]
 async fn status_joins_the_core_and_the_process() {
     let mut world = World::new().await;
@@ -103,7 +183,7 @@ async fn health_says_serving_when_told() {
         if told {
             world.health.serving().await;
         }
-        for service in ["", "leveret.v1.Broker"] {
+        for service in ["", "leveret.v1.Broker", "leveret.v1.Admin"] {
             let request = HealthCheckRequest { service: service.into() };
             assert_eq!(client.check(request).await.unwrap().into_inner().status(), expected);
         }
@@ -127,7 +207,7 @@ async fn reflection_lists_the_services() {
         panic!("no list")
     };
     let names: Vec<_> = list.service.into_iter().map(|ServiceResponse { name }| name).collect();
-    for service in ["leveret.v1.Broker", "grpc.health.v1.Health"] {
+    for service in ["leveret.v1.Broker", "leveret.v1.Admin", "grpc.health.v1.Health"] {
         assert!(names.iter().any(|name| name == service), "{names:?}");
     }
 }

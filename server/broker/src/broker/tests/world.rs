@@ -1,5 +1,7 @@
 //! A broker with its store, and short words for what tests say to it.
 
+mod ask;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -151,49 +153,11 @@ impl World {
         }
     }
 
-    /// Opens a strict channel on connection 1.
-    pub(crate) fn open_strict(&mut self, chan: u64) {
-        let (conn, chan) = (ConnId(1), ChanId(chan));
-        self.send(Input::ChannelOpened { conn, chan, credit_bytes: 1 << 40, strict: true });
-    }
-
-    /// A request's input, made by connection 1 on a strict channel.
-    pub(crate) fn request_on(&mut self, on: u64, op: Op) -> Input {
-        let mut input = self.request(Some(1), op);
-        if let Input::Request { chan, .. } = &mut input {
-            *chan = Some(ChanId(on));
-        }
-        input
-    }
-
-    /// Asks on a strict channel and returns the answer.
-    #[track_caller]
-    pub(crate) fn ask_on(&mut self, chan: u64, op: Op) -> Result<Reply, Refusal> {
-        let input = self.request_on(chan, op);
-        let effects = self.send(input);
-        replies(effects, self.requests).expect("the answer comes at once")
-    }
-
     /// Asks and returns the answer, if it came.
     pub(crate) fn try_ask(&mut self, conn: Option<u64>, op: Op) -> Option<Result<Reply, Refusal>> {
         let input = self.request(conn, op);
         let effects = self.send(input);
         replies(effects, self.requests)
-    }
-
-    /// The effects of a request of connection 1 in a virtual host.
-    pub(crate) fn ask_effects_in(&mut self, name: &str, op: Op) -> Vec<Effect> {
-        let mut input = self.request(Some(1), op);
-        if let Input::Request { vhost, .. } = &mut input {
-            *vhost = Arc::from(name);
-        }
-        self.send(input)
-    }
-
-    /// Asks in a virtual host.
-    pub(crate) fn ask_in(&mut self, name: &str, op: Op) -> Result<Reply, Refusal> {
-        let effects = self.ask_effects_in(name, op);
-        replies(effects, self.requests).expect("the answer comes at once")
     }
 
     pub(crate) fn ask(&mut self, conn: Option<u64>, op: Op) -> Result<Reply, Refusal> {

@@ -1,0 +1,97 @@
+//! Connections whose user or virtual host is deleted.
+
+use std::sync::Arc;
+
+use super::access::{add_user, add_vhost, permit};
+use super::world::{World, channel_opened, consumer, queue, to_queue};
+use crate::effect::{Effect, Reply};
+use crate::ids::{ChanId, ConnId};
+use crate::input::{DeclareQueue, Input, Op};
+use crate::refusal::RefusalKind::ConnectionForced;
+
+/// Users ann and bob, virtual hosts "/" and "v", and a connection of each user in each, 11 to 14.
+fn crowded() -> World {
+    let mut world = World::ready();
+    world.ok(add_vhost("v"));
+    for (user, conns) in [("ann", [11, 12]), ("bob", [13, 14])] {
+        world.ok(add_user(user, &[]));
+        for (vhost, conn) in ["/", "v"].into_iter().zip(conns) {
+            world.ok(permit(user, vhost, [".*"; 3]));
+            world.open_as(user, vhost, conn, conn);
+        }
+    }
+    world
+}
+
+fn forced(effects: &[Effect]) -> Vec<(u64, String)> {
+    let forced = effects.iter().filter_map(|effect| match effect {
+        Effect::ConnectionForced { conn, refusal } => {
+            assert_eq!(refusal.kind, ConnectionForced);
+            Some((conn.0, refusal.text.clone()))
+        }
+        _ => None,
+    });
+    forced.collect()
+}
+
+fn open(world: &mut World) -> Vec<u64> {
+    let Reply::Connections(rows) = world.ok(Op::ListConnections) else { unreachable!() };
+    rows.iter().map(|row| row.conn.0).collect()
+}
+
+#[test]
+fn a_deleted_user_s_connections_end() {
+    let mut world = crowded();
+    let effects = world.ask_effects_in("/", Op::DeleteUser { name: "ann".into() });
+    let text = "user 'ann' is deleted";
+    assert_eq!(forced(&effects), [(11, text.to_string()), (12, text.to_string())]);
+    assert_eq!(open(&mut world), [1, 13, 14]);
+}
+
+#[test]
+fn a_deleted_vhost_s_connections_end() {
+    let mut world = crowded();
+    let effects = world.ask_effects_in("/", Op::DeleteVhost { name: "v".into() });
+    let text = "vhost 'v' is deleted";
+    assert_eq!(forced(&effects), [(12, text.to_string()), (14, text.to_string())]);
+    assert_eq!(open(&mut world), [1, 11, 13]);
+}
+
+#[test]
+fn a_connection_ends_as_if_it_were_closed() {
+    let mut world = crowded();
+    world.declare("q");
+    world.fill("q", &["one"]);
+    let own = DeclareQueue { durable: false, exclusive: true, ..queue("own") };
+    for op in [Op::DeclareQueue(own), Op::Consume(consumer(11, "q", "t"))] {
+        let mut input = world.request(Some(11), op);
+        if let Input::Request { user, .. } = &mut input {
+            *user = Some("ann".into());
+        }
+        world.send(input);
+    }
+    assert_eq!((world.counts("q"), world.queue_names()), ((0, 1), vec!["own".to_string(), "q".to_string()]));
+    world.ok(Op::DeleteUser { name: "ann".into() });
+    assert_eq!((world.counts("q"), world.queue_names()), ((1, 0), vec!["q".to_string()]));
+
+    // The shell may not know yet, and says that it is closed when it does.
+    let late = [
+        world.publish_input(11, to_queue("q", "late")),
+        channel_opened(11, 99, 1 << 20),
+        world.publish_input(99, to_queue("q", "late")),
+        Input::ChannelClosed { chan: ChanId(11) },
+        Input::ConnectionClosed { conn: ConnId(11) },
+    ];
+    let effects = world.turn(late.into());
+    assert!(effects.is_empty(), "{effects:?}");
+    assert_eq!(world.counts("q"), (1, 0));
+}
+
+#[test]
+fn who_only_loses_permissions_stays_connected() {
+    let mut world = crowded();
+    let (user, vhost) = (Arc::from("ann"), Arc::from("/"));
+    let effects = world.ask_effects_in("/", Op::ClearPermissions { user, vhost });
+    assert_eq!(forced(&effects), []);
+    assert_eq!(open(&mut world).len(), 5);
+}
