@@ -12,7 +12,7 @@ prepare() {
 }
 
 run_tests() {
-    URL=amqp://localhost:$port timeout 600 node --test --test-timeout=5000 --test-reporter=tap
+    URL=amqp://localhost:$port timeout 600 node --test --test-timeout=60000 --test-reporter=tap
 }
 
 results() {
