@@ -59,14 +59,14 @@ impl Run {
     }
 
     /// The broker stops now: a connection is told so, where the scenario says how; the others are dropped.
-    pub(super) async fn left(&mut self, told: Option<(&At, &Fault)>) -> Result<(), String> {
+    pub(super) async fn left(&mut self, told: Option<(At, Fault)>) -> Result<(), String> {
         let Some((at, fault)) = told else {
             self.connections.clear();
             return Ok(());
         };
-        let event = self.wire(at).await?.wire.any(Instant::now() + PATIENCE).await?;
+        let event = self.wire(&at).await?.wire.any(Instant::now() + PATIENCE).await?;
         let event = event.ok_or("the broker stops and says nothing")?;
-        self.refused(at, event, fault, (0, 0)).await
+        self.refused(&at, event, &fault, (0, 0)).await
     }
 
     pub(super) async fn step(&mut self, step: &Step) -> Result<(), String> {

@@ -72,7 +72,8 @@ struct Entry {
     /// Flags of the server.
     #[serde(default)]
     flags: Vec<String>,
-    steps: Vec<Spanned<Step>>,
+    /// Typed one by one, so that an error names the step's line.
+    steps: Vec<Spanned<toml::Table>>,
 }
 
 fn amqp() -> Vec<FrontEnd> {
@@ -123,6 +124,13 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Case>, String> {
     for entry in file.case {
         let at = line(entry.span().start);
         let Entry { name, rule, mut rules, on, no_rabbitmq, reason, flags, steps } = entry.into_inner();
+        let typed = |step: Spanned<toml::Table>| {
+            let at = line(step.span().start);
+            let step = step.into_inner().try_into::<Step>();
+            step.map(|step| (at, step))
+                .map_err(|error| format!("{}:{at}: {}", path.display(), error.message()))
+        };
+        let steps = steps.into_iter().map(typed).collect::<Result<Vec<_>, _>>()?;
         let wrong = |what: &str| Err(format!("{}:{at}: case '{name}' {what}", path.display()));
         rules.extend(rule);
         if rules.is_empty() {
@@ -134,17 +142,15 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Case>, String> {
         for front_end in &on {
             // Every front end must be told something that it can fail.
             let other = if *front_end == FrontEnd::Amqp { Only::Grpc } else { Only::Amqp };
-            let mut asserting = steps.iter().filter(|step| step.get_ref().asserts());
-            if !asserting.any(|step| step.get_ref().only() != Some(other)) {
+            let mut asserting = steps.iter().filter(|(_, step)| step.asserts());
+            if !asserting.any(|(_, step)| step.only() != Some(other)) {
                 return wrong("expects nothing");
             }
         }
-        let differs =
-            |step: &Spanned<Step>| matches!(step.get_ref().only(), Some(Only::Leveret | Only::Rabbitmq));
+        let differs = |(_, step): &(usize, Step)| matches!(step.only(), Some(Only::Leveret | Only::Rabbitmq));
         if steps.iter().any(differs) != reason.is_some() {
             return wrong("has a reason when, and only when, the brokers differ");
         }
-        let steps = steps.into_iter().map(|step| (line(step.span().start), step.into_inner())).collect();
         cases.push(Case {
             section: section.clone(),
             file: path.to_path_buf(),

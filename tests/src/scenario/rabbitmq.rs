@@ -88,6 +88,8 @@ impl Node {
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", path.join("plugins"))
             .env("RABBITMQ_CONFIG_FILE", path.join("rabbitmq"))
             .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            // Its threads are not to spin while they wait: there are others on the machine.
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+sbwt none +sbwtdcpu none +sbwtdio none")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -155,7 +155,7 @@ async fn on_leveret(target: Target, case: Arc<Case>, server: Option<Server>) -> 
         Some(server) => server,
         None => Server::start_with(Options { flags: case.flags.clone(), ..Options::default() }).await,
     };
-    let mut running = Running::new(target, &case, Peer::of(target, &server));
+    let mut running = Running::new(target, case, Peer::of(target, &server));
     let verdict = loop {
         match running.go().await {
             Ok(Stop::Done) => break Verdict::Passed,
@@ -209,7 +209,7 @@ async fn run_on_rabbitmq(cases: &[Arc<Case>]) -> Result<Vec<Verdict>, String> {
             let mut done = Vec::new();
             while let Some((place, case)) = next(&waiting) {
                 let peer = Peer::Amqp(amqp::Run::new(port, &vhost));
-                let mut running = Running::new(Target::RabbitMq, &case, peer);
+                let mut running = Running::new(Target::RabbitMq, case, peer);
                 let verdict = running.go().await.map_or_else(Verdict::Failed, |_| Verdict::Passed);
                 done.push((place, after(verdict, &mut running).await));
             }
@@ -237,15 +237,19 @@ async fn together(
     let mut running = Vec::new();
     for ((place, case), vhost) in group.iter().zip(vhosts) {
         let peer = Peer::Amqp(amqp::Run::new(node.port, vhost));
-        running.push((*place, Running::new(Target::RabbitMq, case, peer)));
+        running.push((*place, Running::new(Target::RabbitMq, case.clone(), peer)));
     }
     let mut done = Vec::new();
     while !running.is_empty() {
         let mut signal = Signal::TERM;
         let mut waiting = Vec::new();
-        // One after the other: what they wait for, they wait for together, while the broker is away.
+        let mut going = JoinSet::new();
         for (place, mut case) in running {
-            match case.go().await {
+            going.spawn(async move { (place, case.go().await, case) });
+        }
+        while let Some(went) = going.join_next().await {
+            let (place, went, mut case) = went.map_err(|error| error.to_string())?;
+            match went {
                 Ok(Stop::Done) => done.push((place, after(Verdict::Passed, &mut case).await)),
                 Err(why) => done.push((place, after(Verdict::Failed(why), &mut case).await)),
                 Ok(stop) => {
@@ -265,7 +269,7 @@ async fn together(
     Ok(done)
 }
 
-async fn after(verdict: Verdict, running: &mut Running<'_>) -> Verdict {
+async fn after(verdict: Verdict, running: &mut Running) -> Verdict {
     match (verdict, running.peer.clean_up().await) {
         (Verdict::Passed, Err(why)) => Verdict::Failed(running.at(&format!("cleaning up: {why}"))),
         (verdict, _) => verdict,
@@ -308,7 +312,7 @@ impl Peer {
     }
 
     /// The broker stops now. What it has to say of that is compared where the scenario says it.
-    async fn left(&mut self, told: Option<(&At, &Fault)>) -> Result<(), String> {
+    async fn left(&mut self, told: Option<(At, Fault)>) -> Result<(), String> {
         match self {
             Self::Amqp(run) => run.left(told).await,
             Self::Grpc(run) => {
@@ -334,35 +338,35 @@ impl Peer {
 }
 
 /// A case on its way.
-struct Running<'a> {
+struct Running {
     target: Target,
-    case: &'a Case,
+    case: Arc<Case>,
     peer: Peer,
     /// The step that is done next.
     next: usize,
 }
 
 /// Where a case stopped.
-enum Stop<'a> {
+enum Stop {
     /// With what a connection is to be told.
-    Restart(Option<(&'a At, &'a Fault)>),
+    Restart(Option<(At, Fault)>),
     Kill,
     Done,
 }
 
-impl<'a> Running<'a> {
-    fn new(target: Target, case: &'a Case, peer: Peer) -> Self {
+impl Running {
+    fn new(target: Target, case: Arc<Case>, peer: Peer) -> Self {
         Self { target, case, peer, next: 0 }
     }
 
     /// Does steps up to the next restart or the end.
-    async fn go(&mut self) -> Result<Stop<'a>, String> {
-        let case = self.case;
+    async fn go(&mut self) -> Result<Stop, String> {
+        let case = self.case.clone();
         while let Some((_, step)) = case.steps.get(self.next) {
             if self.target.does(step) {
                 let stop = match step {
                     Step::Restart(step) => {
-                        Some(Stop::Restart(step.error.as_ref().map(|fault| (&step.at, fault))))
+                        Some(Stop::Restart(step.error.clone().map(|fault| (step.at.clone(), fault))))
                     }
                     Step::Kill(_) => Some(Stop::Kill),
                     _ => None,
