@@ -118,7 +118,7 @@ fn every_rule_has_a_scenario() {
         rules.iter().map(|rule| format!("\n    {} {}", rule.id, rule.text)).collect::<String>()
     };
     say(&format!("rules with a scenario: {} of {}", coverage.covered.len(), rules.len()));
-    say(&format!("rules that wait for the product:{}", list(&coverage.pending)));
     say(&format!("rules without a scenario, for a reason:{}", list(&coverage.excused)));
     assert!(coverage.uncovered.is_empty(), "rules without a scenario:{}", list(&coverage.uncovered));
+    assert!(coverage.pending.is_empty(), "rules that wait for the product:{}", list(&coverage.pending));
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::access::{Access, Admin};
 use super::came::Names;
 use super::step::{At, Fault, Step};
 use super::wire::{Event, PATIENCE, Wire};
@@ -27,6 +28,7 @@ pub(super) struct Run {
     port: u16,
     /// Where it runs; the scenarios say "/".
     vhost: String,
+    access: Access,
     connections: BTreeMap<String, Open>,
     /// A connection that asks about queues and exchanges.
     asking: Option<Wire>,
@@ -41,10 +43,11 @@ struct Open {
 }
 
 impl Run {
-    pub(super) fn new(port: u16, vhost: &str) -> Self {
+    pub(super) fn new(port: u16, vhost: &str, admin: Admin) -> Self {
         Self {
             port,
             vhost: vhost.into(),
+            access: Access::new(admin, vhost),
             connections: BTreeMap::new(),
             asking: None,
             names: Names::default(),
@@ -52,8 +55,9 @@ impl Run {
     }
 
     /// The broker is another process now.
-    pub(super) fn restarted(&mut self, port: u16) {
+    pub(super) fn restarted(&mut self, port: u16, admin: Admin) {
         self.port = port;
+        self.access.restarted(admin);
         self.connections.clear();
         self.asking = None;
     }
@@ -92,6 +96,9 @@ impl Run {
                 tokio::time::sleep(Duration::from_millis(step.ms)).await;
                 Ok(())
             }
+            Step::UserAdd(_) | Step::VhostAdd(_) | Step::Permissions(_) | Step::TopicPermissions(_) => {
+                self.access.step(step).await
+            }
             Step::Restart(_) | Step::Kill(_) => Err("the runner does that".into()),
             other if other.name().starts_with("expect.") || other.name() == "quiet" => {
                 self.expect(other).await
@@ -115,6 +122,7 @@ impl Run {
     pub(super) async fn clean_up(&mut self) -> Result<(), String> {
         self.connections.clear();
         self.asking = None;
+        self.access.clean_up().await?;
         if self.names.queues.is_empty() && self.names.exchanges.is_empty() {
             return Ok(());
         }
@@ -226,9 +234,9 @@ impl Run {
         };
         let scope = if fault.ends_connection() { 0 } else { at.channel };
         let name = fault.name().unwrap_or_default();
-        let text = text.replace(&vhost, "vhost '/'");
+        let text = self.access.as_said(&text.replace(&vhost, "vhost '/'"));
         let explanation = text.strip_prefix(name).and_then(|rest| rest.strip_prefix(" - "));
-        let explained = explanation.is_some_and(|explanation| fault.matches(explanation));
+        let explained = explanation.is_some_and(|explanation| self.access.explains(fault, explanation));
         if *code != fault.code || *channel != scope || !explained {
             let wanted = format!("{} {name} - {} on channel {scope}", fault.code, fault.text);
             return Err(format!("refused with {code} {text} on channel {channel}, not {wanted}"));

@@ -12,8 +12,9 @@ use leveret_proto::v1::{SessionRequest, SessionResponse};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Request, Status, Streaming};
 
+use super::access::{Access, Admin};
 use super::came::{Came, Names};
-use super::step::{At, Fault, Step};
+use super::step::{At, Connect, Fault, Step};
 use crate::client::{Client, reason};
 use crate::streams::{ConsumeLane, PublishLane};
 
@@ -23,6 +24,7 @@ const QUIET: Duration = Duration::from_millis(250);
 /// One scenario over gRPC.
 pub(super) struct Run {
     port: u16,
+    access: Access,
     connections: BTreeMap<String, Open>,
     names: Names,
 }
@@ -61,12 +63,18 @@ enum Out {
 
 impl Run {
     pub(super) fn new(port: u16) -> Self {
-        Self { port, connections: BTreeMap::new(), names: Names::default() }
+        Self {
+            port,
+            access: Access::new(Admin::Leveret(port), "/"),
+            connections: BTreeMap::new(),
+            names: Names::default(),
+        }
     }
 
     /// The broker is another process now.
     pub(super) fn restarted(&mut self, port: u16) {
         self.port = port;
+        self.access.restarted(Admin::Leveret(port));
         self.connections.clear();
     }
 
@@ -77,6 +85,10 @@ impl Run {
 
     pub(super) async fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
+            Step::Connect(step) => self.connect(step).await,
+            Step::UserAdd(_) | Step::VhostAdd(_) | Step::Permissions(_) | Step::TopicPermissions(_) => {
+                self.access.step(step).await
+            }
             Step::Disconnect(step) => {
                 let open = self.connections.remove(&step.at.connection);
                 open.map(drop).ok_or_else(|| format!("there is no connection {}", step.at.connection))
@@ -135,16 +147,26 @@ impl Run {
         Ok(())
     }
 
+    /// A connection of the user that the step names.
+    async fn connect(&mut self, step: &Connect) -> Result<(), String> {
+        if step.error.is_some() || step.vhost.is_some() {
+            return Err("over gRPC a virtual host and refusals are those of each call".into());
+        }
+        let user = step.user.as_deref().unwrap_or("guest");
+        let password = step.password.as_deref().unwrap_or_else(|| self.access.password(user));
+        let client = self.client().await?.with_login(user, password);
+        self.connections.insert(step.at.connection.clone(), Open::new(client).await?);
+        Ok(())
+    }
+
+    async fn client(&self) -> Result<Client, String> {
+        Client::try_connect(self.port).await.map_err(|error| error.to_string())
+    }
+
     /// The connection with its session, made when it is used for the first time.
     async fn open(&mut self, at: &At) -> Result<&mut Open, String> {
         if !self.connections.contains_key(&at.connection) {
-            let client = Client::try_connect(self.port).await.map_err(|error| error.to_string())?;
-            let mut rpc = client.rpc.clone();
-            let request = SessionRequest { client: "scenario".into() };
-            let mut session = rpc.session(request).await.map_err(|status| status.to_string())?.into_inner();
-            let first = session.message().await.map_err(|status| status.to_string())?;
-            let token = first.ok_or("the session has no first response")?.token;
-            let open = Open { client, _session: session, token, channels: BTreeMap::new() };
+            let open = Open::new(self.client().await?).await?;
             self.connections.insert(at.connection.clone(), open);
         }
         self.connections.get_mut(&at.connection).ok_or_else(|| "no connection".into())
@@ -156,6 +178,16 @@ impl Run {
 }
 
 impl Open {
+    /// Begins a session.
+    async fn new(client: Client) -> Result<Self, String> {
+        let mut rpc = client.rpc.clone();
+        let request = SessionRequest { client: "scenario".into() };
+        let mut session = rpc.session(request).await.map_err(|status| status.to_string())?.into_inner();
+        let first = session.message().await.map_err(|status| status.to_string())?;
+        let token = first.ok_or("the session has no first response")?.token;
+        Ok(Self { client, _session: session, token, channels: BTreeMap::new() })
+    }
+
     /// A request of the session.
     fn request<T>(&self, message: T) -> Result<Request<T>, String> {
         let mut request = Request::new(message);

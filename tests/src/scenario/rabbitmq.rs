@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ pub(super) struct Node {
     mapper_port: u16,
     distribution_port: u16,
     pub(super) port: u16,
+    /// Of the management plugin: users, virtual hosts and permissions.
+    pub(super) http_port: u16,
 }
 
 impl Drop for Node {
@@ -45,15 +47,16 @@ impl Node {
             fs::create_dir_all(directory.path().join(part)).map_err(|error| error.to_string())?;
         }
         let definitions = directory.path().join("definitions.json");
+        let (mapper_port, distribution_port) = (free_port()?, free_port()?);
+        let (port, http_port) = (free_port()?, free_port()?);
         let files = [
-            ("plugins", "[].".to_string()),
-            ("rabbitmq.conf", format!("load_definitions = {}\n", definitions.display())),
+            ("plugins", "[rabbitmq_management].".to_string()),
+            ("rabbitmq.conf", configuration(&definitions, http_port)),
             ("definitions.json", definitions_of(vhosts)),
         ];
         for (name, text) in files {
             fs::write(directory.path().join(name), text).map_err(|error| error.to_string())?;
         }
-        let (mapper_port, distribution_port, port) = (free_port()?, free_port()?, free_port()?);
         let mapper = Command::new("epmd")
             .args(["-port", &mapper_port.to_string(), "-address", "127.0.0.1"])
             .stdin(Stdio::null())
@@ -61,7 +64,8 @@ impl Node {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("epmd: {error}"))?;
-        let mut node = Self { directory, server: None, mapper, mapper_port, distribution_port, port };
+        let mut node =
+            Self { directory, server: None, mapper, mapper_port, distribution_port, port, http_port };
         node.begin().await?;
         Ok(node)
     }
@@ -133,6 +137,16 @@ async fn serves(port: u16) -> bool {
     greeted && connection.expect(0, method::CONNECTION_START).await.is_ok()
 }
 
+fn configuration(definitions: &Path, http_port: u16) -> String {
+    [
+        format!("load_definitions = {}\n", definitions.display()),
+        "management.tcp.ip = 127.0.0.1\n".into(),
+        format!("management.tcp.port = {http_port}\n"),
+        "management_agent.disable_metrics_collector = true\n".into(),
+    ]
+    .concat()
+}
+
 fn definitions_of(vhosts: &[String]) -> String {
     let list = |entry: &dyn Fn(&String) -> String| vhosts.iter().map(entry).collect::<Vec<_>>().join(",");
     let names = list(&|vhost| format!(r#"{{"name":"{vhost}"}}"#));
@@ -140,7 +154,7 @@ fn definitions_of(vhosts: &[String]) -> String {
         format!(r#"{{"user":"guest","vhost":"{vhost}","configure":".*","write":".*","read":".*"}}"#)
     });
     let user = format!(
-        r#"{{"name":"guest","password_hash":"{GUEST}","hashing_algorithm":"rabbit_password_hashing_sha256","tags":[]}}"#
+        r#"{{"name":"guest","password_hash":"{GUEST}","hashing_algorithm":"rabbit_password_hashing_sha256","tags":["administrator"]}}"#
     );
     format!(r#"{{"users":[{user}],"vhosts":[{names}],"permissions":[{permissions}]}}"#)
 }

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::access::Admin;
 use super::amqp;
 use super::case::{Case, FrontEnd};
 use super::grpc;
@@ -204,11 +205,12 @@ async fn run_on_rabbitmq(cases: &[Arc<Case>]) -> Result<Vec<Verdict>, String> {
     let waiting: Waiting = Arc::new(Mutex::new(asked().filter(|(_, case)| !case.restarts()).collect()));
     let mut workers = JoinSet::new();
     for vhost in vhosts.iter().take(WORKERS[1]) {
-        let (waiting, port, vhost) = (waiting.clone(), node.port, vhost.clone());
+        let (waiting, (port, http_port), vhost) =
+            (waiting.clone(), (node.port, node.http_port), vhost.clone());
         workers.spawn(async move {
             let mut done = Vec::new();
             while let Some((place, case)) = next(&waiting) {
-                let peer = Peer::Amqp(amqp::Run::new(port, &vhost));
+                let peer = Peer::Amqp(amqp::Run::new(port, &vhost, Admin::RabbitMq(http_port)));
                 let mut running = Running::new(Target::RabbitMq, case, peer);
                 let verdict = running.go().await.map_or_else(Verdict::Failed, |_| Verdict::Passed);
                 done.push((place, after(verdict, &mut running).await));
@@ -236,7 +238,7 @@ async fn together(
 ) -> Result<Vec<(usize, Verdict)>, String> {
     let mut running = Vec::new();
     for ((place, case), vhost) in group.iter().zip(vhosts) {
-        let peer = Peer::Amqp(amqp::Run::new(node.port, vhost));
+        let peer = Peer::Amqp(amqp::Run::new(node.port, vhost, Admin::RabbitMq(node.http_port)));
         running.push((*place, Running::new(Target::RabbitMq, case.clone(), peer)));
     }
     let mut done = Vec::new();
@@ -263,7 +265,7 @@ async fn together(
         running = waiting;
         if !running.is_empty() {
             node.restart(signal).await?;
-            running.iter_mut().for_each(|(_, case)| case.peer.restarted_at(node.port));
+            running.iter_mut().for_each(|(_, case)| case.peer.restarted_at(node));
         }
     }
     Ok(done)
@@ -286,7 +288,10 @@ impl Peer {
     fn of(target: Target, server: &Server) -> Self {
         match target {
             Target::Grpc => Self::Grpc(grpc::Run::new(server.grpc_port())),
-            _ => Self::Amqp(amqp::Run::new(server.amqp_port(), "/")),
+            _ => {
+                let admin = Admin::Leveret(server.grpc_port());
+                Self::Amqp(amqp::Run::new(server.amqp_port(), "/", admin))
+            }
         }
     }
 
@@ -324,15 +329,14 @@ impl Peer {
 
     fn restarted(&mut self, server: &Server) {
         match self {
-            Self::Amqp(run) => run.restarted(server.amqp_port()),
+            Self::Amqp(run) => run.restarted(server.amqp_port(), Admin::Leveret(server.grpc_port())),
             Self::Grpc(run) => run.restarted(server.grpc_port()),
         }
     }
 
-    fn restarted_at(&mut self, port: u16) {
-        match self {
-            Self::Amqp(run) => run.restarted(port),
-            Self::Grpc(run) => run.restarted(port),
+    fn restarted_at(&mut self, node: &Node) {
+        if let Self::Amqp(run) = self {
+            run.restarted(node.port, Admin::RabbitMq(node.http_port));
         }
     }
 }

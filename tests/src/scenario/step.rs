@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+pub(super) use super::fault::Fault;
 use super::properties::Properties;
 use super::value::Table;
 
@@ -42,66 +43,6 @@ pub(super) enum Only {
     Amqp,
     /// Over gRPC.
     Grpc,
-}
-
-/// A reply code and its explanation: "404 no queue 'q' in vhost '/'". With "…" at its end only the start is compared.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub(super) struct Fault {
-    pub(super) code: u16,
-    pub(super) text: String,
-}
-
-impl TryFrom<String> for Fault {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let (code, rest) = text.split_once(' ').unwrap_or((&text, "…"));
-        let code = code.parse().map_err(|_| format!("'{text}' does not begin with a reply code"))?;
-        let fault = Self { code, text: rest.into() };
-        fault.name().ok_or_else(|| format!("there is no reply code {code}"))?;
-        Ok(fault)
-    }
-}
-
-impl Fault {
-    /// "NOT_FOUND".
-    pub(super) fn name(&self) -> Option<&'static str> {
-        Some(match self.code {
-            311 => "CONTENT_TOO_LARGE",
-            312 => "NO_ROUTE",
-            313 => "NO_CONSUMERS",
-            320 => "CONNECTION_FORCED",
-            402 => "INVALID_PATH",
-            403 => "ACCESS_REFUSED",
-            404 => "NOT_FOUND",
-            405 => "RESOURCE_LOCKED",
-            406 => "PRECONDITION_FAILED",
-            501 => "FRAME_ERROR",
-            502 => "SYNTAX_ERROR",
-            503 => "COMMAND_INVALID",
-            504 => "CHANNEL_ERROR",
-            505 => "UNEXPECTED_FRAME",
-            506 => "RESOURCE_ERROR",
-            530 => "NOT_ALLOWED",
-            540 => "NOT_IMPLEMENTED",
-            541 => "INTERNAL_ERROR",
-            _ => return None,
-        })
-    }
-
-    /// What the code ends: the connection, or the channel alone.
-    pub(super) fn ends_connection(&self) -> bool {
-        self.code == 320 || self.code == 402 || self.code >= 501
-    }
-
-    /// Whether an explanation is the one that is expected.
-    pub(super) fn matches(&self, explanation: &str) -> bool {
-        match self.text.strip_suffix('…') {
-            Some(start) => explanation.starts_with(start),
-            None => explanation == self.text,
-        }
-    }
 }
 
 /// What is compared of a message that is delivered, got or returned. What is not named may be anything.
@@ -170,7 +111,7 @@ macro_rules! steps {
 }
 
 steps! {
-    /// Opens a connection by hand.
+    /// Opens a connection by hand. Over gRPC only user and password can be said.
     "connect" Connect {
         /// Protocol header in hexadecimal digits.
         header: Option<String>,
@@ -178,7 +119,9 @@ steps! {
         mechanism: Option<String>,
         /// SASL response in hexadecimal digits, instead of user and password.
         response: Option<String>,
+        /// "guest" unless said otherwise.
         user: Option<String>,
+        /// The user's own unless said otherwise.
         password: Option<String>,
         /// A password of so many bytes.
         password_bytes: Option<usize>,
@@ -342,6 +285,26 @@ steps! {
     /// Nothing comes on the connection for a while.
     "quiet" Quiet { ms: Option<u64>, }
     "wait" Wait { ms: u64, }
+    /// Adds a user, whose password is "secret". It may do nothing.
+    "user.add" UserAdd { user: String, }
+    /// Adds a virtual host.
+    "vhost.add" VhostAdd { vhost: String, }
+    /// Says what a user may do in a virtual host: in "/" unless it is named.
+    "permissions" Permissions {
+        user: String,
+        vhost: Option<String>,
+        configure: String,
+        write: String,
+        read: String,
+    }
+    /// Says with which routing keys a user may use a topic exchange.
+    "topic.permissions" TopicPermissions {
+        user: String,
+        vhost: Option<String>,
+        exchange: String,
+        write: String,
+        read: String,
+    }
     /// Stops the broker and starts it again.
     "restart" Restart {}
     /// kill -9, and starts it again.

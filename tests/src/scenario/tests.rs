@@ -65,6 +65,9 @@ fn a_fault_is_a_code_and_its_explanation() {
     assert!(fault.matches("no queue 'q' in vhost '/'") && !fault.matches("no queue 'q' in vhost '/', sorry"));
     let fault = Fault::try_from("530 reuse…".to_string()).expect("a fault");
     assert!(fault.matches("reuse of it") && !fault.matches("no reuse") && fault.ends_connection());
+    let fault = Fault::try_from("403 read access to queue 'q' refused".to_string()).expect("a fault");
+    assert!(fault.without_kind().matches("access to queue 'q' refused"));
+    assert!(!fault.without_kind().matches("access to queue 'r' refused"));
     Fault::try_from("299 nothing".to_string()).expect_err("no such code");
 }
 

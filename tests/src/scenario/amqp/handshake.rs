@@ -83,13 +83,14 @@ impl Run {
         let user = step.user.as_deref().unwrap_or("guest");
         let password = match step.password_bytes {
             Some(count) => "x".repeat(count),
-            None => step.password.clone().unwrap_or_else(|| "guest".into()),
+            None => step.password.clone().unwrap_or_else(|| self.access.password(user).into()),
         };
+        let user = self.access.user(user);
         let response = match (&step.response, mechanism) {
             (Some(hex), _) => unhex(hex)?,
             (None, "AMQPLAIN") => {
                 let login = Table(vec![
-                    ("LOGIN".into(), Value::Text(user.into())),
+                    ("LOGIN".into(), Value::Text(user)),
                     ("PASSWORD".into(), Value::Text(password)),
                 ]);
                 login.write(Writer::new()).0.split_off(4)
@@ -118,8 +119,8 @@ impl Run {
             .short(step.heartbeat.unwrap_or(0));
         wire.method(0, method::CONNECTION_TUNE_OK, &arguments).await?;
 
-        let vhost = step.vhost.as_deref().unwrap_or(&self.vhost);
-        let arguments = Writer::new().shortstr(vhost).shortstr("").octet(0);
+        let vhost = self.access.vhost(step.vhost.as_deref());
+        let arguments = Writer::new().shortstr(&vhost).shortstr("").octet(0);
         wire.method(0, method::CONNECTION_OPEN, &arguments).await?;
         if step.until.as_deref() == Some("open") {
             return Ok((wire, None));

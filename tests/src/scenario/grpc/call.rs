@@ -196,6 +196,7 @@ impl Run {
     /// Ends the connections, and removes what was made.
     pub(in crate::scenario) async fn clean_up(&mut self) -> Result<(), String> {
         self.connections.clear();
+        self.access.clean_up().await?;
         let (queues, exchanges) =
             (std::mem::take(&mut self.names.queues), std::mem::take(&mut self.names.exchanges));
         if queues.is_empty() && exchanges.is_empty() {
