@@ -16,6 +16,9 @@ use super::rabbitmq::Node;
 use super::step::{At, Fault, Only, Step};
 use crate::server::{Options, Server};
 
+/// Between the last answer of RabbitMQ and its kill.
+const METADATA_PAUSE: Duration = Duration::from_secs(1);
+
 /// How long a case may take.
 const CASE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Cases at once, on Leveret and on RabbitMQ.
@@ -264,6 +267,10 @@ async fn together(
         }
         running = waiting;
         if !running.is_empty() {
+            if signal == Signal::KILL {
+                // What RabbitMQ answers of its metadata is with the system only a moment later.
+                tokio::time::sleep(METADATA_PAUSE).await;
+            }
             node.restart(signal).await?;
             running.iter_mut().for_each(|(_, case)| case.peer.restarted_at(node));
         }
