@@ -20,11 +20,17 @@ pub enum Control {
     HoleCountedLive,
     /// A half batch at the end of the log is kept, and closed by the next frame.
     CloseHalfBatch,
+    /// Log segments count as settled before the manifest lists the settled segment.
+    SettleBeforeManifest,
+    /// What is written counts as durable before it was synced, and is settled, recycled and checkpointed.
+    SettleBeyondDurable,
+    /// A log segment is recycled although it is being read.
+    RecycleUnderReader,
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::SkipFdatasync,
         Self::ConfirmBeforeSync,
         Self::CutNotRecorded,
@@ -32,6 +38,9 @@ impl Control {
         Self::SeqTwice,
         Self::HoleCountedLive,
         Self::CloseHalfBatch,
+        Self::SettleBeforeManifest,
+        Self::SettleBeyondDurable,
+        Self::RecycleUnderReader,
     ];
 }
 

@@ -236,6 +236,11 @@ pub(crate) fn checkpoint_name(file: FileId) -> String {
     format!("checkpoint-{:010}.ckp", file.0)
 }
 
+/// "settled-0000000007.set"
+pub(crate) fn settled_name(file: FileId) -> String {
+    format!("settled-{:010}.set", file.0)
+}
+
 /// The file id in a name of ours with that prefix and suffix.
 pub(crate) fn parse_name(name: &str, prefix: &str, suffix: &str) -> Option<FileId> {
     let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;

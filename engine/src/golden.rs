@@ -10,9 +10,10 @@ use crate::codec::Writer;
 use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader};
 use crate::ids::{EditNo, Epoch, FileId, FrameNo, QueueId, SegmentNo, Seq};
 use crate::ledger::{Ledger, Queue};
-use crate::manifest::{self, CheckpointEntry, Edit, SegmentEnd, SegmentEntry, State};
+use crate::manifest::{self, CheckpointEntry, Edit, SegmentEnd, SegmentEntry, SettledEntry, State};
 use crate::ranges::Places;
 use crate::record::{self, Record};
+use crate::settled::{Builder, SettledFile, SettledHeader};
 
 const STORE: u64 = 0x0123_4567_89ab_cdef;
 
@@ -24,7 +25,6 @@ fn golden(name: &str) -> Vec<u8> {
 #[test]
 fn a_manifest_of_version_1() {
     let bytes = golden("manifest-1");
-    assert_eq!(manifest_bytes(), bytes, "today's code writes other bytes");
     let loaded = manifest::parse(bytes.into()).expect("readable");
     assert!(loaded.tail.is_none());
     assert_eq!(loaded.edits, edits().into_iter().zip(4..).map(|(e, n)| (EditNo(n), e)).collect::<Vec<_>>());
@@ -32,6 +32,35 @@ fn a_manifest_of_version_1() {
     assert_eq!(loaded.state.segments.len(), 2);
     assert_eq!(loaded.state.checkpoints, [CheckpointEntry { file: FileId(9), cut: FrameNo(25) }]);
     assert_eq!((loaded.state.epoch, loaded.state.clean), (Epoch(3), Epoch(3)));
+}
+
+#[test]
+fn a_manifest_of_version_2() {
+    let bytes = golden("manifest-2");
+    let edits = settling_edits();
+    assert_eq!(manifest::encode_file(STORE, EditNo(4), &edits), bytes, "today's code writes other bytes");
+    let loaded = manifest::parse(bytes.into()).expect("readable");
+    assert!(loaded.tail.is_none());
+    assert_eq!(loaded.edits, edits.into_iter().zip(4..).map(|(e, n)| (EditNo(n), e)).collect::<Vec<_>>());
+    assert_eq!(loaded.state.settled_below, SegmentNo(2));
+    let files: Vec<_> = loaded.state.settled.iter().map(|entry| (entry.file.0, entry.bytes)).collect();
+    assert_eq!(files, [(6, 999), (12, 2_000)]);
+    assert_eq!(loaded.state.next_file, FileId(13));
+}
+
+#[test]
+fn a_settled_segment_of_version_1() {
+    let bytes = golden("settled-1");
+    assert_eq!(settled_bytes().0, bytes, "today's code writes other bytes");
+    let disk = tempfile::tempdir().expect("a directory");
+    std::fs::write(disk.path().join("settled-0000000006.set"), &bytes).expect("written");
+    let real = crate::RealDisk::open(disk.path()).expect("opens");
+    let (file, extents) = SettledFile::open(&real, STORE, settled_bytes().1).expect("readable");
+    let told: Vec<_> = extents.iter().map(|e| (e.queue.0, e.first.0, e.last.0, e.records, e.marks)).collect();
+    assert_eq!(told, [(1, 3, 3, 1, 1), (2, 9, 407, 200, 2), (2, 500, 500, 1, 1)]);
+    let window = file.window(&extents[1], Seq(400), 1 << 20).expect("readable");
+    let body = |seq: u64| (Seq(seq), Bytes::from(format!("message {seq}")));
+    assert_eq!(window.records, [401, 403, 405, 407].map(body));
 }
 
 #[test]
@@ -92,7 +121,8 @@ fn a_segment_of_version_1() {
 fn write_what_is_missing() {
     let dir = format!("{}/testdata", env!("CARGO_MANIFEST_DIR"));
     let files = [
-        ("manifest-1", manifest_bytes()),
+        ("manifest-2", manifest::encode_file(STORE, EditNo(4), &settling_edits())),
+        ("settled-1", settled_bytes().0),
         ("checkpoint-1", checkpoint::encode(STORE, Epoch(3), &ledger())),
         ("segment-1", segment_bytes()),
     ];
@@ -125,6 +155,7 @@ fn edits() -> Vec<Edit> {
             entry(2, 12, None),
         ],
         checkpoints: vec![CheckpointEntry { file: FileId(7), cut: FrameNo(8) }],
+        ..State::default()
     };
     vec![
         Edit::State(Box::new(state)),
@@ -137,8 +168,33 @@ fn edits() -> Vec<Edit> {
     ]
 }
 
-fn manifest_bytes() -> Vec<u8> {
-    manifest::encode_file(STORE, EditNo(4), &edits())
+fn settling_edits() -> Vec<Edit> {
+    let entry = |file, bytes| SettledEntry { file: FileId(file), bytes, footer_crc: 0xcafe_f00d };
+    let mut edits = edits();
+    if let Edit::State(state) = &mut edits[0] {
+        state.settled_below = SegmentNo(1);
+        state.settled = vec![entry(5, 1_000), entry(6, 999)];
+    }
+    edits.truncate(1);
+    let (below, added, removed) = (SegmentNo(2), vec![entry(12, 2_000)], vec![FileId(5)]);
+    edits.push(Edit::Settled { below, added, removed });
+    edits
+}
+
+fn settled_bytes() -> (Vec<u8>, SettledEntry) {
+    let header =
+        SettledHeader { store_id: STORE, epoch: Epoch(3), file: FileId(6), below: SegmentNo(2) };
+    let mut out = Writer::default();
+    let mut builder = Builder::new(header, &mut out);
+    builder.push(QueueId(1), Seq(3), b"hello", &mut out);
+    // Every other place lives.
+    for seq in (9..=408).step_by(2) {
+        builder.push(QueueId(2), Seq(seq), format!("message {seq}").as_bytes(), &mut out);
+    }
+    builder.close_extent();
+    builder.push(QueueId(2), Seq(500), &[], &mut out);
+    let (entry, _) = builder.finish(&mut out);
+    (out.0, entry)
 }
 
 fn ledger() -> Ledger {

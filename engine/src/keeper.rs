@@ -149,6 +149,7 @@ impl Keeper {
             Job::CheckpointWrite { new, file, offset } => {
                 let upto = (offset + CHECKPOINT_STEP_BYTES).min(new.bytes.len());
                 let part = &new.bytes[offset..upto];
+                Counters::add(&shared.counters.checkpoint_bytes, part.len() as u64);
                 file.write_at(offset as u64, part).map_err(Error::io("write", CHECKPOINT_TMP_NAME))?;
                 if upto < new.bytes.len() {
                     Job::CheckpointWrite { new, file, offset: upto }
@@ -235,8 +236,9 @@ impl Keeper {
         let settings = &shared.settings;
         let idle_ms = now_ms.saturating_sub(self.seen.1);
         let idle = uncovered && idle_ms >= settings.idle_checkpoint_ms;
-        let due = new_bytes >= settings.checkpoint_bytes || idle || self.frees_a_segment();
-        if uncovered && now_ms >= self.checkpoints_from_ms && due {
+        let due = uncovered && (new_bytes >= settings.checkpoint_bytes || idle);
+        // One that frees a segment is worth writing even if it says what the last one says: two must cover its end.
+        if now_ms >= self.checkpoints_from_ms && cut > FrameNo(0) && (due || self.frees_a_segment()) {
             let new = self.begin_checkpoint(written);
             self.job = Job::CheckpointCreate(new);
             return Ok(Step::Worked);
@@ -264,7 +266,7 @@ impl Keeper {
         let log = lock(&self.shared.log);
         let (&no, segment) = log.segments.first_key_value()?;
         let end = segment.end?;
-        if segment.pins > 0 {
+        if segment.pins > 0 && !self.shared.settings.has(Control::RecycleUnderReader) {
             return None;
         }
         drop(log);
@@ -306,7 +308,7 @@ impl Keeper {
     }
 
     fn begin_checkpoint(&self, at_bytes: u64) -> NewCheckpoint {
-        let file = self.next_file();
+        let file = self.shared.next_file();
         let ledger = lock(&self.shared.ledger);
         let bytes = checkpoint::encode(self.shared.store_id, self.shared.epoch, &ledger);
         NewCheckpoint { entry: CheckpointEntry { file, cut: ledger.cut }, bytes, at_bytes }
@@ -317,7 +319,7 @@ impl Keeper {
         if lock(&self.shared.log).spares.len() >= self.shared.settings.spares {
             return false;
         }
-        let id = self.next_file();
+        let id = self.shared.next_file();
         self.job = match self.shared.disk.create(&segment_name(id), self.shared.settings.segment_bytes) {
             Ok(file) => Job::Fill { id, file, offset: 0, synced: 0 },
             Err(_) => {
@@ -380,13 +382,6 @@ impl Keeper {
         let new = self.begin_checkpoint(self.shared.counters.frame_bytes.load(Ordering::Relaxed));
         self.closing = Closing::Checkpointed;
         self.job = Job::CheckpointCreate(new);
-    }
-
-    fn next_file(&self) -> FileId {
-        let mut log = lock(&self.shared.log);
-        let id = log.next_file;
-        log.next_file = id.next();
-        id
     }
 }
 

@@ -6,12 +6,18 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::batch::Batch;
-use crate::ids::{FrameNo, QueueId, SegmentNo, Seq};
+use crate::ids::{FileId, FrameNo, QueueId, SegmentNo, Seq};
 use crate::ranges::Places;
 use crate::record::Record;
+use crate::settled::Extent;
+
+mod queue;
 
 #[cfg(test)]
 mod tests;
+
+pub(crate) use queue::{At, Found, Queue, Settled};
+use queue::{Chunk, Run};
 
 /// The state. Only whole groups of frames are applied to it, in log order, once a sync has covered them.
 #[derive(Debug, Default)]
@@ -22,39 +28,10 @@ pub(crate) struct Ledger {
     pub(crate) next_queue: QueueId,
     /// The newest frame applied.
     pub(crate) cut: FrameNo,
+    /// Log segments below it are settled: where their messages stand is told by extents.
+    pub(crate) settled_below: SegmentNo,
     segments: BTreeMap<SegmentNo, SegmentUse>,
-}
-
-/// One queue.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Queue {
-    /// The place after the newest one put.
-    pub(crate) next: Seq,
-    /// Everything below is dead.
-    pub(crate) head: Seq,
-    /// Dead places at or above `head`.
-    pub(crate) dead: Places,
-    /// Everything below may have been delivered before (E10).
-    pub(crate) redelivered_below: Seq,
-    /// Single places that were delivered before.
-    pub(crate) redelivered: Places,
-    chunks: BTreeMap<SegmentNo, Chunk>,
-}
-
-/// A queue's places in one log segment. At most 8 bytes for the places that stand together in one group of frames.
-#[derive(Debug, Clone, PartialEq)]
-struct Chunk {
-    first: Seq,
-    last: Seq,
-    runs: Vec<Run>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Run {
-    /// The run's first place, from the chunk's first.
-    delta: u32,
-    /// 4 KiB block of the group's first frame.
-    block: u32,
+    settled: BTreeMap<FileId, SettledUse>,
 }
 
 #[derive(Debug, Default)]
@@ -65,26 +42,23 @@ struct SegmentUse {
     found_dead: usize,
 }
 
-/// Where the next live places of a queue stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Found {
-    pub(crate) segment: SegmentNo,
-    pub(crate) block: u32,
-    /// No place of the queue below this one, and at or above the one asked for, stands anywhere else.
-    pub(crate) upto: Seq,
+/// A settled segment.
+#[derive(Debug, Default)]
+struct SettledUse {
+    /// Its extents, by queue and first place.
+    extents: Vec<(QueueId, Seq)>,
+    /// Bytes of their records.
+    bytes: u64,
+    /// What of it lived when [`Ledger::survey`] came by last.
+    live_bytes: u64,
 }
 
-impl Default for Queue {
-    fn default() -> Self {
-        Self {
-            next: Seq(1),
-            head: Seq(1),
-            dead: Places::default(),
-            redelivered_below: Seq(1),
-            redelivered: Places::default(),
-            chunks: BTreeMap::new(),
-        }
-    }
+/// How much of a settled segment lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SettledShare {
+    pub(crate) file: FileId,
+    pub(crate) bytes: u64,
+    pub(crate) live_bytes: u64,
 }
 
 impl Ledger {
@@ -138,7 +112,9 @@ impl Ledger {
 
     /// Takes from a record at or before the checkpoint's cut what the checkpoint does not hold: where puts stand.
     pub(crate) fn index_record(&mut self, segment: SegmentNo, block: u32, record: &Record) {
-        if let Record::Put { targets, .. } = record {
+        if let Record::Put { targets, .. } = record
+            && segment >= self.settled_below
+        {
             for &(id, seq) in targets {
                 if let Some(queue) = self.queues.get_mut(&id)
                     && queue.is_live(seq)
@@ -185,6 +161,87 @@ impl Ledger {
         }
     }
 
+    /// A settled segment is listed; its extents are told by [`Ledger::replace`].
+    pub(crate) fn add_settled(&mut self, file: FileId) {
+        self.settled.entry(file).or_default();
+    }
+
+    /// Takes a queue's places in log segments below `below`, and in settled segments that are `removed`, out of the
+    /// index, and its extents of a listed settled segment in: at once, so that a reader always finds every place that
+    /// lives.
+    pub(crate) fn replace(
+        &mut self,
+        id: QueueId,
+        below: SegmentNo,
+        removed: &[FileId],
+        file: FileId,
+        extents: &[Extent],
+    ) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        if queue.chunks.first_key_value().is_some_and(|(first, _)| *first < below) {
+            queue.chunks = queue.chunks.split_off(&below);
+        }
+        if !removed.is_empty() {
+            queue.extents.retain(|_, here| !removed.contains(&here.file));
+        }
+        for extent in extents {
+            let used = self.settled.entry(file).or_default();
+            used.extents.push((id, extent.first));
+            used.bytes += extent.bytes;
+            used.live_bytes += extent.bytes;
+            queue.extents.insert(extent.first, Settled { file, extent: *extent });
+        }
+    }
+
+    /// Forgets a settled segment in which nothing lives, or whose extents were given another place.
+    pub(crate) fn forget_settled(&mut self, file: FileId) {
+        let Some(used) = self.settled.remove(&file) else { return };
+        for (id, first) in used.extents {
+            if let Some(queue) = self.queues.get_mut(&id)
+                && queue.extents.get(&first).is_some_and(|here| here.file == file)
+            {
+                queue.extents.remove(&first);
+            }
+        }
+    }
+
+    /// The queues with places in a log segment.
+    pub(crate) fn queues_in(&self, segment: SegmentNo) -> &[QueueId] {
+        self.segments.get(&segment).map_or(&[], |used| &used.queues)
+    }
+
+    /// The extents of a settled segment, those whose queue is gone left out.
+    pub(crate) fn extents_of(&self, file: FileId) -> Vec<Settled> {
+        let extents = self.settled.get(&file).map_or(&[][..], |used| &used.extents);
+        let here = |(id, first): &(QueueId, Seq)| self.queues.get(id)?.extents.get(first).copied();
+        extents.iter().filter_map(here).filter(|here| here.file == file).collect()
+    }
+
+    /// Counts anew what lives of a settled segment.
+    pub(crate) fn survey(&mut self, file: FileId) {
+        let live = |here: &Settled| {
+            let extent = &here.extent;
+            let queue = self.queues.get(&extent.queue);
+            let live = queue.map_or(0, |queue| queue.live_between(extent.first, extent.last.next()));
+            // Bytes are not told apart: records of an extent count alike.
+            (u128::from(extent.bytes) * u128::from(live) / u128::from(extent.records.max(1))) as u64
+        };
+        let live_bytes = self.extents_of(file).iter().map(live).sum();
+        if let Some(used) = self.settled.get_mut(&file) {
+            used.live_bytes = live_bytes;
+        }
+    }
+
+    /// Every settled segment, with what the last survey found.
+    pub(crate) fn settled_shares(&self) -> Vec<SettledShare> {
+        let share = |(file, used): (&FileId, &SettledUse)| SettledShare {
+            file: *file,
+            bytes: used.bytes,
+            live_bytes: used.live_bytes,
+        };
+        self.settled.iter().map(share).collect()
+    }
+
     /// Everything that lives was possibly delivered before (an unclean open).
     pub(crate) fn mark_all_redelivered(&mut self) {
         for queue in self.queues.values_mut() {
@@ -196,7 +253,9 @@ impl Ledger {
     /// Bytes that the index takes, about.
     pub(crate) fn index_bytes(&self) -> u64 {
         let chunk = |chunk: &Chunk| (size_of::<Chunk>() + chunk.runs.capacity() * size_of::<Run>()) as u64;
-        self.queues.values().flat_map(|queue| queue.chunks.values()).map(chunk).sum()
+        let chunks: u64 = self.queues.values().flat_map(|queue| queue.chunks.values()).map(chunk).sum();
+        let extents: usize = self.settled.values().map(|used| used.extents.len()).sum();
+        chunks + (extents * (size_of::<Settled>() + 2 * size_of::<(QueueId, Seq)>())) as u64
     }
 
     fn create_queue(&mut self, queue: QueueId) {
@@ -208,7 +267,9 @@ impl Ledger {
         // A queue that is not there was deleted: its late puts are void.
         let Some(queue) = self.queues.get_mut(&id) else { return };
         queue.next = queue.next.max(seq.next());
-        Self::index(&mut self.segments, segment, block, id, queue, seq);
+        if segment >= self.settled_below {
+            Self::index(&mut self.segments, segment, block, id, queue, seq);
+        }
     }
 
     fn ack(&mut self, id: QueueId, first: Seq, last: Seq) {
@@ -236,90 +297,5 @@ impl Ledger {
         if chunk.runs.last().is_none_or(|run| run.block != block) {
             chunk.runs.push(Run { delta, block });
         }
-    }
-}
-
-impl Queue {
-    /// A queue as a checkpoint holds it.
-    pub(crate) fn restored(
-        next: Seq,
-        head: Seq,
-        dead: Places,
-        redelivered_below: Seq,
-        redelivered: Places,
-    ) -> Self {
-        Self { next, head, dead, redelivered_below, redelivered, chunks: BTreeMap::new() }
-    }
-
-    /// Live places: span less dead set, never a count less acks (E7).
-    pub(crate) fn live(&self) -> u64 {
-        if self.head >= self.next {
-            return 0;
-        }
-        self.next.0 - self.head.0 - self.dead.count(self.head, Seq(self.next.0 - 1))
-    }
-
-    /// Whether a message may stand at that place.
-    pub(crate) fn is_live(&self, seq: Seq) -> bool {
-        seq >= self.head && seq < self.next && !self.dead.contains(seq)
-    }
-
-    /// Finds where the first live place at or above `from` may stand.
-    pub(crate) fn find(&self, from: Seq) -> Option<Found> {
-        let from = from.max(self.head);
-        let mut chunks = self.chunks.iter().skip_while(|(_, chunk)| chunk.last < from);
-        let (&segment, chunk) = chunks.next()?;
-        let wanted = from.max(chunk.first);
-        let delta = wanted.0 - chunk.first.0;
-        let index = chunk.runs.partition_point(|run| u64::from(run.delta) <= delta) - 1;
-        let upto = match chunk.runs.get(index + 1) {
-            Some(next) => Seq(chunk.first.0 + u64::from(next.delta)),
-            None => chunks.next().map_or(self.next, |(_, chunk)| chunk.first),
-        };
-        Some(Found { segment, block: chunk.runs[index].block, upto })
-    }
-
-    pub(crate) fn kill(&mut self, first: Seq, last: Seq) {
-        if last < self.head {
-            return;
-        }
-        if first > self.head {
-            self.dead.insert(first, last);
-            return;
-        }
-        self.head = last.next();
-        if !self.dead.is_empty() {
-            self.dead.remove(Seq(0), last);
-            while self.dead.contains(self.head) {
-                self.dead.remove(self.head, self.head);
-                self.head = self.head.next();
-            }
-        }
-        if !self.redelivered.is_empty() {
-            self.redelivered.remove(Seq(0), Seq(self.head.0 - 1));
-        }
-    }
-
-    /// Takes the newest places, from `seq` on, out of every segment but that one.
-    fn unindex(&mut self, seq: Seq, but: SegmentNo) {
-        while let Some(mut entry) = self.chunks.last_entry() {
-            if *entry.key() == but || entry.get().last < seq {
-                return;
-            }
-            let chunk = entry.get_mut();
-            if chunk.first >= seq {
-                entry.remove();
-                continue;
-            }
-            chunk.last = Seq(seq.0 - 1);
-            let first = chunk.first.0;
-            chunk.runs.retain(|run| first + u64::from(run.delta) < seq.0);
-        }
-    }
-
-    fn lives_in(&self, segment: SegmentNo) -> bool {
-        let Some(chunk) = self.chunks.get(&segment) else { return false };
-        let first = chunk.first.max(self.head);
-        first <= chunk.last && self.dead.count(first, chunk.last) < chunk.last.0 - first.0 + 1
     }
 }

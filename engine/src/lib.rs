@@ -5,6 +5,7 @@
 //! Store (front, one owner) -> inbox -> Writer -> frames in log segments -> sync -> Ledger, tickets
 //!                          -> fetches -> Reader -> answers
 //!                             Keeper: checkpoints, recycling, segments ahead of need; all listed in the Manifest
+//!                             Settler: old log segments -> settled segments, grouped by queue; merging
 //! ```
 //!
 //! The invariants E1 to E12, which the modules' comments name, stand in ARCHITECTURE.md.
@@ -31,6 +32,8 @@ mod record;
 mod recovery;
 mod scan;
 mod settings;
+mod settled;
+mod settler;
 mod shared;
 mod store;
 mod threads;
@@ -40,7 +43,7 @@ pub use batch::{Batch, Payload, Put, Urgency};
 pub use controls::Control;
 #[cfg(feature = "sim")]
 pub use disk::{CrashPlan, SimDisk, SimStats};
-pub use disk::{Disk, DiskFile, RealDisk, SyncTimes};
+pub use disk::{Disk, DiskFile, DiskMap, RealDisk, SyncTimes};
 pub use error::{Error, Result};
 pub use fetch::{Fetch, Fetched};
 pub use format::FORMAT_VERSION;
@@ -49,6 +52,7 @@ pub use keeper::Keeper;
 pub use reader::Reader;
 pub use recovery::{Cut, Report};
 pub use settings::{Fsync, Settings};
+pub use settler::Settler;
 pub use shared::{Delivered, Step};
 pub use store::{Gauge, Recovered, RecoveredQueue, Stats, Store, Workers};
 pub use threads::{Threads, start_threads};

@@ -1,4 +1,5 @@
-//! The reader: answers fetches from the log by pread, under a pin that keeps the segment from being recycled.
+//! The reader: answers fetches. Messages of the unsettled log are read by pread, under a pin that keeps the segment from
+//! being recycled; those of settled segments through maps.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,16 +12,23 @@ use crate::fetch::{Fetch, Fetched};
 use crate::format::{BLOCK_BYTES, segment_name};
 use crate::group;
 use crate::ids::{QueueId, SegmentNo, Seq};
-use crate::ledger::Found;
+use crate::ledger::{At, Found, Queue, Settled};
 use crate::record::Record;
+use crate::settled::{SettledFile, Window};
 use crate::shared::{Shared, Step, lock};
+
+/// Bytes read of an extent at a time, at least and at most; in between, what the fetch may take.
+const WINDOW_BYTES_MIN: u64 = 64 << 10;
+const WINDOW_BYTES_MAX: u64 = 1 << 20;
+/// Lost places told by one answer: of a missing file there may be millions.
+const LOST_MAX: usize = 1_000;
 
 /// Answers fetches, one at a time, in the order in which they become answerable.
 #[derive(Debug)]
 pub struct Reader {
     shared: Arc<Shared>,
     current: Option<Work>,
-    /// The group read last: a queue that is drained comes back to it.
+    /// What was read last: a queue that is drained comes back to it.
     cache: Option<Cached>,
 }
 
@@ -29,13 +37,33 @@ struct Work {
     fetch: Fetch,
     answer: Fetched,
     bytes: u64,
+    /// Where to read next.
+    next: Option<(Found, Pin)>,
+}
+
+/// Keeps what is read from being recycled or forgotten.
+#[derive(Debug)]
+enum Pin {
+    Log(SegmentNo, LogPin),
+    Settled(Arc<SettledFile>),
+    /// It is not there: why.
+    Gone(String),
+}
+
+#[derive(Debug)]
+struct LogPin {
+    file: Arc<dyn DiskFile>,
+    name: String,
+    end: u64,
 }
 
 #[derive(Debug)]
 struct Cached {
-    segment: SegmentNo,
-    block: u32,
-    /// Per queue, places and payloads in order: slices of the group.
+    at: At,
+    /// The places that were read, for a window of an extent.
+    from: Seq,
+    upto: Seq,
+    /// Per queue, places and payloads in order.
     queues: BTreeMap<QueueId, Vec<(Seq, Bytes)>>,
 }
 
@@ -44,7 +72,7 @@ impl Reader {
         Self { shared, current: None, cache: None }
     }
 
-    /// Does the next bit of work: at most one group of frames is read.
+    /// Does the next bit of work: finds where to read next, or reads at most one group of frames or window of an extent.
     pub fn step(&mut self) -> Step {
         if self.shared.failure().is_some() || self.shared.writer_done.load(Ordering::Acquire) {
             return Step::Done;
@@ -52,7 +80,11 @@ impl Reader {
         let Some(mut work) = self.current.take().or_else(|| self.next_work()) else {
             return Step::Idle { again_ms: None };
         };
-        if self.advance(&mut work) {
+        let done = match work.next.take() {
+            None => self.find(&mut work),
+            Some((found, pin)) => self.read(&mut work, found, &pin),
+        };
+        if done {
             lock(&self.shared.answers).push(work.answer);
             self.shared.ring(|bells| bells.ring_owner());
         } else {
@@ -81,53 +113,76 @@ impl Reader {
             messages: Vec::new(),
             lost: Vec::new(),
         };
-        Some(Work { fetch, answer, bytes: 0 })
+        Some(Work { fetch, answer, bytes: 0, next: None })
     }
 
-    /// Goes on with a fetch; true when its answer is complete.
-    fn advance(&mut self, work: &mut Work) -> bool {
-        let (found, pinned) = {
-            let ledger = lock(&self.shared.ledger);
-            let found = ledger.queues.get(&work.fetch.queue).and_then(|queue| queue.find(work.answer.upto));
-            let Some(found) = found else {
-                // Nothing there or above: the rest is dead, or the queue is gone.
-                work.answer.upto = work.fetch.upto;
-                return true;
-            };
-            // Pinned while the ledger is held: whoever recycles looks at pins after it found the segment dead.
-            (found, self.pin(found.segment))
+    /// Finds where the next places stand, and pins it; true when the answer is complete.
+    fn find(&self, work: &mut Work) -> bool {
+        let ledger = lock(&self.shared.ledger);
+        let Some(queue) = ledger.queues.get(&work.fetch.queue) else {
+            work.answer.upto = work.fetch.upto;
+            return true;
         };
-        if self.cache.as_ref().is_none_or(|c| c.segment != found.segment || c.block != found.block) {
+        let Some(found) = queue.find(work.answer.upto).filter(|_| work.answer.upto < work.fetch.upto) else {
+            // Nothing there or above: the rest is dead, or its records are lost.
+            work.answer.upto =
+                self.note_lost(work, queue, work.fetch.upto, "no file of the store holds its record");
+            return true;
+        };
+        // Pinned while the ledger is held: whoever recycles looks at pins after it found the segment dead, and a settled
+        // segment is forgotten by the ledger before it is closed.
+        let pin = match found.at {
+            At::Log { segment, .. } => self.pin(segment),
+            At::Settled(Settled { file, .. }) => match lock(&self.shared.settled).get(&file) {
+                Some(file) => Pin::Settled(Arc::clone(file)),
+                None => Pin::Gone(format!("settled segment {file} is not open")),
+            },
+        };
+        drop(ledger);
+        work.next = Some((found, pin));
+        false
+    }
+
+    /// Reads what was found; true when the answer is complete.
+    fn read(&mut self, work: &mut Work, found: Found, pin: &Pin) -> bool {
+        let from = work.answer.upto;
+        let cached = |c: &Cached| same_group(c.at, found.at) && (c.from..c.upto).contains(&from);
+        if !self.cache.as_ref().is_some_and(cached) {
             self.cache = None;
-            let read = match &pinned {
-                Some((file, name, end)) => read(file.as_ref(), name, found, *end),
-                None => Err(format!("log segment {} is gone", found.segment)),
+            let left = work.fetch.bytes_max.saturating_sub(work.bytes);
+            let read = match (pin, found.at) {
+                (Pin::Log(_, pin), At::Log { block, .. }) => read_group(pin, found.at, block),
+                (Pin::Settled(file), At::Settled(here)) => read_window(file, here, from, left),
+                (Pin::Gone(why), _) => Err(why.clone()),
+                _ => unreachable!("what is found is pinned"),
             };
             match read {
                 Ok(cached) => self.cache = Some(cached),
                 Err(why) => {
-                    self.unpin(found.segment, pinned.is_some());
-                    self.lose(work, found, &why);
-                    return work.answer.upto >= work.fetch.upto;
+                    self.unpin(pin);
+                    return self.lose(work, found, &why);
                 }
             }
         }
-        self.unpin(found.segment, pinned.is_some());
+        self.unpin(pin);
         self.collect(work, found)
     }
 
-    /// Takes the queue's live places of the group at hand; true when the answer is complete.
+    /// Takes the queue's live places of what was read; true when the answer is complete.
     fn collect(&self, work: &mut Work, found: Found) -> bool {
         let ledger = lock(&self.shared.ledger);
         let Some(queue) = ledger.queues.get(&work.fetch.queue) else {
             work.answer.upto = work.fetch.upto;
             return true;
         };
-        let here = self.cache.as_ref().and_then(|cached| cached.queues.get(&work.fetch.queue));
-        let here = here.map_or(&[][..], Vec::as_slice);
+        let Some(cached) = &self.cache else { return false };
+        let here = cached.queues.get(&work.fetch.queue).map_or(&[][..], Vec::as_slice);
         let start = here.partition_point(|(seq, _)| *seq < work.answer.upto);
+        let covered = found.upto.min(work.fetch.upto).min(cached.upto);
+        let mut stop = None;
+        let mut taken = 0;
         for (seq, payload) in &here[start..] {
-            if *seq >= work.fetch.upto {
+            if *seq >= covered {
                 break;
             }
             if !queue.is_live(*seq) {
@@ -136,51 +191,99 @@ impl Reader {
             let count = work.answer.messages.len() as u64;
             let over = work.bytes + payload.len() as u64 > work.fetch.bytes_max;
             if count >= u64::from(work.fetch.count_max.max(1)) || (over && count > 0) {
-                work.answer.upto = *seq;
-                return true;
+                stop = Some(*seq);
+                break;
             }
             work.bytes += payload.len() as u64;
+            taken += 1;
             // Copied: a slice would keep the whole group in memory.
-            work.answer.messages.push((*seq, Bytes::copy_from_slice(payload)));
+            let payload = if matches!(cached.at, At::Settled(_)) {
+                payload.clone()
+            } else {
+                Bytes::copy_from_slice(payload)
+            };
+            work.answer.messages.push((*seq, payload));
         }
-        work.answer.upto = found.upto.min(work.fetch.upto).max(work.answer.upto);
-        work.answer.upto >= work.fetch.upto
+        let upto = stop.unwrap_or(covered).max(work.answer.upto);
+        // What lives must have been there (E8): a file may be another one than it should be.
+        if queue.live_between(work.answer.upto, upto) != taken {
+            work.answer.upto =
+                self.note_lost(work, queue, upto, "its record is not where the index says");
+            return true;
+        }
+        work.answer.upto = upto;
+        stop.is_some() || upto >= work.fetch.upto
     }
 
-    /// The group could not be read: names the live places that go with it.
-    fn lose(&self, work: &mut Work, found: Found, why: &str) {
+    /// What was found could not be read: names the live places that go with it. True when the answer is complete.
+    fn lose(&self, work: &mut Work, found: Found, why: &str) -> bool {
         let ledger = lock(&self.shared.ledger);
         let upto = found.upto.min(work.fetch.upto);
-        if let Some(queue) = ledger.queues.get(&work.fetch.queue) {
-            for seq in work.answer.upto.0..upto.0 {
-                if queue.is_live(Seq(seq)) {
-                    work.answer.lost.push((Seq(seq), why.to_owned()));
+        work.answer.upto = match ledger.queues.get(&work.fetch.queue) {
+            Some(queue) => self.note_lost(work, queue, upto, why),
+            None => work.fetch.upto,
+        };
+        true
+    }
+
+    /// Tells which live places below `upto` the answer has no message for, up to a limit; gives the place behind what
+    /// the answer covers then.
+    fn note_lost(&self, work: &mut Work, queue: &Queue, upto: Seq, why: &str) -> Seq {
+        let begin = work.answer.upto;
+        let end = upto.max(begin);
+        let upto = upto.min(queue.next);
+        if queue.live_between(begin, upto) == 0 {
+            return end;
+        }
+        let start = work.answer.messages.partition_point(|(seq, _)| *seq < begin);
+        let mut there = work.answer.messages[start..].iter().map(|(seq, _)| *seq).peekable();
+        for seq in begin.max(queue.head).0..upto.0 {
+            if there.next_if_eq(&Seq(seq)).is_none() && queue.is_live(Seq(seq)) {
+                work.answer.lost.push((Seq(seq), why.to_owned()));
+                if work.answer.lost.len() >= LOST_MAX {
+                    return Seq(seq + 1);
                 }
             }
         }
-        work.answer.upto = upto.max(work.answer.upto);
+        end
     }
 
-    fn pin(&self, segment: SegmentNo) -> Option<(Arc<dyn DiskFile>, String, u64)> {
+    fn pin(&self, segment: SegmentNo) -> Pin {
         let mut log = lock(&self.shared.log);
-        let segment = log.segments.get_mut(&segment)?;
-        segment.pins += 1;
-        let end = segment.end.map_or(self.shared.settings.segment_bytes, |end| end.bytes);
-        Some((Arc::clone(&segment.file), segment_name(segment.file_id), end))
+        let Some(open) = log.segments.get_mut(&segment) else {
+            return Pin::Gone(format!("log segment {segment} is gone"));
+        };
+        open.pins += 1;
+        let end = open.end.map_or(self.shared.settings.segment_bytes, |end| end.bytes);
+        let (file, name) = (Arc::clone(&open.file), segment_name(open.file_id));
+        Pin::Log(segment, LogPin { file, name, end })
     }
 
-    fn unpin(&self, segment: SegmentNo, pinned: bool) {
-        if pinned && let Some(segment) = lock(&self.shared.log).segments.get_mut(&segment) {
+    fn unpin(&self, pin: &Pin) {
+        if let Pin::Log(segment, _) = pin
+            && let Some(segment) = lock(&self.shared.log).segments.get_mut(segment)
+        {
             segment.pins -= 1;
         }
     }
 }
 
+/// Whether two places stand in what is read at once.
+fn same_group(one: At, other: At) -> bool {
+    match (one, other) {
+        (At::Settled(one), At::Settled(other)) => {
+            one.file == other.file && one.extent.offset == other.extent.offset
+        }
+        (one, other) => one == other,
+    }
+}
+
 /// Reads and verifies a group, and sorts it by queue. That the records are there is what proves that the right group
 /// was read (E8): queue and Seq stand in each of them.
-fn read(file: &dyn DiskFile, name: &str, found: Found, end: u64) -> Result<Cached, String> {
-    let offset = u64::from(found.block) * BLOCK_BYTES as u64;
-    let records = group::read_group(file, name, offset, end).map_err(|e| e.to_string())?;
+fn read_group(pin: &LogPin, at: At, block: u32) -> Result<Cached, String> {
+    let offset = u64::from(block) * BLOCK_BYTES as u64;
+    let records =
+        group::read_group(pin.file.as_ref(), &pin.name, offset, pin.end).map_err(|e| e.to_string())?;
     let mut queues: BTreeMap<QueueId, Vec<(Seq, Bytes)>> = BTreeMap::new();
     for record in records {
         if let Record::Put { targets, payload } = record {
@@ -189,5 +292,12 @@ fn read(file: &dyn DiskFile, name: &str, found: Found, end: u64) -> Result<Cache
             }
         }
     }
-    Ok(Cached { segment: found.segment, block: found.block, queues })
+    Ok(Cached { at, from: Seq(0), upto: Seq(u64::MAX), queues })
+}
+
+fn read_window(file: &SettledFile, here: Settled, from: Seq, bytes: u64) -> Result<Cached, String> {
+    let bytes = bytes.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
+    let Window { records, upto } = file.window(&here.extent, from, bytes)?;
+    let queues = BTreeMap::from([(here.extent.queue, records)]);
+    Ok(Cached { at: At::Settled(here), from, upto: upto.unwrap_or(Seq(u64::MAX)), queues })
 }

@@ -1,4 +1,4 @@
-//! Records: what the payload of a group of frames consists of. Version 1.
+//! Records: what the payload of a group of frames, and the front of a settled segment, consists of. Version 1.
 //!
 //! ```text
 //! record  = kind u8 | reserved u8, u16 | length of the body u32 | crc u32 (over the 8 bytes before and the body) | body
@@ -11,6 +11,7 @@
 //!
 //! The crc travels with the record. Kind 0 is never valid, so that zeros never parse.
 
+use byteorder::{ByteOrder, LittleEndian};
 use bytes::Bytes;
 
 use crate::batch::{Batch, Payload};
@@ -83,6 +84,51 @@ pub(crate) fn encode_batch(batch: &Batch, out: &mut Writer) -> u32 {
         each(out, QUEUE_DELETED, &mut |w| w.u64(queue.0));
     }
     records
+}
+
+/// Appends the record of a message in one queue, as a settled segment holds it.
+pub(crate) fn encode_put(queue: QueueId, seq: Seq, payload: &[u8], out: &mut Writer) {
+    encode(out, PUT, &mut |w| {
+        w.u32(1);
+        w.u64(queue.0);
+        w.u64(seq.0);
+        w.0.extend_from_slice(payload);
+    });
+}
+
+/// Bytes that [`encode_put`] appends for such a payload.
+pub(crate) fn put_bytes(payload: usize) -> usize {
+    RECORD_HEADER_BYTES + 4 + 16 + payload
+}
+
+/// A record of a message in one queue, in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OnePut<'a> {
+    pub(crate) queue: QueueId,
+    pub(crate) seq: Seq,
+    pub(crate) payload: &'a [u8],
+    /// Bytes of the whole record.
+    pub(crate) bytes: usize,
+}
+
+/// Reads, in place, the record of a message in one queue at the front of `bytes`. Ok(Err(length)) when so many bytes
+/// would be needed for it.
+pub(crate) fn parse_put(bytes: &[u8]) -> Parsed<Result<OnePut<'_>, usize>> {
+    let Some(header) = bytes.get(..RECORD_HEADER_BYTES) else { return Ok(Err(RECORD_HEADER_BYTES)) };
+    let length = LittleEndian::read_u32(&header[4..]) as usize;
+    let whole = RECORD_HEADER_BYTES + length;
+    if header[0] != PUT || length < 20 {
+        return Err(Malformed("no message's record stands there".into()));
+    }
+    let Some(body) = bytes.get(RECORD_HEADER_BYTES..whole) else { return Ok(Err(whole)) };
+    if crc(&header[..8], body) != LittleEndian::read_u32(&header[8..]) {
+        return Err(Malformed("a record's checksum does not match".into()));
+    }
+    if LittleEndian::read_u32(body) != 1 {
+        return Err(Malformed("a message's record names several queues".into()));
+    }
+    let (queue, seq) = (LittleEndian::read_u64(&body[4..]), LittleEndian::read_u64(&body[12..]));
+    Ok(Ok(OnePut { queue: QueueId(queue), seq: Seq(seq), payload: &body[20..], bytes: whole }))
 }
 
 /// Reads the records of a group's payload.

@@ -13,16 +13,18 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, segment_blocks, segment_name};
 use crate::group::{Frame, Gather};
-use crate::ids::{EditNo, Epoch, FileId, FrameNo, SegmentNo};
+use crate::ids::{EditNo, Epoch, FileId, FrameNo, QueueId, SegmentNo};
 use crate::ledger::Ledger;
 use crate::manifest::{self, CheckpointEntry, MANIFEST_NAME, Manifest, SegmentEnd, SegmentEntry, State};
 use crate::record;
 use crate::scan::Scan;
 use crate::settings::Settings;
+use crate::settled::SettledFile;
 use crate::shared::{LogFile, LogFiles, Shared};
 use crate::writer::LogEnd;
 
 mod files;
+mod settled;
 
 pub(crate) use files::{check_manifest_tail, refuse_lost_manifest};
 
@@ -43,6 +45,11 @@ pub struct Report {
     pub frames_copied: u64,
     /// The torn tail that was cut, if there was one.
     pub cut: Option<Cut>,
+    /// Settled segments that are listed, but missing or damaged, and what is wrong with them. What else the store holds
+    /// is served; they stay listed, in case the file comes back.
+    pub damaged: Vec<String>,
+    /// Per queue, messages that live but whose records are lost with them.
+    pub lost: Vec<(QueueId, u64)>,
     /// Notes for the operator: files that were removed or set aside, a manifest's torn tail.
     pub notes: Vec<String>,
 }
@@ -75,6 +82,7 @@ pub(crate) struct Found {
     state: State,
     last_edit: EditNo,
     pub(crate) ledger: Ledger,
+    settled: BTreeMap<FileId, Arc<SettledFile>>,
     scans: Vec<Scan>,
     /// The frames that must be copied.
     copies: Vec<Frame>,
@@ -121,6 +129,7 @@ fn read_store(disk: &dyn Disk, settings: &Settings, loaded: manifest::Loaded) ->
     let mut report = Report { clean: state.clean == state.epoch, ..Report::default() };
     let mut ledger = read_checkpoints(disk, &state)?;
     let checkpoint_cut = ledger.cut;
+    ledger.settled_below = state.settled_below;
     let frontier = frontier(&state);
 
     let mut scans = Vec::with_capacity(state.segments.len());
@@ -139,6 +148,7 @@ fn read_store(disk: &dyn Disk, settings: &Settings, loaded: manifest::Loaded) ->
     for scan in &scans {
         scan.judge(proven)?;
     }
+    let settled = settled::read(disk, &state, &mut ledger, &mut report)?;
     report.cut = scans.last().and_then(Scan::cut);
     report.frames = scans.iter().map(|scan| scan.frames).sum();
     report.log_bytes = scans.iter().map(|scan| scan.offset).sum();
@@ -147,7 +157,7 @@ fn read_store(disk: &dyn Disk, settings: &Settings, loaded: manifest::Loaded) ->
     }
     settle_end(
         settings,
-        Found { state, last_edit: loaded.last, ledger, scans, report, ..Found::default() },
+        Found { state, last_edit: loaded.last, ledger, settled, scans, report, ..Found::default() },
         tail,
         proven,
     )
@@ -261,7 +271,16 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
     };
     next_file = next_file.max(file_id.next());
     let Found {
-        mut state, mut ledger, copies, end: old_end, end_crc, next_frame, half_group, report, ..
+        mut state,
+        mut ledger,
+        settled,
+        copies,
+        end: old_end,
+        end_crc,
+        next_frame,
+        half_group,
+        report,
+        ..
     } = found;
     // The old segment ends where the proven frames do; without any it is not part of the store any more.
     if let Some(entry) = state.segments.last().copied() {
@@ -331,7 +350,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
     let kept = manifest.state().checkpoints;
     let durable_frame = end.last_frame;
     let log = LogFiles { segments: files, spares, next_file };
-    let shared = Arc::new(Shared::new(Arc::clone(disk), settings, manifest, ledger, log));
+    let shared = Arc::new(Shared::new(Arc::clone(disk), settings, manifest, ledger, log, settled));
     Ok(Opened { shared, end, durable_frame, kept, report })
 }
 
@@ -360,7 +379,7 @@ fn write_on_in_place(
     let manifest = Manifest::write(disk, found.state, found.last_edit)?;
     let kept = manifest.state().checkpoints;
     let log = LogFiles { segments: files, spares, next_file };
-    let shared = Arc::new(Shared::new(Arc::clone(disk), settings, manifest, found.ledger, log));
+    let shared = Arc::new(Shared::new(Arc::clone(disk), settings, manifest, found.ledger, log, found.settled));
     Ok(Opened { shared, end, durable_frame: scan.last, kept, report: found.report })
 }
 

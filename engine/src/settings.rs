@@ -28,8 +28,12 @@ pub struct Settings {
     pub frame_bytes_max: u64,
     /// Log written between two checkpoints.
     pub checkpoint_bytes: u64,
-    /// Log beyond which a checkpoint is written as soon as it frees a segment.
+    /// Log beyond which its oldest segments are settled, and a checkpoint is written as soon as it frees a segment.
     pub log_budget_bytes: u64,
+    /// Live messages that are grouped by queue at once: what settling takes of memory.
+    pub settle_strip_bytes: u64,
+    /// Length of a settled segment, about.
+    pub settled_bytes: u64,
     /// Zeroed segments kept ahead of need.
     pub spares: usize,
     /// A batch that nobody waits for leaves after so many milliseconds at the latest.
@@ -53,6 +57,8 @@ impl Default for Settings {
             frame_bytes_max: 4 << 20,
             checkpoint_bytes: 256 << 20,
             log_budget_bytes: 1 << 30,
+            settle_strip_bytes: 64 << 20,
+            settled_bytes: 512 << 20,
             spares: 1,
             lazy_ms: 10,
             idle_ms: 50,

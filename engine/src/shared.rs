@@ -13,6 +13,10 @@ use crate::ids::{Epoch, FileId, QueueId, SegmentNo, Seq, Ticket};
 use crate::ledger::Ledger;
 use crate::manifest::{Manifest, SegmentEnd};
 use crate::settings::Settings;
+use crate::settled::SettledFile;
+
+/// Findings that wait to be taken.
+const FINDINGS_MAX: usize = 100;
 
 /// Shared state of one open store.
 pub(crate) struct Shared {
@@ -24,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) inbox: Mutex<Inbox>,
     pub(crate) ledger: Mutex<Ledger>,
     pub(crate) log: Mutex<LogFiles>,
+    /// Settled segments that are listed and sound.
+    pub(crate) settled: Mutex<BTreeMap<FileId, Arc<SettledFile>>>,
     pub(crate) fetches: Mutex<VecDeque<Fetch>>,
     pub(crate) answers: Mutex<Vec<Fetched>>,
     /// Newest ticket whose confirm may go out, by the fsync policy (E6).
@@ -32,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) durable: AtomicU64,
     /// Somebody waits for what is written to become durable, whatever the policy (E3).
     pub(crate) sync_wanted: AtomicBool,
+    /// What went wrong in the background, or was found to be damaged: for the operator, nothing fails by it.
+    pub(crate) findings: Mutex<VecDeque<String>>,
     /// The writer has written and synced all there was and will do nothing more.
     pub(crate) writer_done: AtomicBool,
     /// Threads sleep here; without threads nobody does.
@@ -45,6 +53,7 @@ pub(crate) trait Bells: Send + Sync {
     fn ring_writer(&self);
     fn ring_reader(&self);
     fn ring_keeper(&self);
+    fn ring_settler(&self);
     fn ring_owner(&self);
 }
 
@@ -102,6 +111,15 @@ pub(crate) struct Counters {
     pub(crate) checkpoints: AtomicU64,
     pub(crate) recycled: AtomicU64,
     pub(crate) out_of_space: AtomicU64,
+    pub(crate) checkpoint_bytes: AtomicU64,
+    /// Log segments settled.
+    pub(crate) settled_logs: AtomicU64,
+    /// Bytes of settled segments written by settling, and by merging.
+    pub(crate) settled_bytes: AtomicU64,
+    pub(crate) merged_bytes: AtomicU64,
+    /// Settled segments removed, merged or dead.
+    pub(crate) settled_removed: AtomicU64,
+    pub(crate) background_errors: AtomicU64,
 }
 
 impl std::fmt::Debug for Shared {
@@ -120,6 +138,7 @@ impl Shared {
         manifest: Manifest,
         ledger: Ledger,
         log: LogFiles,
+        settled: BTreeMap<FileId, Arc<SettledFile>>,
     ) -> Self {
         let state = manifest.state();
         Self {
@@ -131,11 +150,13 @@ impl Shared {
             inbox: Mutex::default(),
             ledger: Mutex::new(ledger),
             log: Mutex::new(log),
+            settled: Mutex::new(settled),
             fetches: Mutex::default(),
             answers: Mutex::default(),
             confirmable: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             sync_wanted: AtomicBool::new(false),
+            findings: Mutex::default(),
             writer_done: AtomicBool::new(false),
             bells: OnceLock::new(),
             counters: Counters::default(),
@@ -152,6 +173,7 @@ impl Shared {
             bells.ring_writer();
             bells.ring_reader();
             bells.ring_keeper();
+            bells.ring_settler();
         });
     }
 
@@ -163,6 +185,33 @@ impl Shared {
         if let Some(bells) = self.bells.get() {
             which(bells.as_ref());
         }
+    }
+
+    /// Tells the operator of something, at most so much at a time.
+    pub(crate) fn find(&self, finding: String) {
+        let mut findings = lock(&self.findings);
+        if findings.len() < FINDINGS_MAX && !findings.contains(&finding) {
+            findings.push_back(finding);
+        }
+        drop(findings);
+        self.ring(|bells| bells.ring_owner());
+    }
+
+    /// Takes back pins on log segments.
+    pub(crate) fn unpin_log(&self, pinned: &[SegmentNo]) {
+        let mut log = lock(&self.log);
+        for no in pinned {
+            if let Some(segment) = log.segments.get_mut(no) {
+                segment.pins -= 1;
+            }
+        }
+    }
+
+    pub(crate) fn next_file(&self) -> FileId {
+        let mut log = lock(&self.log);
+        let id = log.next_file;
+        log.next_file = id.next();
+        id
     }
 
     pub(crate) fn durable(&self) -> Ticket {

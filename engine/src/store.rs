@@ -17,6 +17,7 @@ use crate::ledger::Ledger;
 use crate::reader::Reader;
 use crate::recovery::{self, Report};
 use crate::settings::Settings;
+use crate::settler::Settler;
 use crate::shared::{Delivered, Pending, Shared, lock};
 use crate::writer::Writer;
 
@@ -44,6 +45,8 @@ pub struct Workers {
     pub reader: Reader,
     /// Checkpoints, recycling, segments ahead of need.
     pub keeper: Keeper,
+    /// Settles old log segments and merges settled ones.
+    pub settler: Settler,
 }
 
 /// What an open found.
@@ -105,8 +108,26 @@ pub struct Stats {
     pub recycled_total: u64,
     /// Times that the disk was found full.
     pub out_of_space_total: u64,
-    /// Memory of the index of the log.
+    /// Memory of the index: where messages stand in the log and in settled segments.
     pub index_bytes: u64,
+    /// Settled segments.
+    pub settled_segments: u64,
+    /// Bytes of them.
+    pub settled_bytes: u64,
+    /// What of them lives, about.
+    pub settled_live_bytes: u64,
+    /// Log segments settled.
+    pub settled_logs_total: u64,
+    /// Bytes written into settled segments by settling.
+    pub settle_bytes_total: u64,
+    /// Bytes written into settled segments by merging.
+    pub merge_bytes_total: u64,
+    /// Settled segments removed, because they were merged or nothing in them lived.
+    pub settled_removed_total: u64,
+    /// Bytes of checkpoints written.
+    pub checkpoint_bytes_total: u64,
+    /// Work in the background that failed and is tried again.
+    pub background_errors_total: u64,
     /// Bytes free on the file system; 0 where unknown.
     pub disk_free_bytes: u64,
     /// Newest ticket whose confirm may go out.
@@ -132,6 +153,7 @@ impl Store {
             writer: Writer::new(Arc::clone(&shared), opened.end, opened.durable_frame),
             reader: Reader::new(Arc::clone(&shared)),
             keeper: Keeper::new(Arc::clone(&shared), opened.kept),
+            settler: Settler::new(Arc::clone(&shared)),
         };
         Ok((Self { shared, next_ticket: Ticket(1), logged }, workers, recovered))
     }
@@ -216,7 +238,13 @@ impl Store {
             bells.ring_writer();
             bells.ring_keeper();
             bells.ring_reader();
+            bells.ring_settler();
         });
+    }
+
+    /// What went wrong in the background or was found to be damaged since the last call, for the operator.
+    pub fn findings(&self) -> Vec<String> {
+        lock(&self.shared.findings).drain(..).collect()
     }
 
     /// Figures.
@@ -273,7 +301,21 @@ impl Gauge {
         let log_bytes = log.segments.values().map(|segment| bytes(segment.end, segment.punched)).sum();
         let (log_segments, spare_segments) = (log.segments.len() as u64, log.spares.len() as u64);
         drop(log);
+        let settled_bytes = lock(&self.shared.settled).values().map(|file| file.entry.bytes).sum();
+        let ledger = lock(&self.shared.ledger);
+        let (index_bytes, shares) = (ledger.index_bytes(), ledger.settled_shares());
+        drop(ledger);
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
+            settled_segments: shares.len() as u64,
+            settled_bytes,
+            settled_live_bytes: shares.iter().map(|share| share.live_bytes).sum(),
+            settled_logs_total: count(&counters.settled_logs),
+            settle_bytes_total: count(&counters.settled_bytes),
+            merge_bytes_total: count(&counters.merged_bytes),
+            settled_removed_total: count(&counters.settled_removed),
+            checkpoint_bytes_total: count(&counters.checkpoint_bytes),
+            background_errors_total: count(&counters.background_errors),
             log_bytes,
             log_segments,
             spare_segments,
@@ -285,7 +327,7 @@ impl Gauge {
             checkpoints_total: counters.checkpoints.load(Ordering::Relaxed),
             recycled_total: counters.recycled.load(Ordering::Relaxed),
             out_of_space_total: counters.out_of_space.load(Ordering::Relaxed),
-            index_bytes: lock(&self.shared.ledger).index_bytes(),
+            index_bytes,
             disk_free_bytes: self.shared.disk.free_space().unwrap_or(0),
             confirmable: Ticket(self.shared.confirmable.load(Ordering::Acquire)),
             durable: self.shared.durable(),

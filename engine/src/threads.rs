@@ -37,6 +37,7 @@ struct RealBells {
     writer: Arc<Bell>,
     reader: Arc<Bell>,
     keeper: Arc<Bell>,
+    settler: Arc<Bell>,
     owner: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -47,22 +48,24 @@ pub fn start_threads(
     workers: Workers,
     wake_owner: impl Fn() + Send + Sync + 'static,
 ) -> io::Result<Threads> {
-    let [writer, reader, keeper] = [(); 3].map(|()| Arc::new(Bell::default()));
+    let [writer, reader, keeper, settler] = [(); 4].map(|()| Arc::new(Bell::default()));
     let bells = RealBells {
         writer: Arc::clone(&writer),
         reader: Arc::clone(&reader),
         keeper: Arc::clone(&keeper),
+        settler: Arc::clone(&settler),
         owner: Box::new(wake_owner),
     };
     // The first to set them wins; a store is started once.
     drop(store.shared.bells.set(Box::new(bells)));
-    let Workers { writer: w, reader: mut r, keeper: mut k } = workers;
+    let Workers { writer: w, reader: mut r, keeper: mut k, settler: mut s } = workers;
     let (w, start) = (Arc::new(Mutex::new(w)), Instant::now());
     let stepped = Arc::clone(&w);
     let handles = vec![
         spawn("leveret-writer", writer, start, move |now_ms| lock(&stepped).step(now_ms))?,
         spawn("leveret-reader", reader, start, move |_| r.step())?,
         spawn("leveret-keeper", keeper, start, move |now_ms| k.step(now_ms))?,
+        spawn("leveret-settler", settler, start, move |now_ms| s.step(now_ms))?,
     ];
     Ok(Threads { handles, writer: w, start, passed_over: AtomicU32::new(0) })
 }
@@ -152,6 +155,10 @@ impl Bells for RealBells {
 
     fn ring_keeper(&self) {
         self.keeper.ring();
+    }
+
+    fn ring_settler(&self) {
+        self.settler.ring();
     }
 
     fn ring_owner(&self) {

@@ -362,6 +362,11 @@ impl Writer {
         if settings.fsync == Fsync::Always || group.records == 0 {
             self.phase = Phase::Sync;
         }
+        if settings.has(Control::SettleBeyondDurable) {
+            let mut ledger = lock(&self.shared.ledger);
+            group.batches.iter().for_each(|batch| ledger.apply_batch(group.segment, group.block, batch));
+            ledger.cut = group.last_frame;
+        }
         self.unsynced.push(group);
     }
 
@@ -377,6 +382,9 @@ impl Writer {
         let ticket = last.ticket;
         let mut ledger = lock(&self.shared.ledger);
         for group in self.unsynced.drain(..) {
+            if self.shared.settings.has(Control::SettleBeyondDurable) {
+                continue;
+            }
             for batch in &group.batches {
                 ledger.apply_batch(group.segment, group.block, batch);
             }
@@ -475,7 +483,10 @@ impl Writer {
         log.segments.insert(self.end.segment, LogFile { file_id, file, end: None, pins: 0, punched: false });
         drop(log);
         Counters::add(&self.shared.counters.rotations, 1);
-        self.shared.ring(|bells| bells.ring_keeper());
+        self.shared.ring(|bells| {
+            bells.ring_keeper();
+            bells.ring_settler();
+        });
         Ok(())
     }
 

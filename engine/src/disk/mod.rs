@@ -3,10 +3,12 @@
 //! What a call promises after a power loss: file contents survive once [`DiskFile::sync`] returned, names once
 //! [`Disk::sync_dir`] returned. Nothing else does.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+mod map;
 mod real;
 #[cfg(feature = "sim")]
 mod sim;
@@ -64,4 +66,13 @@ pub trait DiskFile: Send + Sync + Debug {
     fn len(&self) -> io::Result<u64>;
     /// Gives the space of a range back; it reads as zeros.
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<()>;
+    /// Maps a file that is never written again.
+    fn map(&self) -> io::Result<Box<dyn DiskMap>>;
+}
+
+/// A file in memory, as far as the system keeps it there.
+pub trait DiskMap: Send + Sync + Debug {
+    /// The bytes from `offset`, read from the medium if need be: media that cannot be read are an error here, not a
+    /// signal later. An error at the end of the file.
+    fn read(&self, offset: u64, bytes: usize) -> io::Result<Cow<'_, [u8]>>;
 }

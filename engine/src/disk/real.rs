@@ -10,7 +10,8 @@ use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 
-use super::{Disk, DiskFile, SyncTimes};
+use super::map::RealMap;
+use super::{Disk, DiskFile, DiskMap, SyncTimes};
 use crate::error::{Error, Result};
 
 /// A directory of the machine, locked against other processes for as long as this lives.
@@ -30,7 +31,7 @@ struct Times {
 
 #[derive(Debug)]
 struct RealFile {
-    file: File,
+    file: Arc<File>,
     times: Arc<Times>,
 }
 
@@ -99,12 +100,12 @@ impl Disk for RealDisk {
                 }
             }
         }
-        Ok(Arc::new(RealFile { file, times: Arc::clone(&self.times) }))
+        Ok(Arc::new(RealFile { file: Arc::new(file), times: Arc::clone(&self.times) }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(self.dir.join(name))?;
-        Ok(Arc::new(RealFile { file, times: Arc::clone(&self.times) }))
+        Ok(Arc::new(RealFile { file: Arc::new(file), times: Arc::clone(&self.times) }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -140,8 +141,8 @@ impl DiskFile for RealFile {
     /// Past the page cache where the file system can: copying the zeros of new segments into it was a fifth of all the
     /// processor's work under a stream of publishes.
     fn write_zeros(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        let direct = rustix::fs::fcntl_getfl(&self.file)
-            .and_then(|flags| rustix::fs::fcntl_setfl(&self.file, flags | OFlags::DIRECT).map(|()| flags));
+        let direct = rustix::fs::fcntl_getfl(&*self.file)
+            .and_then(|flags| rustix::fs::fcntl_setfl(&*self.file, flags | OFlags::DIRECT).map(|()| flags));
         let mut done = 0;
         let mut result = Ok(());
         while done < bytes && result.is_ok() {
@@ -150,7 +151,7 @@ impl DiskFile for RealFile {
             done += part as u64;
         }
         let Ok(flags) = direct else { return result };
-        rustix::fs::fcntl_setfl(&self.file, flags)?;
+        rustix::fs::fcntl_setfl(&*self.file, flags)?;
         match result {
             // This place cannot be written to directly.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
@@ -179,10 +180,14 @@ impl DiskFile for RealFile {
     }
 
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<()> {
-        match fallocate(&self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, bytes) {
+        match fallocate(&*self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, bytes) {
             // Only space is lost where holes cannot be punched.
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn map(&self) -> io::Result<Box<dyn DiskMap>> {
+        Ok(Box::new(RealMap::new(&self.file)?))
     }
 }

@@ -4,11 +4,12 @@
 //! A *kill* is the end of the process: the page cache, and so everything written, stays, but is no more durable than it
 //! was. A *power loss* decides per unsynced 512-byte sector and per unsynced change of a name whether it survives.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Disk, DiskFile};
+use super::{Disk, DiskFile, DiskMap};
 
 const SECTOR_BYTES: usize = 512;
 
@@ -372,6 +373,19 @@ impl DiskFile for SimFile {
         let mut world = self.call("punch", offset, bytes)?;
         world.contents(self.file).write(offset as usize, &vec![0; bytes as usize]);
         Ok(())
+    }
+
+    fn map(&self) -> io::Result<Box<dyn DiskMap>> {
+        drop(self.call("map", 0, 0)?);
+        Ok(Box::new(Self { world: Arc::clone(&self.world), file: self.file, life: self.life }))
+    }
+}
+
+impl DiskMap for SimFile {
+    fn read(&self, offset: u64, bytes: usize) -> io::Result<Cow<'_, [u8]>> {
+        let mut into = vec![0; bytes];
+        self.read_at(offset, &mut into)?;
+        Ok(Cow::Owned(into))
     }
 }
 

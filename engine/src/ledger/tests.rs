@@ -25,7 +25,10 @@ fn ack(ledger: &mut Ledger, first: u64, last: u64) {
 }
 
 fn found(ledger: &Ledger, from: u64) -> Option<(u64, u32, u64)> {
-    ledger.queues[&Q].find(Seq(from)).map(|found| (found.segment.0, found.block, found.upto.0))
+    ledger.queues[&Q].find(Seq(from)).map(|found| match found.at {
+        At::Log { segment, block } => (segment.0, block, found.upto.0),
+        At::Settled(_) => panic!("nothing is settled here"),
+    })
 }
 
 #[test]

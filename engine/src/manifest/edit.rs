@@ -18,6 +18,10 @@ pub(crate) struct State {
     pub(crate) segments: Vec<SegmentEntry>,
     /// Oldest first.
     pub(crate) checkpoints: Vec<CheckpointEntry>,
+    /// Log segments below it are settled: what lives of their messages stands in settled segments (E2).
+    pub(crate) settled_below: SegmentNo,
+    /// Settled segments, in the order in which they were listed.
+    pub(crate) settled: Vec<SettledEntry>,
 }
 
 /// A log segment.
@@ -48,6 +52,16 @@ pub(crate) struct CheckpointEntry {
     pub(crate) cut: FrameNo,
 }
 
+/// A settled segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SettledEntry {
+    pub(crate) file: FileId,
+    /// Length of the file.
+    pub(crate) bytes: u64,
+    /// Checksum of its footer: no other file will be taken for it.
+    pub(crate) footer_crc: u32,
+}
+
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Edit {
@@ -58,6 +72,8 @@ pub(crate) enum Edit {
     CheckpointAdded(CheckpointEntry),
     CheckpointRemoved { file: FileId },
     CleanClose { epoch: Epoch },
+    /// Settled segments come and go, and log segments are settled: one edit, since it holds or does not as a whole.
+    Settled { below: SegmentNo, added: Vec<SettledEntry>, removed: Vec<FileId> },
 }
 
 // On disk. Never renumber.
@@ -68,6 +84,7 @@ const SEGMENT_REMOVED: u8 = 4;
 const CHECKPOINT_ADDED: u8 = 5;
 const CHECKPOINT_REMOVED: u8 = 6;
 const CLEAN_CLOSE: u8 = 7;
+const SETTLED: u8 = 8;
 
 impl State {
     /// Carries out one edit; an error when it does not fit.
@@ -109,6 +126,22 @@ impl State {
                 }
             }
             Edit::CleanClose { epoch } => self.clean = *epoch,
+            Edit::Settled { below, added, removed } => {
+                for file in removed {
+                    let before = self.settled.len();
+                    self.settled.retain(|entry| entry.file != *file);
+                    if self.settled.len() == before {
+                        return Err(Malformed(format!(
+                            "an edit names settled segment {file}, which is not listed"
+                        )));
+                    }
+                }
+                for entry in added {
+                    self.settled.push(*entry);
+                    self.next_file = self.next_file.max(entry.file.next());
+                }
+                self.settled_below = self.settled_below.max(*below);
+            }
         }
         Ok(())
     }
@@ -133,8 +166,11 @@ impl State {
             w.u64(entry.file.0);
             w.u64(entry.cut.0);
         }
+        w.u64(self.settled_below.0);
+        encode_settled(&self.settled, w);
     }
 
+    /// A state of version 1 ends with its checkpoints.
     fn decode(r: &mut Reader) -> Parsed<Self> {
         let mut state = Self {
             store_id: r.u64()?,
@@ -151,8 +187,29 @@ impl State {
         for _ in 0..r.count(16)? {
             state.checkpoints.push(CheckpointEntry { file: FileId(r.u64()?), cut: FrameNo(r.u64()?) });
         }
+        if r.left() > 0 {
+            state.settled_below = SegmentNo(r.u64()?);
+            state.settled = decode_settled(r)?;
+        }
         Ok(state)
     }
+}
+
+fn encode_settled(entries: &[SettledEntry], w: &mut Writer) {
+    w.u32(entries.len() as u32);
+    for entry in entries {
+        w.u64(entry.file.0);
+        w.u64(entry.bytes);
+        w.u32(entry.footer_crc);
+    }
+}
+
+fn decode_settled(r: &mut Reader) -> Parsed<Vec<SettledEntry>> {
+    let mut entries = Vec::new();
+    for _ in 0..r.count(20)? {
+        entries.push(SettledEntry { file: FileId(r.u64()?), bytes: r.u64()?, footer_crc: r.u32()? });
+    }
+    Ok(entries)
 }
 
 impl SegmentEntry {
@@ -226,6 +283,13 @@ impl Edit {
                 w.u8(CLEAN_CLOSE);
                 w.u64(epoch.0);
             }
+            Self::Settled { below, added, removed } => {
+                w.u8(SETTLED);
+                w.u64(below.0);
+                encode_settled(added, w);
+                w.u32(removed.len() as u32);
+                removed.iter().for_each(|file| w.u64(file.0));
+            }
         }
     }
 
@@ -240,6 +304,14 @@ impl Edit {
             }
             CHECKPOINT_REMOVED => Self::CheckpointRemoved { file: FileId(r.u64()?) },
             CLEAN_CLOSE => Self::CleanClose { epoch: Epoch(r.u64()?) },
+            SETTLED => {
+                let (below, added) = (SegmentNo(r.u64()?), decode_settled(r)?);
+                let mut removed = Vec::new();
+                for _ in 0..r.count(8)? {
+                    removed.push(FileId(r.u64()?));
+                }
+                Self::Settled { below, added, removed }
+            }
             kind => return Err(Malformed(format!("an edit of unknown kind {kind}"))),
         };
         r.end()?;

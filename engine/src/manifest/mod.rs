@@ -1,4 +1,5 @@
-//! The manifest: the one durable root. It says which files belong to the store and where each ended. Version 1.
+//! The manifest: the one durable root. It says which files belong to the store and where each ended. Version 2, which
+//! added settled segments; version 1 is read.
 //!
 //! ```text
 //! file = magic "LVRTMAN1" 8 | version u16 | reserved u16 | crc u32 | store id u64 | first edit u64
@@ -18,17 +19,18 @@ use bytes::Bytes;
 use crate::codec::Reader;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
-use crate::format::FORMAT_VERSION;
 use crate::ids::EditNo;
 
 mod edit;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use edit::{CheckpointEntry, Edit, SegmentEnd, SegmentEntry, State};
+pub(crate) use edit::{CheckpointEntry, Edit, SegmentEnd, SegmentEntry, SettledEntry, State};
 
 pub(crate) const MANIFEST_NAME: &str = "MANIFEST";
 pub(crate) const MANIFEST_TMP_NAME: &str = "MANIFEST.tmp";
+/// The version of this format that is written; older ones are read.
+const MANIFEST_VERSION: u16 = 2;
 /// The file is written afresh once it is longer than this.
 const REWRITE_BYTES: u64 = 1 << 20;
 
@@ -209,8 +211,8 @@ fn parse_header(bytes: &[u8]) -> Result<(u64, EditNo)> {
         return Err(damage("the header's checksum does not match"));
     }
     let version = LittleEndian::read_u16(&bytes[8..]);
-    if version > FORMAT_VERSION {
-        return Err(Error::NewerFormat { file: MANIFEST_NAME.into(), found: version, known: FORMAT_VERSION });
+    if version > MANIFEST_VERSION {
+        return Err(Error::NewerFormat { file: MANIFEST_NAME.into(), found: version, known: MANIFEST_VERSION });
     }
     let first = LittleEndian::read_u64(&bytes[24..]);
     if first == 0 {
@@ -256,7 +258,7 @@ fn encode_edit(number: EditNo, prev_crc: u32, edit: &Edit, out: &mut Vec<u8>) ->
 fn encode_header(store_id: u64, first: EditNo) -> Vec<u8> {
     let mut bytes = vec![0; HEADER_BYTES];
     bytes[..8].copy_from_slice(MAGIC);
-    LittleEndian::write_u16(&mut bytes[8..], FORMAT_VERSION);
+    LittleEndian::write_u16(&mut bytes[8..], MANIFEST_VERSION);
     LittleEndian::write_u64(&mut bytes[16..], store_id);
     LittleEndian::write_u64(&mut bytes[24..], first.0);
     let crc = crc32fast::hash(&bytes);

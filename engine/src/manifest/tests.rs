@@ -33,7 +33,7 @@ fn sample() -> (Vec<u8>, Vec<(EditNo, Edit)>) {
         Edit::CheckpointRemoved { file: FileId(20) },
         Edit::CleanClose { epoch: Epoch(2) },
     ];
-    let mut bytes = header(EditNo(5), FORMAT_VERSION);
+    let mut bytes = header(EditNo(5), MANIFEST_VERSION);
     let (mut number, mut crc) = (EditNo(4), 0);
     let mut numbered = Vec::new();
     for edit in edits {
@@ -114,7 +114,7 @@ fn edits_out_of_order_end_the_file() {
 #[test]
 fn an_edit_that_does_not_fit_is_damage() {
     let (_, edits) = sample();
-    let mut bytes = header(EditNo(5), FORMAT_VERSION);
+    let mut bytes = header(EditNo(5), MANIFEST_VERSION);
     let crc = encode_edit(EditNo(5), 0, &edits[0].1, &mut bytes);
     encode_edit(EditNo(6), crc, &Edit::SegmentRemoved { no: SegmentNo(3) }, &mut bytes);
     assert!(matches!(parse(bytes.into()), Err(Error::Damage { what, .. }) if what.contains("segment 3")));
@@ -122,9 +122,9 @@ fn an_edit_that_does_not_fit_is_damage() {
 
 #[test]
 fn a_newer_version_is_told_as_such() {
-    let bytes = header(EditNo(1), FORMAT_VERSION + 1);
+    let bytes = header(EditNo(1), MANIFEST_VERSION + 1);
     let error = parse(bytes.into()).expect_err("newer");
-    assert!(matches!(error, Error::NewerFormat { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, Error::NewerFormat { found: 3, known: 2, .. }), "{error}");
 }
 
 proptest! {
@@ -132,10 +132,10 @@ proptest! {
     fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         let _ = parse(Bytes::from(bytes.clone()));
         // Behind a sound header, and as an edit whose checksum holds.
-        let mut file = header(EditNo(1), FORMAT_VERSION);
+        let mut file = header(EditNo(1), MANIFEST_VERSION);
         file.extend_from_slice(&bytes);
         let _ = parse(file.into());
-        let mut file = header(EditNo(1), FORMAT_VERSION);
+        let mut file = header(EditNo(1), MANIFEST_VERSION);
         let mut body = 1_u64.to_le_bytes().to_vec();
         body.extend_from_slice(&[0; 4]);
         body.extend_from_slice(&bytes);

@@ -234,7 +234,7 @@ fn describe(edit: &Edit) -> String {
     match edit {
         Edit::State(state) => format!(
             "state: store {:016x}, epoch {}, clean {}, recovered up to frame {}, next segment {}, next file {}, \
-             segments [{}], checkpoints [{}]",
+             segments [{}], checkpoints [{}], settled below {}: [{}]",
             state.store_id,
             state.epoch,
             state.clean,
@@ -247,7 +247,9 @@ fn describe(edit: &Edit) -> String {
                 .iter()
                 .map(|entry| format!("file {} up to frame {}", entry.file, entry.cut))
                 .collect::<Vec<_>>()
-                .join("; ")
+                .join("; "),
+            state.settled_below,
+            settled(&state.settled)
         ),
         Edit::SegmentAdded(entry) => format!("segment added: {}", segment(entry)),
         Edit::SegmentEnded { no, end } => {
@@ -259,7 +261,17 @@ fn describe(edit: &Edit) -> String {
         }
         Edit::CheckpointRemoved { file } => format!("checkpoint removed: file {file}"),
         Edit::CleanClose { epoch } => format!("clean close of epoch {epoch}"),
+        Edit::Settled { below, added, removed } => format!(
+            "settled below segment {below}: added [{}], removed [{}]",
+            settled(added),
+            removed.iter().map(|file| format!("file {file}")).collect::<Vec<_>>().join("; ")
+        ),
     }
+}
+
+fn settled(entries: &[manifest::SettledEntry]) -> String {
+    let entry = |entry: &manifest::SettledEntry| format!("file {} of {} bytes", entry.file, entry.bytes);
+    entries.iter().map(entry).collect::<Vec<_>>().join("; ")
 }
 
 fn segment(entry: &manifest::SegmentEntry) -> String {

@@ -161,6 +161,8 @@ impl<'a> Work<'a> {
             next_file: self.next_file,
             segments,
             checkpoints,
+            settled_below: survey.state.settled_below,
+            settled: survey.state.settled.clone(),
         };
         Manifest::write(self.disk, state, survey.edit_max)?;
 

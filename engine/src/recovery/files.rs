@@ -6,21 +6,24 @@ use super::Report;
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
-use crate::format::{BLOCK_BYTES, parse_name};
+use crate::format::{BLOCK_BYTES, NoFrame, parse_name};
 use crate::group::read_frame;
 use crate::ids::{EditNo, FileId};
 use crate::keeper::CHECKPOINT_TMP_NAME;
 use crate::manifest::{self, MANIFEST_NAME, MANIFEST_TMP_NAME, State};
 use crate::scan::{self, Scan};
 use crate::settings::Settings;
+use crate::settled::{self, SettledHeader};
+use crate::settler::SETTLED_TMP_NAME;
 
 /// Without a manifest there must be no data either.
 pub(crate) fn refuse_lost_manifest(disk: &dyn Disk) -> Result<()> {
     for (name, _) in disk.list().map_err(Error::io("list", "the data directory"))? {
         let is_checkpoint = parse_name(&name, "checkpoint-", ".ckp").is_some();
+        let is_settled = parse_name(&name, "settled-", ".set").is_some();
         let is_segment = parse_name(&name, "log-", ".seg").is_some();
         let held_data = is_segment && holds_frames(disk, &name)?;
-        if is_checkpoint || held_data {
+        if is_checkpoint || is_settled || held_data {
             let what = format!("it is missing, but {name} is there");
             return Err(Error::damage(MANIFEST_NAME, 0, what));
         }
@@ -89,7 +92,7 @@ pub(super) fn tidy(
     let mut next_file = state.next_file;
     let remove = |name: &str| disk.remove(name).map_err(Error::io("remove", name));
     for (name, bytes) in disk.list().map_err(Error::io("list", "the data directory"))? {
-        if name == MANIFEST_TMP_NAME || name == CHECKPOINT_TMP_NAME {
+        if name == MANIFEST_TMP_NAME || name == CHECKPOINT_TMP_NAME || name == SETTLED_TMP_NAME {
             remove(&name)?;
             report.notes.push(format!("{name} was cut-off work and is removed"));
         } else if let Some(id) = parse_name(&name, "log-", ".seg") {
@@ -121,11 +124,42 @@ pub(super) fn tidy(
             } else {
                 set_aside(disk, &name, report)?;
             }
+        } else if let Some(id) = parse_name(&name, "settled-", ".set") {
+            next_file = next_file.max(id.next());
+            if state.settled.iter().any(|entry| entry.file == id) {
+                continue;
+            }
+            let ours = settled_header(disk, &name)?.is_some_and(|header| header.store_id == state.store_id);
+            if !ours {
+                set_aside(disk, &name, report)?;
+            } else if report.damaged.is_empty() {
+                remove(&name)?;
+                report.notes.push(format!("{name} was not listed (cut-off work) and is removed"));
+            } else {
+                report.notes.push(format!("{name} is not listed and is left alone, since others are damaged"));
+            }
         } else if name != MANIFEST_NAME && !name.starts_with("set-aside.") {
             report.notes.push(format!("{name} is not part of the store and is left alone"));
         }
     }
     Ok((spares, next_file))
+}
+
+/// What a file says it is at its front; None when it is no settled segment.
+fn settled_header(disk: &dyn Disk, name: &str) -> Result<Option<SettledHeader>> {
+    let file = disk.open(name).map_err(Error::io("open", name))?;
+    let length = file.len().map_err(Error::io("read the length of", name))?;
+    if length < settled::HEADER_BYTES as u64 {
+        return Ok(None);
+    }
+    let mut header = vec![0; settled::HEADER_BYTES];
+    file.read_at(0, &mut header).map_err(Error::io("read", name))?;
+    match SettledHeader::decode(&header) {
+        Err(NoFrame::Newer(found)) => {
+            Err(Error::NewerFormat { file: name.into(), found, known: settled::SETTLED_VERSION })
+        }
+        header => Ok(header.ok()),
+    }
 }
 
 /// A checkpoint gets its name only once it is whole: one that does not decode is not cut-off work.

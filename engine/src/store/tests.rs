@@ -33,6 +33,8 @@ struct World {
     /// Places given out, transient ones included.
     given: BTreeMap<QueueId, u64>,
     store: Option<(Store, Workers)>,
+    /// Every payload that was put at a place in this life or recovered at its start.
+    put: BTreeMap<(QueueId, u64), Bytes>,
     now_ms: u64,
     counts: Counts,
 }
@@ -50,6 +52,10 @@ struct Counts {
     copied: u64,
     fetched: u64,
     clean: u64,
+    settled: u64,
+    merged: u64,
+    removed: u64,
+    fetched_under_way: u64,
 }
 
 impl World {
@@ -65,6 +71,9 @@ impl World {
             frame_bytes_max: 8192,
             checkpoint_bytes: 16384 * rng.u64(1..4),
             spares: rng.usize(0..4),
+            log_budget_bytes: 49152 * rng.u64(0..6),
+            settle_strip_bytes: *rng.choice(&[2_000, 20_000, 1 << 20]).expect("three"),
+            settled_bytes: *rng.choice(&[10_000, 100_000, 1 << 20]).expect("three"),
             idle_checkpoint_ms: 200,
             new_store_id: seed | 1,
             ..Settings::default()
@@ -72,7 +81,8 @@ impl World {
         let model = Model { next_queue: 1, ..Model::default() };
         let disk = SimDisk::default();
         let (history, given) = (vec![model], BTreeMap::new());
-        Self { rng, disk, settings, history, given, store: None, now_ms: 0, counts: Counts::default() }
+        let (put, counts) = (BTreeMap::new(), Counts::default());
+        Self { rng, disk, settings, history, given, store: None, put, now_ms: 0, counts }
     }
 
     fn model(&mut self) -> Model {
@@ -171,6 +181,11 @@ impl World {
             }
             self.given.insert(queue.queue, queue.next.0);
         }
+        assert!(recovered.report.damaged.is_empty() && recovered.report.lost.is_empty(), "{recovered:?}");
+        self.put.clear();
+        for (id, queue) in &found.queues {
+            self.put.extend(queue.live.iter().map(|(seq, body)| ((*id, *seq), body.clone())));
+        }
         self.history = vec![found];
     }
 
@@ -224,6 +239,7 @@ impl World {
                 *given += if self.rng.u8(..4) == 0 { self.rng.u64(1..4) } else { 0 };
                 let queue = model.queues.get_mut(&id).expect("listed");
                 queue.live.insert(*given, body.clone());
+                self.put.insert((id, *given), body.clone());
                 put.targets.push((id, Seq(*given)));
                 *given += 1;
                 queue.next = *given;
@@ -265,6 +281,35 @@ impl World {
         self.counts.commits += 1;
     }
 
+    /// Asks for some messages while all else goes on.
+    fn fetch_some(&mut self) {
+        let queues: Vec<(QueueId, u64)> =
+            self.model().queues.iter().map(|(id, queue)| (*id, queue.next)).collect();
+        let Some(&(queue, next)) = self.rng.choice(&queues) else { return };
+        let from = Seq(self.rng.u64(1..=next));
+        let (count_max, bytes_max) = (self.rng.u32(1..20), self.rng.u64(1..5_000));
+        let (store, _) = self.store.as_ref().expect("open");
+        store.fetch(Fetch { queue, generation: 1, from, upto: Seq(next), count_max, bytes_max, after: Ticket(0) });
+    }
+
+    /// Whatever else went on, what is read is what was put, and nothing is missing (I1 within the engine).
+    fn look_at_answers(&mut self) {
+        let (store, _) = self.store.as_ref().expect("open");
+        let answers = store.answers();
+        // A read that the crash cut off is no lost message.
+        if self.disk.crashed() {
+            return;
+        }
+        for answer in answers {
+            assert!(answer.lost.is_empty(), "{:?}", answer.lost);
+            for (seq, payload) in answer.messages {
+                let put = self.put.get(&(answer.queue, seq.0));
+                assert_eq!(put, Some(&payload), "queue {} place {seq}", answer.queue);
+                self.counts.fetched_under_way += 1;
+            }
+        }
+    }
+
     /// Runs until a crash or a clean close; says how many commits must have survived.
     fn live(&mut self) -> (usize, usize) {
         if self.rng.u8(..8) > 0 {
@@ -274,7 +319,7 @@ impl World {
         let closing = self.rng.u8(..4) == 0;
         let lowest = loop {
             let (store, workers) = self.store.as_mut().expect("open");
-            if store.failure().is_some() {
+            if store.failure().is_some() || self.disk.crashed() {
                 break store.confirmable();
             }
             budget -= 1;
@@ -296,18 +341,24 @@ impl World {
                 };
             }
             self.now_ms += u64::from(self.rng.u8(..8) == 0) * self.rng.u64(1..120);
-            let choice = self.rng.u8(..10);
+            let choice = self.rng.u8(..16);
             match choice {
                 0..3 => self.commit(),
                 3..7 => drop(workers.writer.step(self.now_ms)),
-                7 => drop(workers.reader.step()),
-                _ => drop(workers.keeper.step(self.now_ms)),
+                7 => self.fetch_some(),
+                8 => drop(workers.reader.step()),
+                9..11 => drop(workers.keeper.step(self.now_ms)),
+                _ => drop(workers.settler.step(self.now_ms)),
             }
+            self.look_at_answers();
         };
         let stats = self.store.as_ref().map(|(store, _)| store.stats()).unwrap_or_default();
         self.counts.rotations += stats.rotations_total;
         self.counts.checkpoints += stats.checkpoints_total;
         self.counts.recycled += stats.recycled_total;
+        self.counts.settled += stats.settled_logs_total;
+        self.counts.merged += u64::from(stats.merge_bytes_total > 0);
+        self.counts.removed += stats.settled_removed_total;
         let durable = stats.durable;
         let lowest = if self.crash_now() { durable } else { lowest };
         (lowest.0 as usize, durable.0 as usize)
@@ -353,6 +404,10 @@ fn run_many(seeds: std::ops::Range<u64>) -> Counts {
         sum.copied += counts.copied;
         sum.fetched += counts.fetched;
         sum.clean += counts.clean;
+        sum.settled += counts.settled;
+        sum.merged += counts.merged;
+        sum.removed += counts.removed;
+        sum.fetched_under_way += counts.fetched_under_way;
     }
     sum
 }
@@ -369,6 +424,8 @@ fn what_survives_is_a_prefix_at_least_as_long_as_what_was_confirmed() {
         "{counts:?}"
     );
     assert!(counts.cuts > seeds / 10 && counts.copied > seeds / 10 && counts.clean > 0, "{counts:?}");
+    assert!(counts.settled > seeds && counts.removed > seeds / 10 && counts.merged > seeds / 20, "{counts:?}");
+    assert!(counts.fetched_under_way > seeds, "{counts:?}");
 }
 
 #[test]

@@ -114,6 +114,9 @@ impl World {
             frame_bytes_max: 4096 * rng.u64(1..4),
             checkpoint_bytes: 16384 * rng.u64(1..4),
             spares: rng.usize(0..3),
+            log_budget_bytes: 32768 * rng.u64(0..6),
+            settle_strip_bytes: *rng.choice(&[3_000, 50_000, 1 << 20]).unwrap_or(&3_000),
+            settled_bytes: *rng.choice(&[20_000, 200_000, 1 << 20]).unwrap_or(&20_000),
             idle_checkpoint_ms: 300,
             new_store_id: seed | 1,
             control: bug.and_then(Bug::of_engine),
@@ -237,7 +240,7 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
-        match self.rng.u8(..16) {
+        match self.rng.u8(..17) {
             0..5 => {
                 self.reached.operations += 1;
                 self.clients.act(life, &mut self.rng, &mut self.reached);
@@ -246,7 +249,8 @@ impl World {
             8..12 => drop(life.workers.writer.step(self.worker_ms)),
             12 => drop(life.workers.reader.step()),
             13 => drop(life.workers.keeper.step(self.worker_ms)),
-            14 => {
+            14 => drop(life.workers.settler.step(self.worker_ms)),
+            15 => {
                 let ms = self.rng.u64(..40);
                 self.worker_ms += ms;
                 // The wall clock may jump either way.
@@ -304,7 +308,8 @@ impl World {
             self.worker_ms += 1;
             let busy = life.workers.writer.step(self.worker_ms) == Step::Worked
                 || life.workers.reader.step() == Step::Worked
-                || life.workers.keeper.step(self.worker_ms) == Step::Worked;
+                || life.workers.keeper.step(self.worker_ms) == Step::Worked
+                || life.workers.settler.step(self.worker_ms) == Step::Worked;
             let effects: Vec<Effect> = life.effects.drain(..).collect();
             for effect in effects {
                 self.clients.receive(effect, life);

@@ -1,0 +1,188 @@
+//! One queue as of the newest durable frame: which of its places are dead, and where the live ones stand.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{FileId, SegmentNo, Seq};
+use crate::ranges::Places;
+use crate::settled::Extent;
+
+/// One queue.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Queue {
+    /// The place after the newest one put.
+    pub(crate) next: Seq,
+    /// Everything below is dead.
+    pub(crate) head: Seq,
+    /// Dead places at or above `head`.
+    pub(crate) dead: Places,
+    /// Everything below may have been delivered before (E10).
+    pub(crate) redelivered_below: Seq,
+    /// Single places that were delivered before.
+    pub(crate) redelivered: Places,
+    pub(super) chunks: BTreeMap<SegmentNo, Chunk>,
+    /// By their first place. All of them are below all chunks.
+    pub(super) extents: BTreeMap<Seq, Settled>,
+}
+
+/// A queue's places in one log segment. At most 8 bytes for the places that stand together in one group of frames.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Chunk {
+    pub(super) first: Seq,
+    pub(super) last: Seq,
+    pub(super) runs: Vec<Run>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Run {
+    /// The run's first place, from the chunk's first.
+    pub(super) delta: u32,
+    /// 4 KiB block of the group's first frame.
+    pub(super) block: u32,
+}
+
+/// A queue's places in a settled segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Settled {
+    pub(crate) file: FileId,
+    pub(crate) extent: Extent,
+}
+
+/// Where the next live places of a queue stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) at: At,
+    /// No place of the queue below this one, and at or above the one asked for, stands anywhere else.
+    pub(crate) upto: Seq,
+}
+
+/// A place in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum At {
+    /// In the group of frames that begins at this 4 KiB block.
+    Log { segment: SegmentNo, block: u32 },
+    /// In an extent.
+    Settled(Settled),
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            next: Seq(1),
+            head: Seq(1),
+            dead: Places::default(),
+            redelivered_below: Seq(1),
+            redelivered: Places::default(),
+            chunks: BTreeMap::new(),
+            extents: BTreeMap::new(),
+        }
+    }
+}
+
+impl Queue {
+    /// A queue as a checkpoint holds it.
+    pub(crate) fn restored(
+        next: Seq,
+        head: Seq,
+        dead: Places,
+        redelivered_below: Seq,
+        redelivered: Places,
+    ) -> Self {
+        Self { next, head, dead, redelivered_below, redelivered, ..Self::default() }
+    }
+
+    /// Live places: span less dead set, never a count less acks (E7).
+    pub(crate) fn live(&self) -> u64 {
+        self.live_between(self.head, self.next)
+    }
+
+    /// Live places from `first` to before `upto`.
+    pub(crate) fn live_between(&self, first: Seq, upto: Seq) -> u64 {
+        let (first, upto) = (first.max(self.head), upto.min(self.next));
+        if first >= upto {
+            return 0;
+        }
+        upto.0 - first.0 - self.dead.count(first, Seq(upto.0 - 1))
+    }
+
+    /// Live places of which no record is known: they were in a settled segment that is missing or damaged.
+    pub(crate) fn lost(&self) -> u64 {
+        let chunks = self.chunks.values().map(|chunk| (chunk.first, chunk.last));
+        let known = self.extents.values().map(|here| (here.extent.first, here.extent.last)).chain(chunks);
+        let there: u64 = known.map(|(first, last)| self.live_between(first, last.next())).sum();
+        self.live() - there
+    }
+
+    /// The first place of the extent behind the one that begins at `first`.
+    pub(crate) fn next_extent(&self, first: Seq) -> Option<Seq> {
+        self.extents.range(first.next()..).next().map(|(first, _)| *first)
+    }
+
+    /// Whether a message may stand at that place.
+    pub(crate) fn is_live(&self, seq: Seq) -> bool {
+        seq >= self.head && seq < self.next && !self.dead.contains(seq)
+    }
+
+    /// Finds where the first live place at or above `from` may stand.
+    pub(crate) fn find(&self, from: Seq) -> Option<Found> {
+        let from = from.max(self.head);
+        let inside = self.extents.range(..=from).next_back();
+        let behind = self.extents.range(from.next()..);
+        let lives = |here: &Settled| self.live_between(here.extent.first.max(from), here.extent.last.next()) > 0;
+        if let Some((first, here)) = inside.into_iter().chain(behind).find(|(_, here)| lives(here)) {
+            let next = self.next_extent(*first).or_else(|| self.chunks.values().next().map(|chunk| chunk.first));
+            return Some(Found { at: At::Settled(*here), upto: next.unwrap_or(self.next) });
+        }
+        let mut chunks = self.chunks.iter().skip_while(|(_, chunk)| chunk.last < from);
+        let (&segment, chunk) = chunks.next()?;
+        let wanted = from.max(chunk.first);
+        let delta = wanted.0 - chunk.first.0;
+        let index = chunk.runs.partition_point(|run| u64::from(run.delta) <= delta) - 1;
+        let upto = match chunk.runs.get(index + 1) {
+            Some(next) => Seq(chunk.first.0 + u64::from(next.delta)),
+            None => chunks.next().map_or(self.next, |(_, chunk)| chunk.first),
+        };
+        Some(Found { at: At::Log { segment, block: chunk.runs[index].block }, upto })
+    }
+
+    pub(crate) fn kill(&mut self, first: Seq, last: Seq) {
+        if last < self.head {
+            return;
+        }
+        if first > self.head {
+            self.dead.insert(first, last);
+            return;
+        }
+        self.head = last.next();
+        if !self.dead.is_empty() {
+            self.dead.remove(Seq(0), last);
+            while self.dead.contains(self.head) {
+                self.dead.remove(self.head, self.head);
+                self.head = self.head.next();
+            }
+        }
+        if !self.redelivered.is_empty() {
+            self.redelivered.remove(Seq(0), Seq(self.head.0 - 1));
+        }
+    }
+
+    /// Takes the newest places, from `seq` on, out of every segment but that one.
+    pub(super) fn unindex(&mut self, seq: Seq, but: SegmentNo) {
+        while let Some(mut entry) = self.chunks.last_entry() {
+            if *entry.key() == but || entry.get().last < seq {
+                return;
+            }
+            let chunk = entry.get_mut();
+            if chunk.first >= seq {
+                entry.remove();
+                continue;
+            }
+            chunk.last = Seq(seq.0 - 1);
+            let first = chunk.first.0;
+            chunk.runs.retain(|run| first + u64::from(run.delta) < seq.0);
+        }
+    }
+
+    pub(super) fn lives_in(&self, segment: SegmentNo) -> bool {
+        self.chunks.get(&segment).is_some_and(|chunk| self.live_between(chunk.first, chunk.last.next()) > 0)
+    }
+}

@@ -1,0 +1,232 @@
+//! Settled segments on the disk: what lives of old log segments, grouped by queue. Immutable. Version 1. All fields
+//! little-endian.
+//!
+//! ```text
+//! file    = header | records | marks | footer | trailer
+//! header  = magic "LVRTSET1" 8 | version u16 | reserved u16 | crc u32 (over the 48 bytes with the crc field zero)
+//!         | store id u64 | epoch u64 | file id u64 | below u64 (log segments below it are settled by now)
+//! records = records of messages (see `record`) with one target each: extents, one after the other
+//! marks   = (seq u64, offset u64) for every 128th record of each extent, beginning with its first
+//! footer  = extent x extents
+//! extent  = queue u64 | first seq u64 | last seq u64 | offset u64 | bytes u64 | offset of its marks u64
+//!         | records u32 | marks u32 | crc of its marks u32 | reserved u32                     (64 bytes)
+//! trailer = magic "LVRTSETE" 8 | crc u32 (over the 56 bytes with the crc field zero) | crc of the footer u32
+//!         | store id u64 | file id u64 | offset of the footer u64 | extents u64 | records u64
+//! ```
+//!
+//! An extent holds places of one queue in order; of two extents of a queue, wherever they stand, all places of one are
+//! below those of the other. That every record carries its queue, its place and its own checksum is what lets a file
+//! with a damaged footer be read from the front, and a reader check what it got (E8).
+
+use byteorder::{ByteOrder, LittleEndian};
+
+use crate::codec::Writer;
+use crate::format::NoFrame;
+use crate::ids::{Epoch, FileId, QueueId, SegmentNo, Seq};
+use crate::manifest::SettledEntry;
+use crate::record;
+
+mod read;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use read::{SettledFile, Window};
+
+/// The version of this format.
+pub(crate) const SETTLED_VERSION: u16 = 1;
+pub(crate) const HEADER_BYTES: usize = 48;
+const EXTENT_BYTES: usize = 64;
+const MARK_BYTES: usize = 16;
+const TRAILER_BYTES: usize = 56;
+const MAGIC: &[u8; 8] = b"LVRTSET1";
+const TRAILER_MAGIC: &[u8; 8] = b"LVRTSETE";
+/// Records between two marks.
+const MARK_EVERY: u32 = 128;
+
+/// Places of one queue that stand together in a settled segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) queue: QueueId,
+    pub(crate) first: Seq,
+    pub(crate) last: Seq,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+    pub(crate) marks_at: u64,
+    pub(crate) records: u32,
+    pub(crate) marks: u32,
+    pub(crate) marks_crc: u32,
+}
+
+/// What a settled segment says about itself at its front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SettledHeader {
+    pub(crate) store_id: u64,
+    pub(crate) epoch: Epoch,
+    pub(crate) file: FileId,
+    /// Log segments below it are settled once this file is listed: for where the manifest is lost.
+    pub(crate) below: SegmentNo,
+}
+
+impl SettledHeader {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![0; HEADER_BYTES];
+        bytes[..8].copy_from_slice(MAGIC);
+        LittleEndian::write_u16(&mut bytes[8..], SETTLED_VERSION);
+        LittleEndian::write_u64(&mut bytes[16..], self.store_id);
+        LittleEndian::write_u64(&mut bytes[24..], self.epoch.0);
+        LittleEndian::write_u64(&mut bytes[32..], self.file.0);
+        LittleEndian::write_u64(&mut bytes[40..], self.below.0);
+        let crc = crc32fast::hash(&bytes);
+        LittleEndian::write_u32(&mut bytes[12..], crc);
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, NoFrame> {
+        let Some(header) = bytes.get(..HEADER_BYTES).filter(|header| &header[..8] == MAGIC) else {
+            return Err(NoFrame::Absent);
+        };
+        if !whole(header) {
+            return Err(NoFrame::Broken("the header's checksum does not match".into()));
+        }
+        let version = LittleEndian::read_u16(&header[8..]);
+        if version != SETTLED_VERSION {
+            return Err(NoFrame::Newer(version));
+        }
+        Ok(Self {
+            store_id: LittleEndian::read_u64(&header[16..]),
+            epoch: Epoch(LittleEndian::read_u64(&header[24..])),
+            file: FileId(LittleEndian::read_u64(&header[32..])),
+            below: SegmentNo(LittleEndian::read_u64(&header[40..])),
+        })
+    }
+}
+
+/// Whether the bytes have the checksum that stands at 12 (header) or 8 (trailer).
+fn whole(bytes: &[u8]) -> bool {
+    let at = if &bytes[..8] == MAGIC { 12 } else { 8 };
+    let mut copy = bytes.to_vec();
+    copy[at..at + 4].fill(0);
+    crc32fast::hash(&copy) == LittleEndian::read_u32(&bytes[at..])
+}
+
+/// Makes a settled segment's bytes, front to back.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    header: SettledHeader,
+    offset: u64,
+    extents: Vec<Extent>,
+    /// Of all extents so far; an extent's `marks_at` counts from the first of them until the end is known.
+    marks: Writer,
+    records: u64,
+    /// The last extent may still grow.
+    open: bool,
+}
+
+impl Builder {
+    /// Begins with the header.
+    pub(crate) fn new(header: SettledHeader, out: &mut Writer) -> Self {
+        out.0.extend_from_slice(&header.encode());
+        let (extents, marks) = (Vec::new(), Writer::default());
+        Self { header, offset: HEADER_BYTES as u64, extents, marks, records: 0, open: false }
+    }
+
+    /// Appends a message. Within an extent places rise.
+    pub(crate) fn push(&mut self, queue: QueueId, seq: Seq, payload: &[u8], out: &mut Writer) {
+        let bytes = record::put_bytes(payload.len()) as u64;
+        if !self.open || self.extents.last().is_none_or(|extent| extent.queue != queue) {
+            self.close_extent();
+            self.open = true;
+            self.extents.push(Extent {
+                queue,
+                first: seq,
+                last: seq,
+                offset: self.offset,
+                bytes: 0,
+                marks_at: self.marks.0.len() as u64,
+                records: 0,
+                marks: 0,
+                marks_crc: 0,
+            });
+        }
+        let extent = self.extents.last_mut().expect("one was just made");
+        if extent.records.is_multiple_of(MARK_EVERY) {
+            self.marks.u64(seq.0);
+            self.marks.u64(self.offset);
+            extent.marks += 1;
+        }
+        extent.last = seq;
+        extent.records += 1;
+        extent.bytes += bytes;
+        self.offset += bytes;
+        self.records += 1;
+        record::encode_put(queue, seq, payload, out);
+    }
+
+    /// What comes next begins an extent of its own, also if it is of the same queue.
+    pub(crate) fn close_extent(&mut self) {
+        if std::mem::take(&mut self.open)
+            && let Some(extent) = self.extents.last_mut()
+        {
+            extent.marks_crc = crc32fast::hash(&self.marks.0[extent.marks_at as usize..]);
+        }
+    }
+
+    /// Records so far.
+    pub(crate) fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Ends the file.
+    pub(crate) fn finish(mut self, out: &mut Writer) -> (SettledEntry, Vec<Extent>) {
+        self.close_extent();
+        out.0.extend_from_slice(&self.marks.0);
+        let mut footer = Writer::default();
+        for extent in &mut self.extents {
+            extent.marks_at += self.offset;
+            extent.encode(&mut footer);
+        }
+        let footer_at = self.offset + self.marks.0.len() as u64;
+        let footer_crc = crc32fast::hash(&footer.0);
+        out.0.extend_from_slice(&footer.0);
+        let mut trailer = vec![0; TRAILER_BYTES];
+        trailer[..8].copy_from_slice(TRAILER_MAGIC);
+        LittleEndian::write_u32(&mut trailer[12..], footer_crc);
+        LittleEndian::write_u64(&mut trailer[16..], self.header.store_id);
+        LittleEndian::write_u64(&mut trailer[24..], self.header.file.0);
+        LittleEndian::write_u64(&mut trailer[32..], footer_at);
+        LittleEndian::write_u64(&mut trailer[40..], self.extents.len() as u64);
+        LittleEndian::write_u64(&mut trailer[48..], self.records);
+        let crc = crc32fast::hash(&trailer);
+        LittleEndian::write_u32(&mut trailer[8..], crc);
+        out.0.extend_from_slice(&trailer);
+        let bytes = footer_at + (footer.0.len() + TRAILER_BYTES) as u64;
+        (SettledEntry { file: self.header.file, bytes, footer_crc }, self.extents)
+    }
+}
+
+impl Extent {
+    fn encode(&self, w: &mut Writer) {
+        for field in [self.queue.0, self.first.0, self.last.0, self.offset, self.bytes, self.marks_at] {
+            w.u64(field);
+        }
+        for field in [self.records, self.marks, self.marks_crc, 0] {
+            w.u32(field);
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Self {
+        let u64_at = |at: usize| LittleEndian::read_u64(&bytes[at..]);
+        let u32_at = |at: usize| LittleEndian::read_u32(&bytes[at..]);
+        Self {
+            queue: QueueId(u64_at(0)),
+            first: Seq(u64_at(8)),
+            last: Seq(u64_at(16)),
+            offset: u64_at(24),
+            bytes: u64_at(32),
+            marks_at: u64_at(40),
+            records: u32_at(48),
+            marks: u32_at(52),
+            marks_crc: u32_at(56),
+        }
+    }
+}

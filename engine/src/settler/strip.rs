@@ -1,0 +1,110 @@
+//! What lives of old log segments, as much as is sorted by queue at once.
+
+use std::sync::Arc;
+
+use crate::codec::Writer;
+use crate::disk::DiskFile;
+use crate::error::{Error, Result};
+use crate::group::{Gather, read_frame};
+use crate::ids::{FrameNo, QueueId, SegmentNo, Seq};
+use crate::ledger::Ledger;
+use crate::record::{self, Record};
+use crate::settled::Builder;
+
+/// Messages of log segments on their way into a settled segment.
+#[derive(Debug, Default)]
+pub(super) struct Strip {
+    payloads: Vec<u8>,
+    entries: Vec<Entry>,
+    /// Entries before it were emitted.
+    emitted: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    queue: QueueId,
+    seq: Seq,
+    at: usize,
+    bytes: u32,
+}
+
+/// A log segment that is read from front to back.
+#[derive(Debug)]
+pub(super) struct LogInput {
+    pub(super) no: SegmentNo,
+    pub(super) name: String,
+    pub(super) file: Arc<dyn DiskFile>,
+    /// Its last frame, and the offset behind it.
+    pub(super) last: FrameNo,
+    pub(super) end: u64,
+    pub(super) offset: u64,
+    pub(super) gather: Gather,
+}
+
+impl LogInput {
+    /// Reads the next frame; its group's records if it closes one. None at the end.
+    pub(super) fn next_group(&mut self) -> Result<Option<Vec<Record>>> {
+        if self.offset >= self.end {
+            return Ok(None);
+        }
+        let offset = self.offset;
+        let frame =
+            read_frame(self.file.as_ref(), offset, self.end).map_err(Error::io("read", &self.name))?;
+        let frame = frame.map_err(|no| Error::damage(&self.name, offset, no.to_string()))?;
+        if frame.header.number > self.last {
+            return Err(Error::damage(&self.name, offset, "a frame stands there that is not the segment's"));
+        }
+        self.offset += frame.bytes;
+        // A batch stays in one segment; a part that does not close is void (E4).
+        let Some(payload) = self.gather.push(&frame) else { return Ok(Some(Vec::new())) };
+        let records =
+            record::decode_group(payload).map_err(|e| Error::damage(&self.name, offset, e.to_string()))?;
+        Ok(Some(records))
+    }
+}
+
+impl Strip {
+    /// Takes what lives, as of the durable log (E3), of a group of records.
+    pub(super) fn take(&mut self, records: &[Record], ledger: &Ledger) {
+        for record in records {
+            let Record::Put { targets, payload } = record else { continue };
+            for &(queue, seq) in targets {
+                if ledger.queues.get(&queue).is_some_and(|queue| queue.is_live(seq)) {
+                    // A small body that fans out is copied per queue.
+                    let (at, bytes) = (self.payloads.len(), payload.len() as u32);
+                    self.payloads.extend_from_slice(payload);
+                    self.entries.push(Entry { queue, seq, at, bytes });
+                }
+            }
+        }
+    }
+
+    /// Bytes of memory it takes, about.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.payloads.len() + self.entries.len() * size_of::<Entry>()) as u64
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Groups it by queue.
+    pub(super) fn sort(&mut self) {
+        self.entries.sort_unstable();
+    }
+
+    /// Emits about so many bytes; true when it is done, and empty again.
+    pub(super) fn emit(&mut self, builder: &mut Builder, out: &mut Writer, bytes: usize) -> bool {
+        while out.0.len() < bytes {
+            let Some(entry) = self.entries.get(self.emitted) else {
+                builder.close_extent();
+                *self = Self::default();
+                return true;
+            };
+            let payload = &self.payloads[entry.at..entry.at + entry.bytes as usize];
+            builder.push(entry.queue, entry.seq, payload, out);
+            self.emitted += 1;
+        }
+        false
+    }
+}
