@@ -45,6 +45,16 @@ impl Places {
         Self(places)
     }
 
+    /// Whether any place is in both.
+    pub(crate) fn meets(&self, other: &Self) -> bool {
+        !self.0.is_disjoint(&other.0)
+    }
+
+    /// Adds another set's places.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.0 |= &other.0;
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> u64 {
         self.0.len()

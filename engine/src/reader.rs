@@ -63,6 +63,8 @@ struct Cached {
     /// The places that were read, for a window of an extent.
     from: Seq,
     upto: Seq,
+    /// Why what is not there cannot be read, where that is known.
+    broken: Option<String>,
     /// Per queue, places and payloads in order.
     queues: BTreeMap<QueueId, Vec<(Seq, Bytes)>>,
 }
@@ -207,8 +209,9 @@ impl Reader {
         let upto = stop.unwrap_or(covered).max(work.answer.upto);
         // What lives must have been there (E8): a file may be another one than it should be.
         if queue.live_between(work.answer.upto, upto) != taken {
+            let why = cached.broken.as_deref().unwrap_or("its record is not where the index says");
             work.answer.upto =
-                self.note_lost(work, queue, upto, "its record is not where the index says");
+                self.note_lost(work, queue, upto, why);
             return true;
         }
         work.answer.upto = upto;
@@ -292,12 +295,12 @@ fn read_group(pin: &LogPin, at: At, block: u32) -> Result<Cached, String> {
             }
         }
     }
-    Ok(Cached { at, from: Seq(0), upto: Seq(u64::MAX), queues })
+    Ok(Cached { at, from: Seq(0), upto: Seq(u64::MAX), broken: None, queues })
 }
 
 fn read_window(file: &SettledFile, here: Settled, from: Seq, bytes: u64) -> Result<Cached, String> {
     let bytes = bytes.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX);
-    let Window { records, upto } = file.window(&here.extent, from, bytes)?;
+    let Window { records, upto, broken, read: _ } = file.window(&here.extent, from, bytes)?;
     let queues = BTreeMap::from([(here.extent.queue, records)]);
-    Ok(Cached { at: At::Settled(here), from, upto: upto.unwrap_or(Seq(u64::MAX)), queues })
+    Ok(Cached { at: At::Settled(here), from, upto: upto.unwrap_or(Seq(u64::MAX)), broken, queues })
 }

@@ -40,6 +40,7 @@ pub(crate) struct Shared {
     pub(crate) sync_wanted: AtomicBool,
     /// What went wrong in the background, or was found to be damaged: for the operator, nothing fails by it.
     pub(crate) findings: Mutex<VecDeque<String>>,
+    pub(crate) has_findings: AtomicBool,
     /// The writer has written and synced all there was and will do nothing more.
     pub(crate) writer_done: AtomicBool,
     /// Threads sleep here; without threads nobody does.
@@ -157,6 +158,7 @@ impl Shared {
             durable: AtomicU64::new(0),
             sync_wanted: AtomicBool::new(false),
             findings: Mutex::default(),
+            has_findings: AtomicBool::new(false),
             writer_done: AtomicBool::new(false),
             bells: OnceLock::new(),
             counters: Counters::default(),
@@ -194,6 +196,7 @@ impl Shared {
             findings.push_back(finding);
         }
         drop(findings);
+        self.has_findings.store(true, Ordering::Release);
         self.ring(|bells| bells.ring_owner());
     }
 

@@ -11,6 +11,7 @@ use crate::controls::Control;
 use crate::disk::{Disk, SyncTimes};
 use crate::error::{Error, Result};
 use crate::fetch::{Fetch, Fetched};
+use crate::format::{FRAME_HEADER_BYTES, FRAME_TRAILER_BYTES};
 use crate::ids::{Epoch, QueueId, Seq, Ticket};
 use crate::keeper::Keeper;
 use crate::ledger::Ledger;
@@ -138,6 +139,19 @@ pub struct Stats {
     pub sync_times: SyncTimes,
 }
 
+impl Stats {
+    /// Bytes written since the open over bytes of records: log, settling, merging and checkpoints. Padding and the zeros
+    /// of new segments are left out. 0 before anything is written.
+    pub fn write_amplification(&self) -> f64 {
+        if self.record_bytes_total == 0 {
+            return 0.0;
+        }
+        let headers = self.frames_total * (FRAME_HEADER_BYTES + FRAME_TRAILER_BYTES) as u64;
+        let background = self.settle_bytes_total + self.merge_bytes_total + self.checkpoint_bytes_total;
+        (self.record_bytes_total + headers + background) as f64 / self.record_bytes_total as f64
+    }
+}
+
 impl Store {
     /// Opens the store on a disk, or makes one there. Nothing works before the workers are stepped; see
     /// [`crate::start_threads`].
@@ -244,6 +258,9 @@ impl Store {
 
     /// What went wrong in the background or was found to be damaged since the last call, for the operator.
     pub fn findings(&self) -> Vec<String> {
+        if !self.shared.has_findings.swap(false, Ordering::AcqRel) {
+            return Vec::new();
+        }
         lock(&self.shared.findings).drain(..).collect()
     }
 

@@ -88,6 +88,9 @@ pub(crate) fn run(mut host: Host, inbox: &Arc<Inbox>, workers: Threads, inline_a
         if write && !inline {
             host.kick();
         }
+        for finding in host.store().findings() {
+            error!("{finding}");
+        }
         // A failed store confirms nothing, not even what it confirmed a moment before it failed.
         if let Some(failure) = host.failure() {
             error!("{failure}; nothing is confirmed any more, the server ends");

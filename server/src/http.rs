@@ -71,6 +71,22 @@ pub struct EngineFigures {
     pub recycled_total: u64,
     /// Memory of the index.
     pub index_bytes: u64,
+    /// Settled segments.
+    pub settled_segments: u64,
+    /// Bytes of settled segments.
+    pub settled_bytes: u64,
+    /// What of them lives, about.
+    pub settled_live_bytes: u64,
+    /// Bytes written by settling.
+    pub settle_bytes_total: u64,
+    /// Bytes written by merging.
+    pub merge_bytes_total: u64,
+    /// Settled segments removed.
+    pub settled_removed_total: u64,
+    /// Bytes of checkpoints written.
+    pub checkpoint_bytes_total: u64,
+    /// Work in the background that failed.
+    pub background_errors_total: u64,
     /// Syncs by latency: bucket i counts those under 2^(i+1) microseconds that are in no bucket before it.
     pub sync_latency_us: [u64; 32],
     /// All sync latencies added up, microseconds.

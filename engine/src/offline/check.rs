@@ -25,8 +25,8 @@ pub(super) fn look(disk: &dyn Disk, progress: Progress<'_>) -> Result<(Survey, S
     let salvage = salvage(&mut survey)?;
     if !salvage.loss.messages.is_empty() && survey.segments.iter().all(|walked| walked.gaps.is_empty()) {
         for (queue, count) in &salvage.loss.messages {
-            let what = format!("{count} messages of queue {queue} should live, but no frame holds them");
-            survey.findings.push(Finding::new(FindingKind::Damage, "the log", 0, what));
+            let what = format!("{count} messages of queue {queue} should live, but no record holds them");
+            survey.findings.push(Finding::new(FindingKind::Damage, "the store", 0, what));
         }
     }
     // The open's word is the last one, whatever was found above.
@@ -58,10 +58,16 @@ pub(super) fn checked(survey: &Survey, salvage: &Salvage) -> Checked {
         store_id: state.store_id,
         epoch: state.epoch,
         clean: sound && !survey.empty && state.clean == state.epoch,
-        files: if survey.empty { 0 } else { 1 + (checkpoints.len() + survey.segments.len()) as u64 },
+        files: if survey.empty {
+            0
+        } else {
+            1 + (checkpoints.len() + survey.segments.len() + survey.settled.len()) as u64
+        },
         edits: survey.edits,
         checkpoints: survey.sound_checkpoints,
         segments: survey.segments.len() as u64,
+        settled_segments: survey.settled.len() as u64,
+        settled_records: salvage.settled_records,
         frames: survey.segments.iter().map(|walked| walked.frames.len() as u64).sum(),
         records: salvage.records,
         log_bytes: survey.segments.iter().flat_map(|walked| &walked.frames).map(|good| good.bytes).sum(),

@@ -21,6 +21,7 @@ mod inspect;
 mod rebuild;
 mod repair;
 mod salvage;
+mod settled;
 mod survey;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
@@ -39,7 +40,8 @@ pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 /// What [`check`] found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// The store would open: nothing is damaged. A torn tail is sound.
+    /// Nothing is damaged, and the store would open. A torn tail is sound. With damage in settled segments alone a store
+    /// opens as well, and serves the rest.
     pub sound: bool,
     /// The store's identity.
     pub store_id: u64,
@@ -47,7 +49,7 @@ pub struct Checked {
     pub epoch: Epoch,
     /// The last run ended by a clean close.
     pub clean: bool,
-    /// Files of the store that were read: manifest, checkpoints, listed log segments.
+    /// Files of the store that were read: manifest, checkpoints, listed log segments, settled segments.
     pub files: u64,
     /// Edits in the manifest.
     pub edits: u64,
@@ -55,6 +57,10 @@ pub struct Checked {
     pub checkpoints: u64,
     /// Log segments listed.
     pub segments: u64,
+    /// Settled segments that are there.
+    pub settled_segments: u64,
+    /// Sound messages in them.
+    pub settled_records: u64,
     /// Sound frames.
     pub frames: u64,
     /// Sound records.
@@ -102,7 +108,8 @@ pub struct Finding {
 /// What a finding means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FindingKind {
-    /// What was written is not there any more: the store does not open before it is repaired.
+    /// What was written is not there any more: the store does not open before it is repaired, or, where only settled
+    /// segments are concerned, serves the rest.
     Damage,
     /// What was written last, and never proven durable, is not whole: the next open cuts it.
     TornTail,

@@ -3,14 +3,14 @@
 //! Segments say in their headers which ones they are. Those of the log stand together without a gap in their numbers
 //! (segments leave from the old end only), so the newest run of numbers is the log. A segment ends with the frame whose
 //! checksum the header of the next one names: what a recovery cut behind it does not come back. The two newest
-//! checkpoint files are the ones kept. A segment that was recycled but not yet used again may be taken in as well: it
+//! checkpoint files are the ones kept. Settled segments are taken in unless a newer one was merged from them. A segment that was recycled but not yet used again may be taken in as well: it
 //! lies before the checkpoint's cut, and nothing in it lives.
 
 use std::collections::BTreeMap;
 
 use super::survey::{Sound, Survey, list, read_any_checkpoint};
 use super::walk::walk;
-use super::{Finding, FindingKind, Progress};
+use super::{Finding, FindingKind, Progress, settled};
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::format::{SegmentHeader, checkpoint_name, parse_name};
@@ -60,6 +60,7 @@ pub(super) fn rebuild(
         next_file: survey.next_file,
         ..State::default()
     };
+    settled::found(survey, disk, store_id)?;
     let total = files.iter().filter(|(name, _)| log.iter().any(|(_, file)| file == name)).map(|f| f.1).sum();
     let mut done = 0;
     for (index, (header, name)) in log.iter().enumerate() {

@@ -18,17 +18,19 @@ use super::check::{checked, look};
 use super::salvage::Salvage;
 use super::survey::{Survey, list};
 use super::walk::Walked;
-use super::{Checked, Progress, SET_ASIDE};
+use super::{Checked, Progress, SET_ASIDE, settled};
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::format::{
     BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, frame_bytes, parse_name, segment_blocks,
-    segment_name,
+    segment_name, settled_name,
 };
 use crate::ids::{Epoch, FileId, FrameNo, QueueId};
 use crate::ledger::Ledger;
-use crate::manifest::{self, CheckpointEntry, MANIFEST_NAME, Manifest, SegmentEnd, SegmentEntry, State};
+use crate::manifest::{
+    self, CheckpointEntry, MANIFEST_NAME, Manifest, SegmentEnd, SegmentEntry, SettledEntry, State,
+};
 use crate::recovery;
 use crate::settings::Settings;
 
@@ -108,6 +110,9 @@ impl<'a> Work<'a> {
         damaged.extend(
             survey.segments.iter().filter(|walked| walked.damaged).map(|walked| walked.name.as_str()),
         );
+        damaged.extend(
+            survey.settled.iter().filter(|looked| looked.damaged).map(|looked| looked.name.as_str()),
+        );
         if survey.rebuilt {
             damaged.push(MANIFEST_NAME);
         }
@@ -143,6 +148,7 @@ impl<'a> Work<'a> {
             segments.push(self.empty_segment(&survey, &mut fresh)?);
             next_segment = next_segment.next();
         }
+        let settled = self.settled(&survey, &mut fresh)?;
         let mut ledger = salvage.ledger;
         ledger.mark_all_redelivered();
         let checkpoints = self.checkpoints(&survey, &ledger, &mut fresh)?;
@@ -162,7 +168,7 @@ impl<'a> Work<'a> {
             segments,
             checkpoints,
             settled_below: survey.state.settled_below,
-            settled: survey.state.settled.clone(),
+            settled,
         };
         Manifest::write(self.disk, state, survey.edit_max)?;
 
@@ -175,6 +181,31 @@ impl<'a> Work<'a> {
         self.spare_the_unlisted(&survey)?;
         self.sync_dir()?;
         Ok(self.aside.into_iter().map(|(_, aside)| aside).collect())
+    }
+
+    /// The sound settled segments, and in the place of damaged ones what is sound of them.
+    fn settled(&mut self, survey: &Survey, fresh: &mut Vec<String>) -> Result<Vec<SettledEntry>> {
+        let mut entries = Vec::new();
+        for looked in &survey.settled {
+            if let (false, Some(entry)) = (looked.damaged, looked.entry) {
+                entries.push(entry);
+                continue;
+            }
+            let id = self.new_file();
+            let header =
+                settled::header(survey.state.store_id, self.epoch, id, survey.state.settled_below);
+            if let Some((entry, bytes)) = looked.rewrite(self.disk.as_ref(), header)? {
+                let name = settled_name(id);
+                let file = self.create(&name, 0, fresh)?;
+                for (index, part) in bytes.chunks(COPY_BYTES).enumerate() {
+                    let offset = (index * COPY_BYTES) as u64;
+                    file.write_at(offset, part).map_err(Error::io("write", &name))?;
+                }
+                file.sync().map_err(Error::io("sync", &name))?;
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
     }
 
     /// Two checkpoints of what is left. An older one is of no use any more: with what is lost in between, the log does
@@ -210,9 +241,11 @@ impl<'a> Work<'a> {
         for (name, _) in files {
             let segment = parse_name(&name, "log-", ".seg");
             let checkpoint = parse_name(&name, "checkpoint-", ".ckp");
+            let settled = parse_name(&name, "settled-", ".set");
             let unlisted = segment
                 .is_some_and(|id| survey.rebuilt && state.segments.iter().all(|entry| entry.file != id))
-                || checkpoint.is_some_and(|id| state.checkpoints.iter().all(|entry| entry.file != id));
+                || checkpoint.is_some_and(|id| state.checkpoints.iter().all(|entry| entry.file != id))
+                || settled.is_some_and(|id| state.settled.iter().all(|entry| entry.file != id));
             if unlisted {
                 let aside = free_name(&names, &name);
                 self.disk.rename(&name, &aside).map_err(Error::io("rename", &name))?;

@@ -16,7 +16,7 @@ use super::{Finding, FindingKind, Loss, survey::Survey};
 use crate::error::Result;
 use crate::format::BLOCK_BYTES;
 use crate::group::Gather;
-use crate::ids::{FrameNo, QueueId, Seq};
+use crate::ids::{FrameNo, QueueId, SegmentNo, Seq};
 use crate::ledger::Ledger;
 use crate::ranges::Places;
 use crate::record::{self, Record};
@@ -28,6 +28,7 @@ pub(super) struct Salvage {
     pub(super) ledger: Ledger,
     pub(super) loss: Loss,
     pub(super) records: u64,
+    pub(super) settled_records: u64,
     pub(super) replay_compared: bool,
     /// Name of the checkpoint it started from.
     pub(super) base: Option<String>,
@@ -86,6 +87,16 @@ pub(super) fn salvage(survey: &mut Survey) -> Result<Salvage> {
         };
         replay.earlier = earlier.map(|earlier| (earlier, Said::by(&replay.ledger)));
         salvage.base = Some(base.name);
+    }
+    replay.ledger.settled_below = survey.state.settled_below;
+    if let Some((earlier, _)) = &mut replay.earlier {
+        earlier.settled_below = survey.state.settled_below;
+    }
+    for looked in &survey.settled {
+        salvage.settled_records += looked.count();
+        for (queue, places) in looked.places() {
+            replay.found.entry(queue).or_default().add(&places);
+        }
     }
     let mut last = FrameNo(0);
     for walked in &survey.segments {
@@ -166,7 +177,7 @@ impl Replay {
             match &record {
                 Record::Put { targets, .. } => {
                     for &(queue, seq) in targets {
-                        self.put(queue, seq, number);
+                        self.put(segment, queue, seq, number);
                     }
                 }
                 Record::QueueCreated { queue } => drop(self.created.insert(*queue)),
@@ -187,8 +198,11 @@ impl Replay {
         self.ledger.cut = self.ledger.cut.max(number);
     }
 
-    fn put(&mut self, queue: QueueId, seq: Seq, number: FrameNo) {
-        self.found.entry(queue).or_default().insert(seq, seq);
+    fn put(&mut self, segment: SegmentNo, queue: QueueId, seq: Seq, number: FrameNo) {
+        // What is settled is looked for in settled segments alone (E2).
+        if segment >= self.ledger.settled_below {
+            self.found.entry(queue).or_default().insert(seq, seq);
+        }
         if number > self.cut && queue >= self.next_queue && !self.created.contains(&queue) {
             *self.nameless.entry(queue).or_default() += 1;
         }

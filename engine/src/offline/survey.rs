@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::rebuild;
+use super::settled::{self, Looked};
 use super::walk::{Walked, walk};
 use super::{Finding, FindingKind, Progress, SET_ASIDE};
 use crate::checkpoint::{self, Checkpoint};
@@ -14,6 +15,7 @@ use crate::keeper::CHECKPOINT_TMP_NAME;
 use crate::manifest::{self, CheckpointEntry, MANIFEST_NAME, MANIFEST_TMP_NAME, SegmentEntry, State};
 use crate::recovery;
 use crate::scan::{self, Scan};
+use crate::settler::SETTLED_TMP_NAME;
 
 /// What a data directory holds.
 #[derive(Debug, Default)]
@@ -42,6 +44,7 @@ pub(super) struct Survey {
     /// The store never had a checkpoint, as far as can be told.
     pub(super) never_checkpointed: bool,
     pub(super) segments: Vec<Walked>,
+    pub(super) settled: Vec<Looked>,
     pub(super) findings: Vec<Finding>,
     /// Why nothing can be made of it.
     pub(super) beyond_repair: Option<String>,
@@ -60,6 +63,7 @@ pub(super) fn survey(disk: &dyn Disk, progress: Progress<'_>) -> Result<Survey> 
     let files = list(disk)?;
     for (name, _) in &files {
         let id = parse_name(name, "log-", ".seg").or_else(|| parse_name(name, "checkpoint-", ".ckp"));
+        let id = id.or_else(|| parse_name(name, "settled-", ".set"));
         survey.next_file = survey.next_file.max(id.map_or(FileId(1), FileId::next));
     }
     match manifest::load(disk) {
@@ -148,6 +152,7 @@ impl Survey {
         for entry in &state.checkpoints {
             self.listed_checkpoint(disk, &state, *entry)?;
         }
+        settled::listed(self, disk, &state)?;
         self.never_checkpointed = state.checkpoints.is_empty();
         self.checkpoints.sort_by_key(|sound| sound.checkpoint.ledger.cut);
         self.state = state;
@@ -283,6 +288,7 @@ impl Survey {
             segments.contains(name)
                 || self.checkpoints.iter().any(|sound| sound.name == name)
                 || self.bad_checkpoints.iter().any(|bad| bad == name)
+                || self.settled.iter().any(|looked| looked.name == name)
         };
         let mut notes = Vec::new();
         for (name, _) in files {
@@ -290,7 +296,7 @@ impl Survey {
                 continue;
             } else if name.starts_with(SET_ASIDE) {
                 "it was set aside and is not read"
-            } else if name == MANIFEST_TMP_NAME || name == CHECKPOINT_TMP_NAME {
+            } else if name == MANIFEST_TMP_NAME || name == CHECKPOINT_TMP_NAME || name == SETTLED_TMP_NAME {
                 "it is cut-off work"
             } else if parse_name(name, "log-", ".seg").is_some() {
                 match scan::read_header(disk, name)? {
@@ -299,7 +305,9 @@ impl Survey {
                     }
                     _ => "it is no part of the log: a spare, or cut-off work",
                 }
-            } else if parse_name(name, "checkpoint-", ".ckp").is_some() {
+            } else if parse_name(name, "checkpoint-", ".ckp").is_some()
+                || parse_name(name, "settled-", ".set").is_some()
+            {
                 "it is not listed: cut-off work"
             } else {
                 "it is not part of the store"

@@ -3,3 +3,4 @@
 mod damage;
 mod repairs;
 mod rig;
+mod settled;

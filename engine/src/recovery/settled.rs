@@ -22,13 +22,13 @@ pub(super) fn read(
 ) -> Result<BTreeMap<FileId, Arc<SettledFile>>> {
     let mut files = BTreeMap::new();
     for entry in &state.settled {
-        ledger.add_settled(entry.file);
         match SettledFile::open(disk, state.store_id, *entry) {
             Ok((file, extents)) => {
                 let mut queues: BTreeMap<QueueId, Vec<Extent>> = BTreeMap::new();
                 for extent in extents {
                     queues.entry(extent.queue).or_default().push(extent);
                 }
+                ledger.add_settled(entry.file);
                 for (queue, extents) in queues {
                     ledger.replace(queue, SegmentNo(0), &[], entry.file, &extents);
                 }

@@ -30,7 +30,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use read::{SettledFile, Window};
+pub(crate) use read::{SettledFile, Window, read_footer};
 
 /// The version of this format.
 pub(crate) const SETTLED_VERSION: u16 = 1;

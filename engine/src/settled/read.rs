@@ -30,8 +30,12 @@ pub(crate) struct SettledFile {
 pub(crate) struct Window {
     /// Places and payloads in order.
     pub(crate) records: Vec<(Seq, Bytes)>,
-    /// The place behind the last record read; None when that was the extent's last one.
+    /// The place behind the last record read, or the next one that can be read; None at the extent's end.
     pub(crate) upto: Option<Seq>,
+    /// Records read, those below the place wanted included.
+    pub(crate) read: u32,
+    /// Why it ends early: what lives from its last record up to `upto` cannot be read.
+    pub(crate) broken: Option<String>,
 }
 
 impl SettledFile {
@@ -62,68 +66,77 @@ impl SettledFile {
         Ok((Self { name, entry, file, map: OnceLock::new() }, extents))
     }
 
-    /// Reads about so many bytes of an extent from a place on, or one record if that is larger.
+    /// Reads about so many bytes of an extent from a place on, or one record if that is larger. Ends before a record that
+    /// is damaged; what follows is read again from the next mark.
     pub(crate) fn window(&self, extent: &Extent, from: Seq, bytes: u64) -> Result<Window, String> {
-        let said = |what: String| format!("{} is damaged: {what}", self.name);
-        let start = self.start(extent, from)?;
+        let marks = self.marks(extent)?;
+        let index = marks.partition_point(|(seq, _)| *seq <= from);
+        let start = index.checked_sub(1).map_or(extent.offset, |index| marks[index].1);
         let end = extent.offset + extent.bytes;
-        let mut window = Window::default();
         let mut wanted = bytes;
         loop {
             let part = self.read(start, wanted.min(end - start))?;
+            let mut window = Window::default();
             let mut at = 0;
-            loop {
-                if start + at as u64 == end {
+            let longer = loop {
+                let offset = start + at as u64;
+                if offset == end {
                     return Ok(window);
                 }
-                let offset = start + at as u64;
-                let parsed =
-                    record::parse_put(&part[at..]).map_err(|e| said(format!("at offset {offset}, {e}")))?;
-                let put = match parsed {
-                    Ok(put) => put,
-                    Err(length) if offset + length as u64 > end => {
-                        return Err(said(format!("at offset {offset}, a record runs over its extent's end")));
+                let put = match record::parse_put(&part[at..]) {
+                    Ok(Ok(put)) => {
+                        if put.queue == extent.queue && put.seq >= extent.first && put.seq <= extent.last {
+                            put
+                        } else {
+                            let what = format!(
+                                "place {} of queue {} stands where places {} to {} of queue {} belong",
+                                put.seq, put.queue, extent.first, extent.last, extent.queue
+                            );
+                            return Ok(self.broken(window, &marks, offset, &what));
+                        }
                     }
-                    Err(_) if !window.records.is_empty() => {
+                    Ok(Err(length)) if offset + length as u64 > end => {
+                        let what = "a record runs over its extent's end";
+                        return Ok(self.broken(window, &marks, offset, what));
+                    }
+                    Ok(Err(_)) if !window.records.is_empty() => {
                         window.upto = window.records.last().map(|(seq, _)| seq.next());
                         return Ok(window);
                     }
                     // The first record wanted is longer than what was read.
-                    Err(length) => {
-                        wanted = (at + length) as u64 + bytes;
-                        window = Window::default();
-                        break;
-                    }
+                    Ok(Err(length)) => break (at + length) as u64,
+                    Err(why) => return Ok(self.broken(window, &marks, offset, &why.to_string())),
                 };
-                let outside = put.seq < extent.first || put.seq > extent.last;
-                if put.queue != extent.queue || outside {
-                    return Err(said(format!(
-                        "at offset {offset}, place {} of queue {} stands where places {} to {} of queue {} belong",
-                        put.seq, put.queue, extent.first, extent.last, extent.queue
-                    )));
-                }
+                window.read += 1;
                 if put.seq >= from {
                     // Copied: nothing that owns a map leaves the engine.
                     window.records.push((put.seq, Bytes::copy_from_slice(put.payload)));
                 }
                 at += put.bytes;
-            }
+            };
+            wanted = longer.max(wanted + bytes);
         }
     }
 
-    /// Where to begin reading for a place: the last mark at or below it.
-    fn start(&self, extent: &Extent, from: Seq) -> Result<u64, String> {
+    /// A window that ends because of what stands at an offset.
+    fn broken(&self, mut window: Window, marks: &[(Seq, u64)], offset: u64, what: &str) -> Window {
+        window.upto = marks.iter().find(|(_, at)| *at > offset).map(|(seq, _)| *seq);
+        window.broken = Some(format!("{} is damaged at offset {offset}: {what}", self.name));
+        window
+    }
+
+    /// Places of the extent and where their records begin.
+    fn marks(&self, extent: &Extent) -> Result<Vec<(Seq, u64)>, String> {
         let length = extent.marks as usize * MARK_BYTES;
         let marks = self.read(extent.marks_at, length as u64)?;
         if crc32fast::hash(&marks) != extent.marks_crc {
             return Err(format!(
-                "{} is damaged: the checksum of the marks at offset {} does not match",
+                "{} is damaged at offset {}: the checksum of an extent's marks does not match",
                 self.name, extent.marks_at
             ));
         }
-        let marks: Vec<&[u8]> = marks.chunks_exact(MARK_BYTES).collect();
-        let index = marks.partition_point(|mark| LittleEndian::read_u64(mark) <= from.0);
-        Ok(index.checked_sub(1).map_or(extent.offset, |index| LittleEndian::read_u64(&marks[index][8..])))
+        let mark = |mark: &[u8]| (Seq(LittleEndian::read_u64(mark)), LittleEndian::read_u64(&mark[8..]));
+        Ok(marks.chunks_exact(MARK_BYTES).map(mark).collect())
     }
 
     fn read(&self, offset: u64, bytes: u64) -> Result<std::borrow::Cow<'_, [u8]>, String> {

@@ -42,6 +42,9 @@ fn read_all(file: &SettledFile, extent: &Extent, bytes: u64) -> Result<Vec<(Seq,
     let (mut all, mut from) = (Vec::new(), extent.first);
     loop {
         let window = file.window(extent, from, bytes)?;
+        if let Some(broken) = window.broken {
+            return Err(broken);
+        }
         all.extend(window.records);
         match window.upto {
             Some(upto) if upto > from => from = upto,
@@ -117,6 +120,29 @@ fn no_flipped_byte_goes_unseen() {
         }
     }
     assert!(seen.0 > 100 && seen.1 > 100, "{seen:?}");
+}
+
+#[test]
+fn behind_a_damaged_record_the_next_mark_is_found() {
+    let (mut bytes, entry, extents) = sample();
+    let extent = extents[1];
+    let (_sound_dir, disk) = disk_with(&bytes);
+    let (file, _) = SettledFile::open(&disk, STORE, entry).expect("sound");
+    let sound = read_all(&file, &extent, 1 << 20).expect("sound");
+    // Somewhere in the 400th record.
+    let at: usize = extent.offset as usize
+        + sound[..400].iter().map(|(_, body)| record::put_bytes(body.len())).sum::<usize>();
+    bytes[at + 20] ^= 4;
+    let (_dir, disk) = disk_with(&bytes);
+    let (file, _) = SettledFile::open(&disk, STORE, entry).expect("its footer is sound");
+    let window = file.window(&extent, extent.first, 1 << 20).expect("readable");
+    assert_eq!(window.records, sound[..400]);
+    let said = format!("settled-0000000004.set is damaged at offset {at}: a record's checksum");
+    assert!(window.broken.as_ref().is_some_and(|broken| broken.starts_with(&said)), "{:?}", window.broken);
+    // Marks stand before every 128th record.
+    assert_eq!(window.upto, Some(sound[512].0));
+    let rest = file.window(&extent, sound[512].0, 1 << 20).expect("readable");
+    assert_eq!((rest.records, rest.broken), (sound[512..].to_vec(), None));
 }
 
 #[test]

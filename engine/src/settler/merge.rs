@@ -108,6 +108,9 @@ impl Input {
             return Ok(true);
         }
         let window = self.file.window(&extent, self.from, READ_BYTES).map_err(damage)?;
+        if let Some(broken) = window.broken {
+            return Err(damage(broken));
+        }
         self.read += window.records.len() as u32;
         if window.upto.is_none() && self.read != extent.records {
             return Err(damage(format!("{} of its {} records are there", self.read, extent.records)));

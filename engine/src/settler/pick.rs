@@ -63,7 +63,11 @@ impl Settler {
 
     /// Settled segments in which nothing lives, if there are any; else those worth writing anew.
     pub(super) fn begin_merge(&self) -> Job {
-        let shares = lock(&self.shared.ledger).settled_shares();
+        let mut shares = lock(&self.shared.ledger).settled_shares();
+        // One that could not be opened stays listed: its file may come back.
+        let open = lock(&self.shared.settled);
+        shares.retain(|share| open.contains_key(&share.file));
+        drop(open);
         let dead: Vec<FileId> =
             shares.iter().filter(|share| share.live_bytes == 0).map(|share| share.file).collect();
         if !dead.is_empty() {

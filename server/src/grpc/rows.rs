@@ -158,5 +158,14 @@ pub(super) fn status(core: CoreStats, server: ServerStatus) -> v1::StatusRespons
         checkpoints_total: server.checkpoints_total,
         recycled_total: server.recycled_total,
         disk_free_bytes: server.disk_free_bytes,
+        settled_segments: server.settled_segments,
+        settled_bytes: server.settled_bytes,
+        settled_live_bytes: server.settled_live_bytes,
+        log_record_bytes_total: server.log_record_bytes_total,
+        settle_bytes_total: server.settle_bytes_total,
+        merge_bytes_total: server.merge_bytes_total,
+        checkpoint_bytes_total: server.checkpoint_bytes_total,
+        background_errors_total: server.background_errors_total,
+        write_amplification: server.write_amplification,
     }
 }

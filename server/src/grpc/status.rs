@@ -7,7 +7,7 @@ pub trait StatusSource: Send + Sync + 'static {
 }
 
 /// Figures of the process and its store. Totals count since the start.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ServerStatus {
     /// Version of the program.
     pub version: String,
@@ -41,4 +41,22 @@ pub struct ServerStatus {
     pub recycled_total: u64,
     /// Bytes free on the data directory's file system.
     pub disk_free_bytes: u64,
+    /// Settled segments: what lives of old log segments, grouped by queue.
+    pub settled_segments: u64,
+    /// Bytes of them.
+    pub settled_bytes: u64,
+    /// What of them lives, about: counted anew every second.
+    pub settled_live_bytes: u64,
+    /// Bytes of records written to the log.
+    pub log_record_bytes_total: u64,
+    /// Bytes written into settled segments by settling.
+    pub settle_bytes_total: u64,
+    /// Bytes written into settled segments by merging.
+    pub merge_bytes_total: u64,
+    /// Bytes of checkpoints written.
+    pub checkpoint_bytes_total: u64,
+    /// Work in the background that failed and is tried again; the log says which.
+    pub background_errors_total: u64,
+    /// Bytes written over bytes of records.
+    pub write_amplification: f64,
 }

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use leveret_broker::{CoreStats, Input, Op, PasswordHash, Reply, ReqId};
 use leveret_engine::{self as engine, Disk, FORMAT_VERSION, Gauge, RealDisk, Store};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::backend::{Backend, FailureFuture, Recovery, SettledFuture, Stopped};
 use super::{ServerStatus, StatusSource};
@@ -187,6 +187,15 @@ impl StatusSource for RealBackend {
             checkpoints_total: stats.checkpoints_total,
             recycled_total: stats.recycled_total,
             disk_free_bytes: stats.disk_free_bytes,
+            settled_segments: stats.settled_segments,
+            settled_bytes: stats.settled_bytes,
+            settled_live_bytes: stats.settled_live_bytes,
+            log_record_bytes_total: stats.record_bytes_total,
+            settle_bytes_total: stats.settle_bytes_total,
+            merge_bytes_total: stats.merge_bytes_total,
+            checkpoint_bytes_total: stats.checkpoint_bytes_total,
+            background_errors_total: stats.background_errors_total,
+            write_amplification: stats.write_amplification(),
         }
     }
 }
@@ -241,6 +250,14 @@ fn figures(stats: &engine::Stats) -> EngineFigures {
         checkpoints_total: stats.checkpoints_total,
         recycled_total: stats.recycled_total,
         index_bytes: stats.index_bytes,
+        settled_segments: stats.settled_segments,
+        settled_bytes: stats.settled_bytes,
+        settled_live_bytes: stats.settled_live_bytes,
+        settle_bytes_total: stats.settle_bytes_total,
+        merge_bytes_total: stats.merge_bytes_total,
+        settled_removed_total: stats.settled_removed_total,
+        checkpoint_bytes_total: stats.checkpoint_bytes_total,
+        background_errors_total: stats.background_errors_total,
         sync_latency_us: stats.sync_times.buckets,
         sync_latency_us_total: stats.sync_times.total_us,
         durable_ticket: stats.durable.0,
@@ -270,6 +287,12 @@ fn make_defaults(host: &mut Host) -> Result<(), Stopped> {
 fn tell(report: &engine::Report) {
     for note in &report.notes {
         info!("{note}");
+    }
+    for damaged in &report.damaged {
+        error!("{damaged}. What else the store holds is served; `leveret check` says more");
+    }
+    for (queue, lost) in &report.lost {
+        error!(queue = queue.0, lost, "messages of this queue live, but their records are lost with that file");
     }
     if let Some(cut) = &report.cut {
         warn!(

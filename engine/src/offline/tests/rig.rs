@@ -30,7 +30,19 @@ pub(super) type Files = Vec<(String, Vec<u8>)>;
 impl Rig {
     /// Some 70 frames in five segments. The newest frame is proven by nothing.
     pub(super) fn new() -> Self {
+        Self::with(Settings::default().log_budget_bytes)
+    }
+
+    /// The same, with all but the newest segments settled.
+    pub(super) fn settled() -> Self {
+        let rig = Self::with(2 * 16 * BLOCK_BYTES as u64);
+        assert!(rig.settled_names().len() >= 2, "{:?}", rig.state());
+        rig
+    }
+
+    fn with(log_budget_bytes: u64) -> Self {
         let settings = Settings {
+            log_budget_bytes,
             segment_bytes: 16 * BLOCK_BYTES as u64,
             frame_bytes_max: 2 * BLOCK_BYTES as u64,
             checkpoint_bytes: 24 * BLOCK_BYTES as u64,
@@ -121,6 +133,12 @@ impl Rig {
         names.filter(|name| parse_name(name, "checkpoint-", ".ckp").is_some()).collect()
     }
 
+    /// Names of settled segments, oldest first.
+    pub(super) fn settled_names(&self) -> Vec<String> {
+        let names = self.disk.names().into_iter().map(|(name, _)| name);
+        names.filter(|name| parse_name(name, "settled-", ".set").is_some()).collect()
+    }
+
     /// Offsets and headers of a segment's frames.
     pub(super) fn frames(&self, name: &str) -> Vec<(usize, FrameHeader)> {
         let bytes = self.contents(name);
@@ -135,15 +153,27 @@ pub(super) fn commit(store: &mut Store, workers: &mut Workers, batch: Batch) {
     while store.durable() < ticket {
         assert_eq!(workers.writer.step(0), Step::Worked);
     }
-    while workers.keeper.step(0) == Step::Worked {}
+    while workers.settler.step(0) == Step::Worked || workers.keeper.step(0) == Step::Worked {}
     assert!(store.failure().is_none(), "{:?}", store.failure());
 }
 
 pub(super) fn fetch_all(store: &mut Store, workers: &mut Workers, recovered: &Recovered) -> Messages {
+    let (found, lost) = fetch_what_is_left(store, workers, recovered);
+    assert!(lost.is_empty(), "{lost:?}");
+    found
+}
+
+/// What can be read, and why the rest cannot.
+pub(super) fn fetch_what_is_left(
+    store: &mut Store,
+    workers: &mut Workers,
+    recovered: &Recovered,
+) -> (Messages, BTreeMap<(u64, u64), String>) {
     let mut found = Messages::new();
+    let mut lost = BTreeMap::new();
     for queue in &recovered.queues {
         let mut from = Seq(1);
-        let before = found.len() as u64;
+        let before = (found.len() + lost.len()) as u64;
         while from < queue.next {
             store.fetch(Fetch {
                 queue: queue.queue,
@@ -156,11 +186,13 @@ pub(super) fn fetch_all(store: &mut Store, workers: &mut Workers, recovered: &Re
             });
             while workers.reader.step() == Step::Worked {}
             let answer = store.answers().pop().expect("one answer");
-            assert!(answer.lost.is_empty(), "{answer:?}");
+            assert!(answer.upto > from, "an answer goes on");
+            lost.extend(answer.lost.into_iter().map(|(seq, why)| ((queue.queue.0, seq.0), why)));
             found.extend(answer.messages.into_iter().map(|(seq, body)| ((queue.queue.0, seq.0), body)));
             from = answer.upto;
         }
-        assert_eq!(found.len() as u64 - before, queue.live, "count of queue {}", queue.queue);
+        let read = (found.len() + lost.len()) as u64 - before;
+        assert_eq!(read, queue.live, "count of queue {}", queue.queue);
     }
-    found
+    (found, lost)
 }
