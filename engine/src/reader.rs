@@ -15,7 +15,7 @@ use crate::ids::{QueueId, SegmentNo, Seq};
 use crate::ledger::{At, Found, Queue, Settled};
 use crate::record::Record;
 use crate::settled::{SettledFile, Window};
-use crate::shared::{Shared, Step, lock};
+use crate::shared::{Counters, Shared, Step, lock};
 
 /// Bytes read of an extent at a time, at least and at most; in between, what the fetch may take.
 const WINDOW_BYTES_MIN: u64 = 64 << 10;
@@ -242,6 +242,10 @@ impl Reader {
         let mut there = work.answer.messages[start..].iter().map(|(seq, _)| *seq).peekable();
         for seq in begin.max(queue.head).0..upto.0 {
             if there.next_if_eq(&Seq(seq)).is_none() && queue.is_live(Seq(seq)) {
+                if work.answer.lost.is_empty() {
+                    self.shared.find(format!("messages of queue {} cannot be read: {why}", work.fetch.queue));
+                }
+                Counters::add(&self.shared.counters.unreadable, 1);
                 work.answer.lost.push((Seq(seq), why.to_owned()));
                 if work.answer.lost.len() >= LOST_MAX {
                     return Seq(seq + 1);

@@ -121,6 +121,8 @@ pub(crate) struct Counters {
     /// Settled segments removed, merged or dead.
     pub(crate) settled_removed: AtomicU64,
     pub(crate) background_errors: AtomicU64,
+    /// Places told as lost by the reader.
+    pub(crate) unreadable: AtomicU64,
 }
 
 impl std::fmt::Debug for Shared {

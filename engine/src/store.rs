@@ -129,6 +129,8 @@ pub struct Stats {
     pub checkpoint_bytes_total: u64,
     /// Work in the background that failed and is tried again.
     pub background_errors_total: u64,
+    /// Times that a message which lives was asked for and could not be read.
+    pub unreadable_total: u64,
     /// Bytes free on the file system; 0 where unknown.
     pub disk_free_bytes: u64,
     /// Newest ticket whose confirm may go out.
@@ -264,6 +266,11 @@ impl Store {
         lock(&self.shared.findings).drain(..).collect()
     }
 
+    /// Times that a message which lives was asked for and could not be read, since the open.
+    pub fn unreadable(&self) -> u64 {
+        self.shared.counters.unreadable.load(Ordering::Relaxed)
+    }
+
     /// Figures.
     pub fn stats(&self) -> Stats {
         self.gauge().stats()
@@ -333,6 +340,7 @@ impl Gauge {
             settled_removed_total: count(&counters.settled_removed),
             checkpoint_bytes_total: count(&counters.checkpoint_bytes),
             background_errors_total: count(&counters.background_errors),
+            unreadable_total: count(&counters.unreadable),
             log_bytes,
             log_segments,
             spare_segments,

@@ -74,6 +74,9 @@ impl Reached {
         self.rotations += other.rotations;
         self.checkpoints += other.checkpoints;
         self.recycled += other.recycled;
+        self.settled += other.settled;
+        self.merged_bytes += other.merged_bytes;
+        self.settled_removed += other.settled_removed;
         self.crashes += other.crashes;
         self.crashes_in_recovery += other.crashes_in_recovery;
         self.cuts += other.cuts;
@@ -106,6 +109,9 @@ impl Reached {
             ("rotations", self.rotations, 1_000),
             ("checkpoints", self.checkpoints, 300),
             ("recycled segments", self.recycled, 200),
+            ("settled log segments", self.settled, 500),
+            ("bytes merged", self.merged_bytes, 50_000),
+            ("settled segments removed", self.settled_removed, 100),
             ("crashes in recovery", self.crashes_in_recovery, 200),
             ("torn tails", self.cuts, 200),
             ("consumers lost with messages out", self.consumers_lost, 100),
@@ -133,7 +139,8 @@ impl fmt::Display for Reached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} seeds: {} operations, {} rotations, {} checkpoints, {} recycled, {} crashes, {} in recovery, {} torn tails, \
+            "{} seeds: {} operations, {} rotations, {} checkpoints, {} recycled, {} settled, \
+             {} bytes merged, {} settled segments removed, {} crashes, {} in recovery, {} torn tails, \
              {} frames copied, {} consumers lost, {} clean stops; {} sent, {} confirmed, {} delivered ({} redelivered), \
              {} found after a crash, {} acked, {} returned; {} commits, {} rollbacks, {} moved, {} moved by a rule, {} moves \
              under way at a crash ({} kept, {} undone)",
@@ -142,6 +149,9 @@ impl fmt::Display for Reached {
             self.rotations,
             self.checkpoints,
             self.recycled,
+            self.settled,
+            self.merged_bytes,
+            self.settled_removed,
             self.crashes,
             self.crashes_in_recovery,
             self.cuts,

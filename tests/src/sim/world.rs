@@ -36,6 +36,12 @@ pub struct Reached {
     pub checkpoints: u64,
     /// Segments recycled.
     pub recycled: u64,
+    /// Log segments settled.
+    pub settled: u64,
+    /// Bytes that merging wrote.
+    pub merged_bytes: u64,
+    /// Settled segments that were removed: merged, or dead.
+    pub settled_removed: u64,
     /// Crashes while serving.
     pub crashes: u64,
     /// Crashes in a recovery.
@@ -72,7 +78,18 @@ pub(super) struct World {
     pub(super) reached: Reached,
     wall_ms: u64,
     worker_ms: u64,
+    /// A worker that hardly gets on in this life, so that the others overtake it.
+    slow: Option<Worker>,
     trace: u64,
+}
+
+/// The store's workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worker {
+    Writer,
+    Reader,
+    Keeper,
+    Settler,
 }
 
 /// A running server.
@@ -135,6 +152,7 @@ impl World {
             reached: Reached { seeds: 1, ..Reached::default() },
             wall_ms: 1_700_000_000_000,
             worker_ms: 0,
+            slow: None,
             trace: 0xcbf2_9ce4_8422_2325,
             rng,
         }
@@ -145,6 +163,8 @@ impl World {
         for _ in 0..lives {
             let mut life = self.start(true)?;
             self.inspect(&mut life)?;
+            let slow = [Worker::Writer, Worker::Reader, Worker::Keeper, Worker::Settler];
+            self.slow = if self.rng.u8(..3) == 0 { self.rng.choice(slow) } else { None };
             let planned = self.rng.u8(..5) > 0;
             if planned {
                 let calls = if self.rng.bool() { 60 } else { 500 };
@@ -159,8 +179,10 @@ impl World {
             self.judge()?;
         }
         let mut life = self.start(false)?;
+        self.slow = None;
         self.inspect(&mut life)?;
-        self.drain(&mut life)
+        self.drain(&mut life)?;
+        self.all_is_readable(&life)
     }
 
     /// Opens the store, with crashes inside the recovery up to a few times in a row.
@@ -174,6 +196,10 @@ impl World {
             match Store::open(&disk, self.settings.clone()) {
                 Ok((store, workers, recovered)) => {
                     self.disk.plan(CrashPlan::Never);
+                    let report = &recovered.report;
+                    if !report.damaged.is_empty() || !report.lost.is_empty() {
+                        return Err(refused(&format!("{:?}, lost {:?}", report.damaged, report.lost)));
+                    }
                     self.reached.cuts += u64::from(recovered.report.cut.is_some());
                     self.reached.frames_copied += recovered.report.frames_copied;
                     let settings = leveret_broker::Settings {
@@ -220,6 +246,7 @@ impl World {
             }
             self.step(life);
             self.judge()?;
+            self.all_is_readable(life)?;
         }
         if self.rng.u8(..3) > 0 {
             return Ok(End::Crashed);
@@ -246,10 +273,11 @@ impl World {
                 self.clients.act(life, &mut self.rng, &mut self.reached);
             }
             5..8 => self.turn(life),
-            8..12 => drop(life.workers.writer.step(self.worker_ms)),
-            12 => drop(life.workers.reader.step()),
-            13 => drop(life.workers.keeper.step(self.worker_ms)),
-            14 => drop(life.workers.settler.step(self.worker_ms)),
+            8..12 if self.gets_on(Worker::Writer) => drop(life.workers.writer.step(self.worker_ms)),
+            12 if self.gets_on(Worker::Reader) => drop(life.workers.reader.step()),
+            13 if self.gets_on(Worker::Keeper) => drop(life.workers.keeper.step(self.worker_ms)),
+            14 if self.gets_on(Worker::Settler) => drop(life.workers.settler.step(self.worker_ms)),
+            8..15 => {}
             15 => {
                 let ms = self.rng.u64(..40);
                 self.worker_ms += ms;
@@ -262,6 +290,10 @@ impl World {
             }
             _ => self.pass_effects(life),
         }
+    }
+
+    fn gets_on(&mut self, worker: Worker) -> bool {
+        self.slow != Some(worker) || self.rng.u8(..if worker == Worker::Writer { 80 } else { 24 }) == 0
     }
 
     /// One turn of the host, with some of what waits.
@@ -352,11 +384,24 @@ impl World {
         self.checker.apply_all(&events)
     }
 
+    /// On a disk that fails nothing, every message that lives can be read.
+    fn all_is_readable(&self, life: &Life) -> Result<(), Violation> {
+        let unreadable = life.host.store().unreadable();
+        if unreadable == 0 || self.disk.crashed() {
+            return Ok(());
+        }
+        let text = format!("{unreadable} messages that live could not be read: {:?}", life.host.store().findings());
+        Err(Violation { invariant: Invariant::I1, text })
+    }
+
     fn count(&mut self, life: &Life) {
         let stats = life.host.store().stats();
         self.reached.rotations += stats.rotations_total;
         self.reached.checkpoints += stats.checkpoints_total;
         self.reached.recycled += stats.recycled_total;
+        self.reached.settled += stats.settled_logs_total;
+        self.reached.merged_bytes += stats.merge_bytes_total;
+        self.reached.settled_removed += stats.settled_removed_total;
     }
 
     fn crash(&mut self, life: Life) {
