@@ -32,6 +32,11 @@ impl Drop for Running {
 impl Running {
     /// The broker, on default settings but for its addresses and the fsync policy.
     pub(crate) async fn broker(data: &Path, fsync: &str) -> Result<Self, Error> {
+        Self::broker_with(data, fsync, &[]).await
+    }
+
+    /// The same, with further settings.
+    pub(crate) async fn broker_with(data: &Path, fsync: &str, settings: &[String]) -> Result<Self, Error> {
         let (addr, amqp, http) = (free_addr()?, free_addr()?, free_addr()?);
         let binary = binary()?;
         let child = Command::new(binary)
@@ -40,6 +45,7 @@ impl Running {
             .arg(data)
             .args(["--grpc-addr", &addr.to_string(), "--http-addr", &http.to_string()])
             .args(["--amqp-addr", &amqp.to_string()])
+            .args(settings)
             .stdin(Stdio::null())
             .spawn()?;
         let mut running = Self { child, addr, amqp };
@@ -57,6 +63,11 @@ impl Running {
         let mut running = Self { child, addr, amqp: addr };
         running.wait(false).await?;
         Ok(running)
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it speaks AMQP.

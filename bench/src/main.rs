@@ -1,6 +1,6 @@
 //! Benchmarks: the broker against the bare cost of its parts, side by side on one machine.
 //!
-//! `cargo run --release -p leveret-bench -- grpc`, and `-- amqp`.
+//! `cargo run --release -p leveret-bench -- grpc`, `-- amqp` and `-- store`.
 
 mod amqp;
 mod child;
@@ -8,6 +8,7 @@ mod disk;
 mod echo;
 mod grpc;
 mod report;
+mod store;
 mod stream;
 mod unary;
 
@@ -34,6 +35,8 @@ enum What {
     Grpc(GrpcArguments),
     /// Publishing, consuming and draining over AMQP 0-9-1, beside RabbitMQ where it is installed.
     Amqp(amqp::Arguments),
+    /// Backlogs: restart, memory, disk and draining with millions of messages.
+    Store(store::Arguments),
     /// The bare service.
     #[command(hide = true)]
     Echo {
@@ -79,6 +82,7 @@ async fn main() -> ExitCode {
     let outcome = match Arguments::parse().what {
         What::Grpc(arguments) => grpc::run(&arguments).await,
         What::Amqp(arguments) => amqp::run(&arguments).await,
+        What::Store(arguments) => store::run(&arguments).await,
         What::Echo { addr } => echo::serve(addr).await.map(|()| true),
     };
     match outcome {

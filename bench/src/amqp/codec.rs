@@ -1,21 +1,21 @@
 //! The few frames that the load needs, as bytes.
 
 /// Frame kinds.
-pub(super) const METHOD: u8 = 1;
-pub(super) const HEADER: u8 = 2;
-pub(super) const BODY: u8 = 3;
+pub(crate) const METHOD: u8 = 1;
+pub(crate) const HEADER: u8 = 2;
+pub(crate) const BODY: u8 = 3;
 /// The last byte of a frame.
 const END: u8 = 0xCE;
 
 /// Methods that are looked for.
-pub(super) const CONNECTION_CLOSE: (u16, u16) = (10, 50);
-pub(super) const CHANNEL_CLOSE: (u16, u16) = (20, 40);
-pub(super) const DELIVER: (u16, u16) = (60, 60);
-pub(super) const ACK: (u16, u16) = (60, 80);
-pub(super) const NACK: (u16, u16) = (60, 120);
+pub(crate) const CONNECTION_CLOSE: (u16, u16) = (10, 50);
+pub(crate) const CHANNEL_CLOSE: (u16, u16) = (20, 40);
+pub(crate) const DELIVER: (u16, u16) = (60, 60);
+pub(crate) const ACK: (u16, u16) = (60, 80);
+pub(crate) const NACK: (u16, u16) = (60, 120);
 
 /// A frame.
-pub(super) fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![kind];
     out.extend(channel.to_be_bytes());
     out.extend((payload.len() as u32).to_be_bytes());
@@ -25,24 +25,24 @@ pub(super) fn frame(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A method's frame.
-pub(super) fn method(channel: u16, (class, method): (u16, u16), arguments: &[u8]) -> Vec<u8> {
+pub(crate) fn method(channel: u16, (class, method): (u16, u16), arguments: &[u8]) -> Vec<u8> {
     let mut payload = [class.to_be_bytes(), method.to_be_bytes()].concat();
     payload.extend(arguments);
     frame(METHOD, channel, &payload)
 }
 
 /// A string of at most 255 bytes.
-pub(super) fn shortstr(text: &str) -> Vec<u8> {
+pub(crate) fn shortstr(text: &str) -> Vec<u8> {
     [&[text.len() as u8], text.as_bytes()].concat()
 }
 
 /// A string with its length in 32 bits; also a table from the bytes of its entries.
-pub(super) fn longstr(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn longstr(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_be_bytes(), bytes].concat()
 }
 
 /// A persistent message to a queue: all of its frames.
-pub(super) fn publish(queue: &str, bytes: usize) -> Vec<u8> {
+pub(crate) fn publish(queue: &str, bytes: usize) -> Vec<u8> {
     let mut out = method(1, (60, 40), &[&[0, 0, 0][..], &shortstr(queue), &[0]].concat());
     // Class basic, weight 0, size, the flag of delivery-mode alone, 2.
     let header = [&[0, 60, 0, 0][..], &(bytes as u64).to_be_bytes(), &[0x10, 0, 2]].concat();
@@ -52,7 +52,7 @@ pub(super) fn publish(queue: &str, bytes: usize) -> Vec<u8> {
 }
 
 /// basic.ack of one delivery.
-pub(super) fn ack(tag: u64) -> [u8; 21] {
+pub(crate) fn ack(tag: u64) -> [u8; 21] {
     let mut out = [0; 21];
     // Kind, channel 1, 13 bytes of payload, class, method.
     out[..11].copy_from_slice(&[METHOD, 0, 1, 0, 0, 0, 13, 0, 60, 0, 80]);

@@ -13,7 +13,7 @@ const BUFFER_BYTES: usize = 256 << 10;
 const FRAME_BYTES_MAX: u32 = 131_072;
 
 /// A connection; channel 1 is open.
-pub(super) struct Link {
+pub(crate) struct Link {
     stream: TcpStream,
     buffer: Vec<u8>,
     begin: usize,
@@ -21,14 +21,14 @@ pub(super) struct Link {
 }
 
 /// A frame in the buffer.
-pub(super) struct Frame<'a> {
-    pub(super) kind: u8,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Frame<'a> {
+    pub(crate) kind: u8,
+    pub(crate) payload: &'a [u8],
 }
 
 impl Frame<'_> {
     /// Class and method.
-    pub(super) fn method(&self) -> Option<(u16, u16)> {
+    pub(crate) fn method(&self) -> Option<(u16, u16)> {
         match (self.kind, self.payload) {
             (METHOD, [a, b, c, d, ..]) => Some((u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]))),
             _ => None,
@@ -36,20 +36,20 @@ impl Frame<'_> {
     }
 
     /// The 64 bits at this place of the arguments; 0 where there are none.
-    pub(super) fn longlong(&self, at: usize) -> u64 {
+    pub(crate) fn longlong(&self, at: usize) -> u64 {
         let bytes = self.payload.get(4 + at..4 + at + 8);
         bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
     }
 
     /// The byte at this place of the arguments.
-    pub(super) fn octet(&self, at: usize) -> u8 {
+    pub(crate) fn octet(&self, at: usize) -> u8 {
         self.payload.get(4 + at).copied().unwrap_or(0)
     }
 }
 
 impl Link {
     /// Connects as guest and opens channel 1.
-    pub(super) fn open(addr: SocketAddr) -> Result<Self, Error> {
+    pub(crate) fn open(addr: SocketAddr) -> Result<Self, Error> {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -71,7 +71,7 @@ impl Link {
     }
 
     /// Declares a durable queue.
-    pub(super) fn declare(&mut self, queue: &str, queue_type: &str) -> Result<(), Error> {
+    pub(crate) fn declare(&mut self, queue: &str, queue_type: &str) -> Result<(), Error> {
         let entry = [codec::shortstr("x-queue-type"), b"S".to_vec(), codec::longstr(queue_type.as_bytes())];
         let arguments =
             [vec![0, 0], codec::shortstr(queue), vec![2], codec::longstr(&entry.concat())].concat();
@@ -79,17 +79,17 @@ impl Link {
     }
 
     /// Deletes a queue.
-    pub(super) fn delete(&mut self, queue: &str) -> Result<(), Error> {
+    pub(crate) fn delete(&mut self, queue: &str) -> Result<(), Error> {
         self.call(1, (50, 40), &[vec![0, 0], codec::shortstr(queue), vec![0]].concat(), (50, 41))
     }
 
     /// Puts the channel into confirm mode.
-    pub(super) fn confirm_select(&mut self) -> Result<(), Error> {
+    pub(crate) fn confirm_select(&mut self) -> Result<(), Error> {
         self.call(1, (85, 10), &[0], (85, 11))
     }
 
     /// Starts a consumer that acks.
-    pub(super) fn consume(&mut self, queue: &str, prefetch: u16) -> Result<(), Error> {
+    pub(crate) fn consume(&mut self, queue: &str, prefetch: u16) -> Result<(), Error> {
         let qos = [&[0, 0, 0, 0][..], &prefetch.to_be_bytes(), &[0]].concat();
         self.call(1, (60, 10), &qos, (60, 11))?;
         let arguments =
@@ -98,12 +98,12 @@ impl Link {
     }
 
     /// Sends bytes as they are.
-    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
     /// Waits for more bytes.
-    pub(super) fn receive(&mut self) -> Result<(), Error> {
+    pub(crate) fn receive(&mut self) -> Result<(), Error> {
         if self.begin > 0 {
             self.buffer.copy_within(self.begin..self.end, 0);
             self.end -= self.begin;
@@ -122,7 +122,7 @@ impl Link {
     }
 
     /// The next frame that is there already.
-    pub(super) fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
+    pub(crate) fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
         let rest = &self.buffer[self.begin..self.end];
         let Some(size) = rest.get(3..7) else { return Ok(None) };
         let size = u32::from_be_bytes([size[0], size[1], size[2], size[3]]) as usize;

@@ -23,45 +23,71 @@ const WINDOW: u64 = 2000;
 /// Messages that a publisher may be ahead of the consumer: never so few that the consumer waits, never a backlog.
 const LEAD: u64 = 4000;
 
-/// A publisher with a window of unconfirmed messages: one thread that writes and reads.
-struct Publisher {
+/// A publisher with a window of unconfirmed messages: one thread that writes and reads. Each body begins with the
+/// message's number, from 0, in 64 bits.
+pub(crate) struct Publisher {
     link: Link,
-    /// One message, as often as fits into a write.
+    /// Messages to each queue in turns, at least as many as go into a write.
     batch: Vec<u8>,
+    /// How many of them.
+    messages: u64,
     message_bytes: usize,
+    body_bytes: usize,
     window: u64,
-    sent: u64,
-    confirmed: u64,
+    pub(crate) sent: u64,
+    pub(crate) confirmed: u64,
     /// Confirms that came before their turn.
     early: BTreeSet<u64>,
 }
 
 impl Publisher {
     fn open(addr: SocketAddr, bytes: usize, window: u64) -> Result<Self, Error> {
+        Self::over(addr, &[QUEUE.to_owned()], bytes, window)
+    }
+
+    /// Publishes to queues in turns. Their names are of one length.
+    pub(crate) fn over(
+        addr: SocketAddr,
+        queues: &[String],
+        bytes: usize,
+        window: u64,
+    ) -> Result<Self, Error> {
         let mut link = Link::open(addr)?;
         link.confirm_select()?;
-        let message = codec::publish(QUEUE, bytes);
-        let batch = message.repeat(window.min(BATCH) as usize);
+        let each: Vec<Vec<u8>> = queues.iter().map(|queue| codec::publish(queue, bytes)).collect();
+        let message_bytes = each[0].len();
+        assert!(each.iter().all(|message| message.len() == message_bytes), "names of one length");
+        let batch = each.concat().repeat(window.min(BATCH).div_ceil(queues.len() as u64) as usize);
+        let messages = (batch.len() / message_bytes) as u64;
         let early = BTreeSet::new();
-        Ok(Self { link, batch, message_bytes: message.len(), window, sent: 0, confirmed: 0, early })
+        let (sent, confirmed) = (0, 0);
+        Ok(Self { link, batch, messages, message_bytes, body_bytes: bytes, window, sent, confirmed, early })
     }
 
     /// Sends what the window and `most` allow, unless that is too little to be worth a write.
-    fn fill(&mut self, most: u64) -> Result<(), Error> {
+    pub(crate) fn fill(&mut self, most: u64) -> Result<(), Error> {
         let worth = (self.window / 4).clamp(1, BATCH);
         loop {
             let room = (self.window - (self.sent - self.confirmed)).min(most.saturating_sub(self.sent));
             if room == 0 || (room < worth && self.sent > self.confirmed) {
                 return Ok(());
             }
-            let count = room.min(BATCH);
-            self.link.send(&self.batch[..count as usize * self.message_bytes])?;
+            let first = self.sent % self.messages;
+            let count = room.min(BATCH).min(self.messages - first);
+            let from = first as usize * self.message_bytes;
+            let part = &mut self.batch[from..from + count as usize * self.message_bytes];
+            for (number, message) in (self.sent..).zip(part.chunks_exact_mut(self.message_bytes)) {
+                let body = self.message_bytes - 1 - self.body_bytes;
+                let wide = self.body_bytes.min(8);
+                message[body..body + wide].copy_from_slice(&number.to_be_bytes()[8 - wide..]);
+            }
+            self.link.send(part)?;
             self.sent += count;
         }
     }
 
     /// Waits for confirms.
-    fn confirms(&mut self) -> Result<(), Error> {
+    pub(crate) fn confirms(&mut self) -> Result<(), Error> {
         self.link.receive()?;
         while let Some(frame) = self.link.next()? {
             match frame.method() {

@@ -1,8 +1,8 @@
 //! The AMQP benchmark: the same light client against Leveret and, where it is installed, RabbitMQ, in turns.
 
-mod codec;
-mod link;
-mod load;
+pub(crate) mod codec;
+pub(crate) mod link;
+pub(crate) mod load;
 mod rabbitmq;
 mod report;
 
