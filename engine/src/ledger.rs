@@ -94,14 +94,42 @@ impl Ledger {
         }
     }
 
+    /// Applies the places of a message that a replay read, behind the checkpoint's cut.
+    pub(crate) fn apply_put(
+        &mut self,
+        segment: SegmentNo,
+        block: u32,
+        targets: impl Iterator<Item = (QueueId, Seq)>,
+    ) {
+        for (queue, seq) in targets {
+            self.put(segment, block, queue, seq);
+        }
+    }
+
+    /// Takes from a message's places, at or before the checkpoint's cut, what the checkpoint does not hold: where they
+    /// stand.
+    pub(crate) fn index_put(
+        &mut self,
+        segment: SegmentNo,
+        block: u32,
+        targets: impl Iterator<Item = (QueueId, Seq)>,
+    ) {
+        if segment < self.settled_below {
+            return;
+        }
+        for (id, seq) in targets {
+            if let Some(queue) = self.queues.get_mut(&id)
+                && queue.is_live(seq)
+            {
+                Self::index(&mut self.segments, segment, block, id, queue, seq);
+            }
+        }
+    }
+
     /// Applies a record that a replay read, behind the checkpoint's cut.
     pub(crate) fn apply_record(&mut self, segment: SegmentNo, block: u32, record: Record) {
         match record {
-            Record::Put { targets, .. } => {
-                for (queue, seq) in targets {
-                    self.put(segment, block, queue, seq);
-                }
-            }
+            Record::Put { targets, .. } => self.apply_put(segment, block, targets.into_iter()),
             Record::Ack { queue, first, last } => self.ack(queue, first, last),
             Record::Fact { key, value } => drop(self.facts.insert(key, value)),
             Record::Unfact { key } => drop(self.facts.remove(&key)),
@@ -112,16 +140,8 @@ impl Ledger {
 
     /// Takes from a record at or before the checkpoint's cut what the checkpoint does not hold: where puts stand.
     pub(crate) fn index_record(&mut self, segment: SegmentNo, block: u32, record: &Record) {
-        if let Record::Put { targets, .. } = record
-            && segment >= self.settled_below
-        {
-            for &(id, seq) in targets {
-                if let Some(queue) = self.queues.get_mut(&id)
-                    && queue.is_live(seq)
-                {
-                    Self::index(&mut self.segments, segment, block, id, queue, seq);
-                }
-            }
+        if let Record::Put { targets, .. } = record {
+            self.index_put(segment, block, targets.iter().copied());
         }
     }
 
@@ -272,7 +292,7 @@ impl Ledger {
         }
     }
 
-    fn ack(&mut self, id: QueueId, first: Seq, last: Seq) {
+    pub(crate) fn ack(&mut self, id: QueueId, first: Seq, last: Seq) {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.kill(first, last);
         }

@@ -16,7 +16,7 @@ use crate::group::{Frame, Gather};
 use crate::ids::{EditNo, Epoch, FileId, FrameNo, QueueId, SegmentNo};
 use crate::ledger::Ledger;
 use crate::manifest::{self, CheckpointEntry, MANIFEST_NAME, Manifest, SegmentEnd, SegmentEntry, State};
-use crate::record;
+use crate::record::{self, Walked};
 use crate::scan::Scan;
 use crate::settings::Settings;
 use crate::settled::SettledFile;
@@ -27,6 +27,9 @@ mod files;
 mod settled;
 
 pub(crate) use files::{check_manifest_tail, refuse_lost_manifest};
+
+/// Segments that are asked of the medium ahead of the one that is replayed, this one included.
+const PREFETCH_SEGMENTS: usize = 4;
 
 /// What an open found and did, beside the state itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -134,8 +137,13 @@ fn read_store(disk: &dyn Disk, settings: &Settings, loaded: manifest::Loaded) ->
 
     let mut scans = Vec::with_capacity(state.segments.len());
     let mut tail = VecDeque::new();
-    for entry in &state.segments {
+    let mut prefetched = SegmentNo(0);
+    for (index, entry) in state.segments.iter().enumerate() {
         tail.clear();
+        // The medium reads the next ones while this one is looked at.
+        for ahead in state.segments.iter().skip(index).take(PREFETCH_SEGMENTS) {
+            prefetch(disk, ahead, &mut prefetched);
+        }
         let mut scan = Scan::open(disk, state.store_id, *entry)?;
         replay(&mut scan, checkpoint_cut, frontier, &mut ledger, &mut tail)?;
         scans.push(scan);
@@ -163,6 +171,18 @@ fn read_store(disk: &dyn Disk, settings: &Settings, loaded: manifest::Loaded) ->
     )
 }
 
+/// Asks for a segment to be read soon, unless it was asked for before.
+fn prefetch(disk: &dyn Disk, entry: &SegmentEntry, done: &mut SegmentNo) {
+    if entry.no <= *done {
+        return;
+    }
+    *done = entry.no;
+    // Whatever is wrong with it will show when it is read.
+    if let Ok(file) = disk.open(&segment_name(entry.file)) {
+        file.will_read(0, entry.end.map_or(u64::MAX, |end| end.bytes));
+    }
+}
+
 /// Applies a segment's closed groups to the ledger. Leaves in `tail` the frames that no frame so far proves.
 fn replay(
     scan: &mut Scan,
@@ -187,12 +207,19 @@ fn replay(
             tail.pop_front();
         }
         let Some(payload) = payload else { continue };
-        let records = record::decode_group(payload)
-            .map_err(|e| Error::damage(&scan.name, offset, format!("frame {number}: {e}")))?;
-        if number <= checkpoint_cut {
-            records.iter().for_each(|record| ledger.index_record(scan.entry.no, block, record));
-        } else {
-            records.into_iter().for_each(|record| ledger.apply_record(scan.entry.no, block, record));
+        let no = scan.entry.no;
+        if number <= checkpoint_cut && no < ledger.settled_below {
+            continue;
+        }
+        let walked = record::walk_group(&payload, |walked| match walked {
+            Walked::Put(targets) if number <= checkpoint_cut => ledger.index_put(no, block, targets.iter()),
+            Walked::Put(targets) => ledger.apply_put(no, block, targets.iter()),
+            Walked::Ack { .. } | Walked::Other(_) if number <= checkpoint_cut => {}
+            Walked::Ack { queue, first, last } => ledger.ack(queue, first, last),
+            Walked::Other(record) => ledger.apply_record(no, block, record),
+        });
+        walked.map_err(|e| Error::damage(&scan.name, offset, format!("frame {number}: {e}")))?;
+        if number > checkpoint_cut {
             ledger.cut = number;
         }
     }

@@ -57,7 +57,7 @@ impl Default for Settings {
             frame_bytes_max: 4 << 20,
             checkpoint_bytes: 256 << 20,
             log_budget_bytes: 1 << 30,
-            settle_strip_bytes: 64 << 20,
+            settle_strip_bytes: 32 << 20,
             settled_bytes: 512 << 20,
             spares: 1,
             lazy_ms: 10,

@@ -66,6 +66,10 @@ pub trait DiskFile: Send + Sync + Debug {
     fn len(&self) -> io::Result<u64>;
     /// Gives the space of a range back; it reads as zeros.
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<()>;
+    /// A hint that a range will be read soon. Costs no waiting, and nothing if it is not followed.
+    fn will_read(&self, offset: u64, bytes: u64) {
+        let _ = (offset, bytes);
+    }
     /// Maps a file that is never written again.
     fn map(&self) -> io::Result<Box<dyn DiskMap>>;
 }

@@ -187,6 +187,12 @@ impl DiskFile for RealFile {
         }
     }
 
+    fn will_read(&self, offset: u64, bytes: u64) {
+        let bytes = std::num::NonZeroU64::new(bytes.min(self.len().unwrap_or(0)));
+        // A hint: that it is not taken costs nothing but time.
+        let _ = rustix::fs::fadvise(&*self.file, offset, bytes, rustix::fs::Advice::WillNeed);
+    }
+
     fn map(&self) -> io::Result<Box<dyn DiskMap>> {
         Ok(Box::new(RealMap::new(&self.file)?))
     }

@@ -55,7 +55,7 @@ impl Settler {
             below,
             pinned: inputs.iter().map(|input| input.no).collect(),
             inputs: inputs.into(),
-            strip: Strip::default(),
+            strip: Strip::with_room(settings.settle_strip_bytes),
             emitting: false,
             output: Output::new(&self.shared, below),
         })

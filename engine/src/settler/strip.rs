@@ -79,6 +79,14 @@ impl Strip {
         }
     }
 
+    /// An empty one with room for so many bytes: growing by doubling would take up to three times as much.
+    pub(super) fn with_room(bytes: u64) -> Self {
+        let bytes = bytes as usize;
+        // Small messages take about as much for their entry as for themselves.
+        let entries = Vec::with_capacity(bytes / 4 / size_of::<Entry>());
+        Self { payloads: Vec::with_capacity(bytes), entries, emitted: 0 }
+    }
+
     /// Bytes of memory it takes, about.
     pub(super) fn bytes(&self) -> u64 {
         (self.payloads.len() + self.entries.len() * size_of::<Entry>()) as u64
@@ -98,7 +106,10 @@ impl Strip {
         while out.0.len() < bytes {
             let Some(entry) = self.entries.get(self.emitted) else {
                 builder.close_extent();
-                *self = Self::default();
+                // Its memory is used again.
+                self.payloads.clear();
+                self.entries.clear();
+                self.emitted = 0;
                 return true;
             };
             let payload = &self.payloads[entry.at..entry.at + entry.bytes as usize];

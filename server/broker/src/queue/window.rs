@@ -12,10 +12,10 @@ use crate::ids::{Seq, Ticket};
 use crate::input::Fetched;
 use crate::record;
 
-const FETCH_COUNT_MAX: u32 = 512;
+const FETCH_COUNT_MAX: u32 = 4096;
 const FETCH_BYTES_MAX: u64 = 1 << 20;
 /// The window is filled up again when it holds fewer messages.
-const WINDOW_LOW: usize = 128;
+const WINDOW_LOW: usize = 2048;
 /// Returned or dying messages no further apart than this are read in one go; what is out between them is read in vain.
 const RETURNED_GAP_MAX: u64 = 16;
 
