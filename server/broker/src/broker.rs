@@ -137,10 +137,10 @@ impl Broker {
     pub fn step(&mut self, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Tick { now_ms } => self.tick(now_ms, out),
-            Input::ConnectionOpened { conn, info } => self.connection_opened(conn, info),
+            Input::ConnectionOpened { conn, info } => self.connection_opened(conn, info, out),
             Input::ConnectionClosed { conn } => self.connection_closed(conn, out),
             Input::ChannelOpened { conn, chan, credit_bytes, strict } => {
-                self.channel_opened(conn, chan, credit_bytes, strict)
+                self.channel_opened(conn, chan, credit_bytes, strict, out)
             }
             Input::ChannelClosed { chan } => self.channel_closed(chan, out),
             Input::Writable { chan, bytes } => self.writable(chan, bytes),
@@ -190,6 +190,11 @@ impl Broker {
     /// Whether [`crate::Op::MakeDefaults`] was carried out, once in the life of the store.
     pub fn defaults_made(&self) -> bool {
         self.defaults_made
+    }
+
+    /// How many [`Effect::AccessChanged`] there were, to compare with [`crate::ConnectionInfo::login_at`].
+    pub fn access_changes(&self) -> u64 {
+        self.access.told
     }
 
     /// Lets an answer follow all that was appended so far, because it speaks of it.

@@ -39,6 +39,8 @@ pub(super) struct Gate {
 #[derive(Debug)]
 pub(super) struct Passed {
     pub(super) user: Arc<str>,
+    /// See [`leveret_broker::ConnectionInfo`].
+    pub(super) login_at: u64,
     pub(super) peer: Peer,
     /// The session that it names, if any.
     session: Option<Arc<Connection>>,
@@ -70,6 +72,7 @@ impl Gate {
     /// Lets a call in that is welcome while the process is stopping, too.
     pub(super) async fn pass_while_stopping(&self, (metadata, extensions): Of<'_>) -> Result<Passed, Status> {
         let peer = peer(extensions)?;
+        let login_at = self.hub.access_generation();
         let user = match self.known(metadata, peer)? {
             Some(user) => user,
             None => self.check(metadata, peer).await?,
@@ -78,9 +81,9 @@ impl Gate {
         let peer = peer.clone();
         if session.is_none() {
             // So that listings show it.
-            peer.connection(&self.hub, &user);
+            peer.connection(&self.hub, &user, login_at);
         }
-        Ok(Passed { user, peer, session, hub: self.hub.clone() })
+        Ok(Passed { user, login_at, peer, session, hub: self.hub.clone() })
     }
 
     /// The user of a call whose login was checked before.
@@ -115,7 +118,7 @@ impl Passed {
     pub(super) fn open_channel(&self) -> Opened {
         let connection = match &self.session {
             Some(session) => Arc::clone(session),
-            None => self.peer.connection(&self.hub, &self.user),
+            None => self.peer.connection(&self.hub, &self.user, self.login_at),
         };
         let caller = Caller { user: Some(Arc::clone(&self.user)), conn: Some(connection.id()) };
         Opened { caller, channel: connection.open_channel() }

@@ -33,6 +33,10 @@ pub(super) struct Seen {
     pub(super) disk_stands: AtomicBool,
     /// Who made the last request.
     pub(super) user: Mutex<Option<Arc<str>>>,
+    /// Since when the login of the newest connection holds.
+    pub(super) login_at: Mutex<Option<u64>>,
+    /// Users change whenever one is looked up.
+    pub(super) restless: AtomicBool,
     /// What counts as out on every channel.
     pub(super) out: AtomicU64,
 }
@@ -141,6 +145,9 @@ impl Core {
                     Envelope::Request { input, reply, .. } => {
                         let Input::Request { op, user, .. } = input else { unreachable!() };
                         if let Some(answer) = fake::answer(&op) {
+                            if self.seen.restless.load(Ordering::Relaxed) {
+                                inbox.access_changed();
+                            }
                             let _ = reply.send(answer);
                             continue;
                         }
@@ -188,7 +195,8 @@ impl Core {
 
     fn input(&mut self, input: Input) {
         match input {
-            Input::ConnectionOpened { .. } => {
+            Input::ConnectionOpened { info, .. } => {
+                *self.seen.login_at.lock().unwrap() = info.login_at;
                 self.seen.connections.fetch_add(1, Ordering::Relaxed);
             }
             Input::ConnectionClosed { .. } => {

@@ -211,3 +211,16 @@ async fn reflection_lists_the_services() {
         assert!(names.iter().any(|name| name == service), "{names:?}");
     }
 }
+
+/// Guards against a connection that a later user of the same name inherits.
+#[tokio::test]
+async fn the_core_hears_since_when_a_login_holds() {
+    let mut world = World::new().await;
+    let login_at = |world: &World| *world.seen.login_at.lock().unwrap();
+    world.client.status(v1::StatusRequest {}).await.unwrap();
+    until("guest's connection", || login_at(&world) == Some(0)).await;
+    world.seen.restless.store(true, Ordering::Relaxed);
+    world.client.status(with_login(v1::StatusRequest {}, "other", "secret")).await.unwrap();
+    until("two connections", || world.seen.connections.load(Ordering::Relaxed) == 2).await;
+    assert_eq!(login_at(&world), Some(0));
+}
