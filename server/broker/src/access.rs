@@ -104,6 +104,14 @@ impl Access {
         self.grant(user, vhost).is_some()
     }
 
+    /// Whether there is a name of a queue anywhere that a user may read.
+    pub(crate) fn reads_anything(&self, user: &str) -> bool {
+        let grants = self.users.get(user).into_iter().flat_map(|user| user.grants.values());
+        grants
+            .filter_map(|grants| grants.permissions.as_ref())
+            .any(|grant| !matches!(&*grant.read.text(), "" | "^$"))
+    }
+
     /// Refuses what a user may not do with a queue or an exchange of that name, whether or not there is one.
     pub(crate) fn check(
         &self,

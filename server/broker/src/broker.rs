@@ -20,6 +20,7 @@ mod tx;
 mod vhost;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::Settings;
 use crate::access::Access;
@@ -66,8 +67,8 @@ pub struct Broker {
     commits: Vec<Commit>,
     /// Requests that wait until nothing is out on a channel.
     pub(crate) idle: BTreeSet<(ChanId, ReqId)>,
-    /// Leases by their end on the lease clock.
-    pub(crate) leases: BTreeSet<(u64, QueueId, Seq)>,
+    /// Leases by their end on the lease clock, with the user who got the message.
+    pub(crate) leases: BTreeMap<(u64, QueueId, Seq), Option<Arc<str>>>,
     timers: Timers,
     /// Messages that left their queue in this turn to be dead-lettered.
     pub(crate) letters: VecDeque<Dead>,
@@ -106,7 +107,7 @@ impl Broker {
             next_consumer_id: ConsumerId(1),
             commits: Vec::new(),
             idle: BTreeSet::new(),
-            leases: BTreeSet::new(),
+            leases: BTreeMap::new(),
             timers: Timers::default(),
             letters: VecDeque::new(),
             budget: Budget::new(settings.memory_budget_bytes),

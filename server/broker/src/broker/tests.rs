@@ -22,6 +22,7 @@ mod quorum;
 mod recovery;
 mod replies;
 mod settle;
+mod settle_permit;
 mod single_active;
 pub(crate) mod store;
 mod strict;

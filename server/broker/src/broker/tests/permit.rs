@@ -7,7 +7,7 @@ use super::world::{World, binding, confirms, consumer, exchange, get, message, q
 use crate::effect::{Cause, Effect, Outcome, Reply};
 use crate::ids::{ChanId, ConnId};
 use crate::input::{
-    Binding, DeclareExchange, DeclareQueue, DestinationKind, Hold, Input, Op, Publish, PublishExtras, Settle,
+    Binding, DeclareExchange, DeclareQueue, DestinationKind, Hold, Input, Op, Publish, PublishExtras,
 };
 use crate::refusal::Refusal;
 use crate::refusal::RefusalKind::{AccessRefused, NotFound, PreconditionFailed};
@@ -365,21 +365,6 @@ fn topic_permissions_decide_on_bindings_of_topic_exchanges() {
     assert_eq!(bind(Op::Unbind(binding("x", "q", "b.#"))).unwrap_err(), text);
     assert!(bind(Op::Bind(to_exchange("x", "f"))).is_err());
     assert!(bind(Op::Bind(binding("f", "q", "b.#"))).is_ok(), "it is no topic exchange");
-}
-
-#[test]
-fn settling_by_id_needs_read_on_the_queue() {
-    let mut world = with_permissions(["", "", "^q$"]);
-    world.declare("other");
-    world.fill("q", &["one"]);
-    world.fill("other", &["two"]);
-    let ids = ["q", "other"].map(|queue| world.leased(queue, 1)[0].ack_id);
-    let settle = Op::SettleIds { ids: ids.to_vec(), how: Settle::Ack };
-    let Ok(Reply::SettledIds(results)) = world.ask_as("ann", "/", settle) else { unreachable!() };
-    let text = "read access to the queue of this delivery refused for user 'ann'";
-    assert_eq!(results[0], Ok(()));
-    assert_eq!(results[1].clone().map_err(|refusal| refusal.text), Err(text.to_string()));
-    assert_eq!((world.counts("q"), world.counts("other")), ((0, 0), (0, 1)));
 }
 
 #[test]
