@@ -15,6 +15,7 @@ mod lengths;
 mod model;
 mod parts;
 mod permit;
+mod permit_channels;
 mod priority;
 mod publish;
 mod queues;

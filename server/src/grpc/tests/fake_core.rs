@@ -58,7 +58,7 @@ struct Figures;
 
 impl StatusSource for Figures {
     fn server_status(&self) -> ServerStatus {
-        ServerStatus { version: "1.2.3".into(), epoch: 7, ..ServerStatus::default() }
+        ServerStatus { version: "1.2.3".into(), epoch: 7, log_bytes: 9, ..ServerStatus::default() }
     }
 }
 
@@ -307,7 +307,10 @@ impl Core {
                 Ok(Reply::QueueDeclared { name: declare.name, messages_ready: 0, consumers: 0 })
             }
             Op::Bind(_) => Ok(Reply::Done),
-            Op::Stats => Ok(Reply::Stats(CoreStats { queues: 3, ..CoreStats::default() })),
+            Op::Stats => {
+                let partial = self.seen.user.lock().unwrap().as_deref() == Some("other");
+                Ok(Reply::Stats(CoreStats { partial, queues: 3, ..CoreStats::default() }))
+            }
             other => unreachable!("{other:?}"),
         }
     }

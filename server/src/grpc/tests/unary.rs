@@ -224,3 +224,13 @@ async fn the_core_hears_since_when_a_login_holds() {
     until("two connections", || world.seen.connections.load(Ordering::Relaxed) == 2).await;
     assert_eq!(login_at(&world), Some(0));
 }
+
+#[tokio::test]
+async fn status_says_of_the_store_only_to_who_sees_all() {
+    let mut world = World::new().await;
+    let all = world.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!((&*all.version, all.epoch, all.queues, all.log_bytes), ("1.2.3", 7, 3, 9));
+    let request = with_login(v1::StatusRequest {}, "other", "secret");
+    let own = world.client.status(request).await.unwrap().into_inner();
+    assert_eq!((&*own.version, own.epoch, own.queues, own.log_bytes), ("1.2.3", 7, 3, 0));
+}
