@@ -1,7 +1,9 @@
-//! Whose a channel is.
+//! Whose a channel is, and what holds for what waits on it.
+
+use std::sync::Arc;
 
 use super::access::{add_user, permit};
-use super::world::{World, binding, consumer, exchange, get};
+use super::world::{World, binding, consumer, exchange, get, message, to_queue};
 use crate::effect::{Effect, Reply};
 use crate::ids::{ChanId, ConnId, ReqId};
 use crate::input::{Hold, Input, Op};
@@ -83,4 +85,46 @@ fn nobody_fails_the_channel_of_another_connection() {
     assert!(matches!(ask_on(&mut world, 3, 13, purge("missing")), Some(Err(_))));
     assert!(ask_on(&mut world, 3, 13, purge("q")).is_none());
     assert_eq!(ask_on(&mut world, 2, 13, purge("q")).unwrap().unwrap_err().kind, AccessRefused);
+}
+
+/// Publishes in ann's transaction, then changes something, and says what becomes of the commit.
+fn commit_after(change: impl FnOnce(&mut World)) -> (Option<Result<Reply, Refusal>>, Vec<String>) {
+    let mut world = shared();
+    world.ask(Some(2), Op::TxSelect { chan: ChanId(12) }).unwrap();
+    for publish in [to_queue("q", "one"), message("x", "k", "two")] {
+        let input = world.publish_input(12, publish);
+        assert!(world.send(input).is_empty());
+    }
+    change(&mut world);
+    let committed = ask_on(&mut world, 2, 12, Op::TxCommit { chan: ChanId(12) });
+    (committed, world.drain("q"))
+}
+
+#[test]
+fn a_commit_needs_what_its_publishes_need() {
+    let (committed, messages) = commit_after(|_| {});
+    assert!(matches!(committed, Some(Ok(Reply::Done))));
+    assert_eq!(messages, ["one", "two"]);
+    let no_x = |world: &mut World| drop(world.ok(permit("ann", "/", [".*", "default", ".*"])));
+    let nothing = |world: &mut World| {
+        world.ok(Op::ClearPermissions { user: "ann".into(), vhost: Arc::from("/") });
+    };
+    for change in [&no_x as &dyn Fn(&mut World), &nothing] {
+        let (committed, messages) = commit_after(change);
+        let refusal = committed.unwrap().unwrap_err();
+        assert_eq!(refusal.kind, AccessRefused);
+        assert!(refusal.text.starts_with("write access to exchange '"), "{refusal}");
+        assert_eq!(messages, [""; 0]);
+    }
+}
+
+#[test]
+fn a_commit_of_a_user_who_is_gone_does_nothing() {
+    let (committed, messages) = commit_after(|world| {
+        world.ok(Op::DeleteUser { name: "ann".into() });
+        world.ok(add_user("ann", &[]));
+        world.ok(permit("ann", "/", [".*"; 3]));
+    });
+    assert_eq!(committed.unwrap().unwrap_err().kind, NotFound, "its channel went with it");
+    assert_eq!(messages, [""; 0]);
 }
