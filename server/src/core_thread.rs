@@ -76,6 +76,7 @@ pub(crate) fn run(mut host: Host, inbox: &Arc<Inbox>, workers: Threads, inline_a
     let mut envelopes = VecDeque::new();
     let mut effects = Vec::new();
     let mut closing = false;
+    inbox.access_changed_before(host.access_changes());
     loop {
         inbox.take(&mut envelopes, TICK);
         let (mut count, before) = (0, host.last_append());

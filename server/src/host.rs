@@ -88,6 +88,11 @@ impl Host {
         self.broker.defaults_made()
     }
 
+    /// See [`Broker::access_changes`].
+    pub fn access_changes(&self) -> u64 {
+        self.broker.access_changes()
+    }
+
     /// Counters of the core.
     pub fn stats(&self) -> CoreStats {
         self.broker.stats()

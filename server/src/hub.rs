@@ -194,11 +194,12 @@ impl Hub {
         drop(self.request_with(Caller::default(), "/".into(), Op::Publish(Vec::new()), None).await);
     }
 
-    /// Registers a connection or a session.
-    pub fn open_connection(&self, info: ConnectionInfo) -> Connection {
-        let id = ConnId(self.next_id());
-        self.send(Input::ConnectionOpened { conn: id, info });
-        Connection { hub: self.clone(), id }
+    /// Registers a connection or a session, with a lane, so that there is a way to say that it was not taken in.
+    pub fn open_connection(&self, info: ConnectionInfo) -> (Connection, Lane, Outputs) {
+        let connection = Connection { hub: self.clone(), id: ConnId(self.next_id()) };
+        let (lane, outputs) = connection.open_lane();
+        self.send(Input::ConnectionOpened { conn: connection.id, info });
+        (connection, lane, outputs)
     }
 
     /// A name for a channel that is about to be opened.
@@ -268,8 +269,8 @@ impl Connection {
         (Channel { lane, id }, outputs)
     }
 
-    /// Opens a lane for many channels.
-    pub fn open_lane(&self) -> (Lane, Outputs) {
+    /// Opens a lane.
+    fn open_lane(&self) -> (Lane, Outputs) {
         let (sender, outputs) = mpsc::unbounded_channel();
         let id = LaneId(self.hub.next_id());
         self.hub.inner.inbox.push(Envelope::OpenLane { lane: id, conn: self.id, sender });
@@ -339,3 +340,6 @@ impl Drop for Channel {
 fn gone() -> Refusal {
     Refusal::new(RefusalKind::ShuttingDown, "the broker is shutting down")
 }
+
+#[cfg(test)]
+mod tests;

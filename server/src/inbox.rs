@@ -84,10 +84,15 @@ impl Inbox {
         self.rouse(state);
     }
 
-    /// Counts the changes of users, permissions and virtual hosts. What was learned about a user holds for as long as
+    /// Counts the changes of users, permissions and virtual hosts, like the core, but never ahead of it. What was learned about a user holds for as long as
     /// the number is the one that was read before asking.
     pub fn access_generation(&self) -> u64 {
         self.access_generation.load(Ordering::Acquire)
+    }
+
+    /// So many changes were made before anybody could ask.
+    pub fn access_changed_before(&self, changes: u64) {
+        self.access_generation.store(changes, Ordering::Release);
     }
 
     /// Users, permissions or virtual hosts have changed.

@@ -101,9 +101,9 @@ struct Addrs {
 impl Bound {
     /// Opens the listeners.
     pub async fn bind(settings: Arc<ServeSettings>, backend: Arc<dyn Backend>) -> Result<Self, Stopped> {
-        let (grpc, grpc_addr) = listen::listen("grpc-addr", settings.grpc_addr).await?;
-        let (amqp, amqp_addr) = listen::listen("amqp-addr", settings.amqp_addr).await?;
-        let (http, http_addr) = listen::listen("http-addr", settings.http_addr).await?;
+        let (grpc, grpc_addr) = listen::listen("grpc-addr", settings.grpc_addr)?;
+        let (amqp, amqp_addr) = listen::listen("amqp-addr", settings.amqp_addr)?;
+        let (http, http_addr) = listen::listen("http-addr", settings.http_addr)?;
         let addrs = Addrs { grpc: grpc_addr, amqp: amqp_addr, http: http_addr };
         Ok(Self { settings, backend, grpc, amqp, http, addrs })
     }

@@ -34,6 +34,8 @@ pub(crate) struct Access {
     users: BTreeMap<Arc<str>, User>,
     /// Rises with every change.
     generation: u64,
+    /// Changes that were told.
+    pub(crate) told: u64,
 }
 
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub(crate) struct User {
     pub(crate) name: Arc<str>,
     pub(crate) password_hash: PasswordHash,
     pub(crate) tags: Vec<Arc<str>>,
+    /// The change with which it came; 0: it was there from the start.
+    made_by: u64,
     /// By virtual host.
     grants: BTreeMap<Arc<str>, Grants>,
 }
@@ -98,6 +102,14 @@ impl Access {
     /// Whether a user may use a virtual host at all.
     pub(crate) fn may_enter(&self, user: &str, vhost: &str) -> bool {
         self.grant(user, vhost).is_some()
+    }
+
+    /// Whether there is a name of a queue anywhere that a user may read.
+    pub(crate) fn reads_anything(&self, user: &str) -> bool {
+        let grants = self.users.get(user).into_iter().flat_map(|user| user.grants.values());
+        grants
+            .filter_map(|grants| grants.permissions.as_ref())
+            .any(|grant| !matches!(&*grant.read.text(), "" | "^$"))
     }
 
     /// Refuses what a user may not do with a queue or an exchange of that name, whether or not there is one.
@@ -172,11 +184,24 @@ impl Access {
         }
     }
 
+    /// Whether a user exists and is the one who was there after so many changes, not another one of that name.
+    pub(crate) fn is_still(&self, user: &str, changes: Option<u64>) -> bool {
+        self.users.get(user).is_some_and(|user| changes.is_none_or(|changes| user.made_by <= changes))
+    }
+
     /// Adds a user, who must not exist.
     pub(crate) fn add_user(&mut self, user: AddUser) {
         let AddUser { name, password_hash, tags } = user;
         self.generation += 1;
-        self.users.insert(name.clone(), User { name, password_hash, tags, grants: BTreeMap::new() });
+        self.users
+            .insert(name.clone(), User { name, password_hash, tags, made_by: 0, grants: BTreeMap::new() });
+    }
+
+    /// A user came with the change that was told last.
+    pub(crate) fn made_now(&mut self, name: &str) {
+        if let Some(user) = self.users.get_mut(name) {
+            user.made_by = self.told;
+        }
     }
 
     /// A user to be changed.

@@ -20,6 +20,7 @@ mod tx;
 mod vhost;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::Settings;
 use crate::access::Access;
@@ -66,8 +67,8 @@ pub struct Broker {
     commits: Vec<Commit>,
     /// Requests that wait until nothing is out on a channel.
     pub(crate) idle: BTreeSet<(ChanId, ReqId)>,
-    /// Leases by their end on the lease clock.
-    pub(crate) leases: BTreeSet<(u64, QueueId, Seq)>,
+    /// Leases by their end on the lease clock, with the user who got the message.
+    pub(crate) leases: BTreeMap<(u64, QueueId, Seq), Option<Arc<str>>>,
     timers: Timers,
     /// Messages that left their queue in this turn to be dead-lettered.
     pub(crate) letters: VecDeque<Dead>,
@@ -106,7 +107,7 @@ impl Broker {
             next_consumer_id: ConsumerId(1),
             commits: Vec::new(),
             idle: BTreeSet::new(),
-            leases: BTreeSet::new(),
+            leases: BTreeMap::new(),
             timers: Timers::default(),
             letters: VecDeque::new(),
             budget: Budget::new(settings.memory_budget_bytes),
@@ -137,10 +138,10 @@ impl Broker {
     pub fn step(&mut self, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Tick { now_ms } => self.tick(now_ms, out),
-            Input::ConnectionOpened { conn, info } => self.connection_opened(conn, info),
+            Input::ConnectionOpened { conn, info } => self.connection_opened(conn, info, out),
             Input::ConnectionClosed { conn } => self.connection_closed(conn, out),
             Input::ChannelOpened { conn, chan, credit_bytes, strict } => {
-                self.channel_opened(conn, chan, credit_bytes, strict)
+                self.channel_opened(conn, chan, credit_bytes, strict, out)
             }
             Input::ChannelClosed { chan } => self.channel_closed(chan, out),
             Input::Writable { chan, bytes } => self.writable(chan, bytes),
@@ -190,6 +191,11 @@ impl Broker {
     /// Whether [`crate::Op::MakeDefaults`] was carried out, once in the life of the store.
     pub fn defaults_made(&self) -> bool {
         self.defaults_made
+    }
+
+    /// How many [`Effect::AccessChanged`] there were, to compare with [`crate::ConnectionInfo::login_at`].
+    pub fn access_changes(&self) -> u64 {
+        self.access.told
     }
 
     /// Lets an answer follow all that was appended so far, because it speaks of it.

@@ -1,5 +1,7 @@
 //! From ready messages to who wants them: gets that wait, then consumers in turn.
 
+use std::sync::Arc;
+
 use crate::broker::Broker;
 use crate::channel::Unacked;
 use crate::consumers::Seat;
@@ -13,6 +15,7 @@ use crate::refusal::{Refusal, RefusalKind};
 #[derive(Debug)]
 pub(crate) struct PendingGet {
     pub(crate) req: ReqId,
+    pub(crate) user: Option<Arc<str>>,
     /// The strict channel that it is made on, if any.
     pub(crate) chan: Option<ChanId>,
     pub(crate) count: u32,
@@ -221,14 +224,14 @@ impl Broker {
                 break;
             }
             let Some(taken) = queue.take() else { break };
-            got.messages.push(self.got(id, taken, get.hold));
+            got.messages.push(self.got(id, taken, get));
         }
         got.messages_ready = self.queues.get(&id).map_or(0, |queue| queue.messages_ready());
         got
     }
 
     /// Gives a taken message to who asked for it.
-    fn got(&mut self, id: QueueId, taken: Taken, hold: Hold) -> GotMessage {
+    fn got(&mut self, id: QueueId, taken: Taken, get: &PendingGet) -> GotMessage {
         let message = taken.message().clone();
         let (level, seq, attempt, redelivered) = (taken.queue, taken.seq, taken.attempt, taken.redelivered);
         self.counters.delivered += 1;
@@ -244,13 +247,13 @@ impl Broker {
         let Some(queue) = self.queues.get_mut(&id) else { return got };
         got.delivery_count = queue.delivery_count(attempt);
         let cost_bytes = got.message.cost_bytes();
-        let channel = match hold {
+        let channel = match get.hold {
             Hold::Channel(chan) | Hold::AutoAckOn(chan) => {
                 self.channels.get_mut(&chan).map(|channel| (chan, channel))
             }
             Hold::AutoAck | Hold::Lease { .. } => None,
         };
-        match (hold, channel) {
+        match (get.hold, channel) {
             (Hold::Channel(_), Some((chan, channel))) => {
                 got.delivery_tag = channel.next_delivery_tag();
                 let unacked = Unacked { queue: level, seq, consumer: None, cost_bytes };
@@ -259,7 +262,7 @@ impl Broker {
             }
             (Hold::Lease { lease_ms }, _) => {
                 let deadline = self.lease_clock_ms.saturating_add(lease_ms);
-                self.leases.insert((deadline, level, seq));
+                self.leases.insert((deadline, level, seq), get.user.clone());
                 queue.put_out(taken, Holder::Lease(deadline), &mut self.budget);
             }
             (_, channel) => {

@@ -84,8 +84,9 @@ pub enum Effect {
         /// The consumer.
         consumer_tag: Arc<str>,
     },
-    /// The core has ended a connection, because its user or its virtual host was deleted: its channels are closed as by
-    /// [`crate::Input::ConnectionClosed`], which may still come. The client is to be told why.
+    /// The core has ended a connection, because its user or its virtual host was deleted, or did not take it in when it
+    /// was opened: its channels are closed as by [`crate::Input::ConnectionClosed`], which may still come. The client is
+    /// to be told why. Said again for every channel that is opened on a connection that is not there.
     ConnectionForced {
         /// The connection.
         conn: ConnId,
@@ -93,7 +94,7 @@ pub enum Effect {
         refusal: Refusal,
     },
     /// Users, passwords, tags, permissions or virtual hosts are about to change: who remembers what a user was
-    /// allowed forgets it now, before the change is answered.
+    /// allowed forgets it now, before the change is answered. [`crate::Broker::access_changes`] counts them.
     AccessChanged,
     /// A loss or an oddity that an operator should read.
     Warn {

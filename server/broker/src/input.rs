@@ -19,7 +19,8 @@ pub enum Input {
         /// Milliseconds since 1970.
         now_ms: u64,
     },
-    /// A connection (or gRPC session) that may own channels, exclusive queues and leases.
+    /// A connection (or gRPC session) that may own channels, exclusive queues and leases. Where its user or virtual host
+    /// is gone meanwhile, [`crate::Effect::ConnectionForced`] is the answer.
     ConnectionOpened {
         /// The new connection.
         conn: ConnId,
@@ -122,6 +123,9 @@ pub struct ConnectionInfo {
     pub client: String,
     /// Virtual host, with which the connection ends; empty when it is chosen per request.
     pub vhost: String,
+    /// How often users, permissions or virtual hosts had changed ([`crate::Effect::AccessChanged`]) before the login of
+    /// the connection was looked at: a user of that name who was added later is another one. None: it does not matter.
+    pub login_at: Option<u64>,
 }
 
 /// A message and where it is to go.

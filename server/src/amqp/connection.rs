@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use leveret_broker::{ChanId, Input, Op, Refusal, RefusalKind, ReqId};
+use leveret_broker::{ChanId, ConnectionInfo, Input, Op, Refusal, RefusalKind, ReqId};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -62,6 +62,7 @@ pub(super) async fn run(
         share: Some(share),
         core: None,
         asking: None,
+        login_at: 0,
         held: None,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
     };
@@ -128,6 +129,8 @@ struct Socket<'a> {
     share: Option<Share>,
     core: Option<Core>,
     asking: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
+    /// See [`ConnectionInfo`].
+    login_at: u64,
     held: Option<Held>,
     timer: Pin<Box<Sleep>>,
 }
@@ -164,9 +167,9 @@ impl Socket<'_> {
             self.session.fill();
             self.ask();
             if let Some(info) = self.session.wants_connection() {
-                let connection = self.hub.open_connection(info);
+                let info = ConnectionInfo { login_at: Some(self.login_at), ..info };
+                let (connection, lane, outputs) = self.hub.open_connection(info);
                 self.session.connected(connection.id());
-                let (lane, outputs) = connection.open_lane();
                 self.core = Some(Core { lane, outputs, _connection: connection });
             }
             self.forward();
@@ -201,6 +204,7 @@ impl Socket<'_> {
         }
         if let Some(credentials) = self.session.wants_login() {
             let login = Login { user: &credentials.user, password: &credentials.password };
+            self.login_at = self.hub.access_generation();
             if let Some(known) = self.auth.known(login, self.from) {
                 return self.session.login_checked(known);
             }

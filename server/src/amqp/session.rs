@@ -261,7 +261,7 @@ impl Session {
         frame::length(bytes).unwrap_or(frame::FRAME_BYTES).min(most)
     }
 
-    /// The connection that the owner is to open in the core now; then it calls [`Session::connected`].
+    /// The connection that the owner is to open in the core now, who knows when it looked at the login; then it calls [`Session::connected`].
     pub fn wants_connection(&self) -> Option<ConnectionInfo> {
         (self.phase == Phase::Connecting).then(|| ConnectionInfo {
             peer: self.peer.clone(),
@@ -269,6 +269,7 @@ impl Session {
             user: self.user.to_string(),
             client: self.client.name.clone(),
             vhost: self.vhost.to_string(),
+            login_at: None,
         })
     }
 

@@ -5,23 +5,26 @@
 //! with its first piece, it takes permits for all of it. All at once: whoever has its permits needs no others to
 //! come to the end, so that nothing can wait in a circle. Meanwhile HTTP/2 flow control holds the client back.
 //! Small messages go free: they fit into the buffers that every stream has anyway.
+//!
+//! Whoever has permits must use them: the client has to send at a least rate (see [`pace`]). Callers whose login was not
+//! checked get none, so that nobody holds the budget who may not even call: their messages have to be small.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
 use tonic::Status;
 use tonic::body::Body;
 
+use pace::{Pace, Waited};
+
+mod pace;
+
 /// Messages up to this size need no permits.
 const FREE_BYTES_MAX: usize = 64 * 1024;
-/// A client that has permits must send something within this time.
-const STALLED: Duration = Duration::from_secs(30);
 const HEADER_BYTES: usize = 5;
 
 /// Methods that take many messages in one request; the others take one, and keep its permits while they are
@@ -33,6 +36,7 @@ const STREAMING: [&str; 2] = ["/leveret.v1.Broker/PublishStream", "/leveret.v1.B
 pub(super) struct Budget {
     permits: Arc<Semaphore>,
     bytes: u32,
+    pace: Pace,
 }
 
 /// Permits of a message that was decoded. Goes along with a unary request; whoever keeps the message keeps this.
@@ -48,11 +52,20 @@ impl Held {
 
 impl Budget {
     pub(super) fn new(bytes: u32) -> Self {
-        Self { permits: Arc::new(Semaphore::new(bytes as usize)), bytes }
+        Self { permits: Arc::new(Semaphore::new(bytes as usize)), bytes, pace: Pace::default() }
     }
 
-    /// Puts the budget around a request's body.
+    /// Puts the budget around the body of a request whose caller is known.
     pub(super) fn wrap(&self, request: http::Request<Body>) -> http::Request<Body> {
+        self.wrap_of(request, true)
+    }
+
+    /// Lets only small messages into a request that anybody may make.
+    pub(super) fn wrap_of_anybody(&self, request: http::Request<Body>) -> http::Request<Body> {
+        self.wrap_of(request, false)
+    }
+
+    fn wrap_of(&self, request: http::Request<Body>, known: bool) -> http::Request<Body> {
         let held = Held::default();
         let one_message = !STREAMING.contains(&request.uri().path());
         let (mut parts, body) = request.into_parts();
@@ -64,10 +77,12 @@ impl Budget {
             budget: self.clone(),
             framing: Framing::default(),
             held,
+            known,
             holding: false,
+            held_bytes: 0,
             one_message,
             acquiring: None,
-            stalled: None,
+            waited: Waited::default(),
         };
         http::Request::from_parts(parts, Body::new(body))
     }
@@ -81,10 +96,15 @@ struct Budgeted {
     budget: Budget,
     framing: Framing,
     held: Held,
+    /// Who makes the request is known.
+    known: bool,
     holding: bool,
+    /// Length of the message for which there are permits.
+    held_bytes: usize,
     one_message: bool,
     acquiring: Option<Acquiring>,
-    stalled: Option<Pin<Box<Sleep>>>,
+    /// For the client, since there are permits for the message that is under way.
+    waited: Waited,
 }
 
 impl Budgeted {
@@ -95,8 +115,18 @@ impl Budgeted {
             self.acquiring = None;
             self.held.set(permit.ok());
             self.holding = true;
+            self.held_bytes = self.framing.unfinished();
+            self.waited = Waited::default();
         }
         Poll::Ready(())
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            self.passed(data);
+        }
+        Poll::Ready(frame)
     }
 
     /// Looks at what comes in. The message before is out of the buffer by now, since more was asked for.
@@ -105,8 +135,7 @@ impl Budgeted {
         if ended && self.holding && !self.one_message {
             self.holding = false;
         }
-        self.stalled = None;
-        if !self.holding && self.framing.unfinished() > FREE_BYTES_MAX {
+        if self.known && !self.holding && self.framing.unfinished() > FREE_BYTES_MAX {
             let bytes = u32::try_from(self.framing.unfinished()).unwrap_or(u32::MAX).min(self.budget.bytes);
             self.acquiring = Some(Box::pin(Arc::clone(&self.budget.permits).acquire_many_owned(bytes)));
         }
@@ -123,20 +152,23 @@ impl HttpBody for Budgeted {
             this.held.set(None);
         }
         ready!(this.poll_permits(cx));
-        match Pin::new(&mut this.body).poll_frame(cx) {
-            Poll::Ready(frame) => {
-                if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
-                    this.passed(data);
-                }
-                Poll::Ready(frame)
+        let unfinished = this.framing.unfinished();
+        if !this.known && unfinished > FREE_BYTES_MAX {
+            let text = format!("a call without a login takes messages of up to {FREE_BYTES_MAX} bytes");
+            return Poll::Ready(Some(Err(Status::resource_exhausted(text))));
+        }
+        if !this.holding {
+            return this.poll_body(cx);
+        }
+        // Permits are held, and it is the client's turn: to go on, or to end a request that has its one message.
+        let came = if unfinished > 0 { unfinished - this.framing.left } else { this.held_bytes };
+        let waker = this.waited.watch(cx.waker());
+        match this.poll_body(&mut Context::from_waker(&waker)) {
+            Poll::Pending => {
+                let status = ready!(this.waited.poll_too_long(&this.budget.pace, came, cx));
+                Poll::Ready(Some(Err(status)))
             }
-            Poll::Pending if this.holding && this.framing.unfinished() > 0 => {
-                let stalled = this.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALLED)));
-                ready!(stalled.as_mut().poll(cx));
-                let text = format!("the rest of a message did not come for {} s", STALLED.as_secs());
-                Poll::Ready(Some(Err(Status::deadline_exceeded(text))))
-            }
-            Poll::Pending => Poll::Pending,
+            ready => ready,
         }
     }
 

@@ -35,10 +35,20 @@ pub(super) struct Gate {
     pub(super) stage: stage::Receiver,
 }
 
+/// The user of a call whose login was checked; goes along with it.
+#[derive(Debug, Clone)]
+pub(super) struct LoggedIn {
+    user: Arc<str>,
+    /// See [`leveret_broker::ConnectionInfo`].
+    login_at: u64,
+}
+
 /// A call that has passed.
 #[derive(Debug)]
 pub(super) struct Passed {
     pub(super) user: Arc<str>,
+    /// See [`leveret_broker::ConnectionInfo`].
+    pub(super) login_at: u64,
     pub(super) peer: Peer,
     /// The session that it names, if any.
     session: Option<Arc<Connection>>,
@@ -70,37 +80,43 @@ impl Gate {
     /// Lets a call in that is welcome while the process is stopping, too.
     pub(super) async fn pass_while_stopping(&self, (metadata, extensions): Of<'_>) -> Result<Passed, Status> {
         let peer = peer(extensions)?;
-        let user = match self.known(metadata, peer)? {
-            Some(user) => user,
-            None => self.check(metadata, peer).await?,
-        };
+        let checked = extensions.get::<LoggedIn>();
+        // Its body may have taken long to come.
+        let LoggedIn { user, login_at } =
+            match checked.filter(|login| login.login_at == self.hub.access_generation()) {
+                Some(login) => login.clone(),
+                None => self.check(metadata.get(METADATA_KEY).map(|sent| sent.as_bytes()), peer).await?,
+            };
         let session = self.sessions.of(metadata, &user).map_err(errors::status)?;
         let peer = peer.clone();
         if session.is_none() {
             // So that listings show it.
-            peer.connection(&self.hub, &user);
+            peer.connection(&self.hub, &user, login_at);
         }
-        Ok(Passed { user, peer, session, hub: self.hub.clone() })
+        Ok(Passed { user, login_at, peer, session, hub: self.hub.clone() })
     }
 
-    /// The user of a call whose login was checked before.
-    fn known(&self, metadata: &MetadataMap, peer: &Peer) -> Result<Option<Arc<str>>, Status> {
-        let Some(sent) = metadata.get(METADATA_KEY) else { return Ok(None) };
-        let decoded = decode(sent.as_bytes())?;
-        let login = login(&decoded)?;
-        self.auth.known(login, peer.addr.ip()).transpose().map_err(errors::unauthenticated)
+    /// Checks the login of a call that has just begun.
+    pub(super) async fn log_in(
+        &self,
+        headers: &http::HeaderMap,
+        extensions: &http::Extensions,
+    ) -> Result<LoggedIn, Status> {
+        let peer = extensions.get::<Peer>().ok_or_else(no_peer)?;
+        self.check(headers.get(METADATA_KEY).map(|sent| sent.as_bytes()), peer).await
     }
 
-    async fn check(&self, metadata: &MetadataMap, peer: &Peer) -> Result<Arc<str>, Status> {
+    async fn check(&self, sent: Option<&[u8]>, peer: &Peer) -> Result<LoggedIn, Status> {
         let from = peer.addr.ip();
-        let user = match metadata.get(METADATA_KEY) {
+        let login_at = self.hub.access_generation();
+        let user = match sent {
             None => self.auth.anonymous(from).await,
             Some(sent) => {
-                let decoded = decode(sent.as_bytes())?;
+                let decoded = decode(sent)?;
                 self.auth.check(login(&decoded)?, from).await
             }
         };
-        user.map_err(errors::unauthenticated)
+        user.map(|user| LoggedIn { user, login_at }).map_err(errors::unauthenticated)
     }
 }
 
@@ -115,7 +131,7 @@ impl Passed {
     pub(super) fn open_channel(&self) -> Opened {
         let connection = match &self.session {
             Some(session) => Arc::clone(session),
-            None => self.peer.connection(&self.hub, &self.user),
+            None => self.peer.connection(&self.hub, &self.user, self.login_at),
         };
         let caller = Caller { user: Some(Arc::clone(&self.user)), conn: Some(connection.id()) };
         Opened { caller, channel: connection.open_channel() }
@@ -123,7 +139,11 @@ impl Passed {
 }
 
 fn peer(extensions: &Extensions) -> Result<&Peer, Status> {
-    extensions.get::<Peer>().ok_or_else(|| Status::internal("a request without a connection"))
+    extensions.get::<Peer>().ok_or_else(no_peer)
+}
+
+fn no_peer() -> Status {
+    Status::internal("a request without a connection")
 }
 
 /// The bytes of "Basic BASE64" (RFC 7617).

@@ -9,6 +9,7 @@ mod budget;
 mod consume;
 mod convert;
 mod deliver;
+mod entrance;
 mod errors;
 mod gate;
 mod get;
@@ -34,7 +35,6 @@ use leveret_proto::v1::broker_server::BrokerServer;
 use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic_reflection::server::Builder;
-use tower::util::MapRequestLayer;
 
 pub use health::Health;
 
@@ -45,6 +45,7 @@ use crate::hub::Hub;
 use crate::stage::{self, Stage};
 use admin::Admin;
 use budget::Budget;
+use entrance::EntranceLayer;
 use gate::Gate;
 use peer::Incoming;
 use service::Service;
@@ -122,9 +123,9 @@ pub async fn serve(
     let GrpcParts { hub, auth, settings, status, health } = parts;
     let gate = Gate { hub, auth, sessions: Sessions::default(), stage: stage.clone() };
     let admin = Admin { gate: gate.clone() };
+    let entrance = EntranceLayer { gate: gate.clone(), budget: Budget::new(settings.decoding_bytes_max) };
     let service = Service { gate, status, message_bytes_max: settings.message_bytes_max.into() };
     let request_bytes_max = settings.message_bytes_max as usize + REQUEST_EXTRA_BYTES;
-    let budget = Budget::new(settings.decoding_bytes_max);
     let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -132,7 +133,7 @@ pub async fn serve(
         .max_concurrent_streams(settings.streams_per_connection_max)
         .http2_keepalive_interval(Some(settings.keepalive_interval))
         .http2_keepalive_timeout(Some(settings.keepalive_timeout))
-        .layer(MapRequestLayer::new(move |request| budget.wrap(request)))
+        .layer(entrance)
         .add_service(BrokerServer::new(service).max_decoding_message_size(request_bytes_max))
         .add_service(AdminServer::new(admin))
         .add_service(health.service())

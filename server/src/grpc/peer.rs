@@ -46,7 +46,7 @@ impl Peer {
     }
 
     /// The user's connection in the core; opened with the first call.
-    pub(super) fn connection(&self, hub: &Hub, user: &Arc<str>) -> Arc<Connection> {
+    pub(super) fn connection(&self, hub: &Hub, user: &Arc<str>, login_at: u64) -> Arc<Connection> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = users.iter().position(|known| known.user == *user) {
             // Whatever is told here is its end: a user of that name is another one by now.
@@ -55,13 +55,14 @@ impl Peer {
             }
             users.swap_remove(at);
         }
-        let connection = Arc::new(hub.open_connection(ConnectionInfo {
+        let (connection, lane, outputs) = hub.open_connection(ConnectionInfo {
             peer: self.addr.to_string(),
             protocol: PROTOCOL,
             user: user.to_string(),
+            login_at: Some(login_at),
             ..ConnectionInfo::default()
-        }));
-        let (lane, outputs) = connection.open_lane();
+        });
+        let connection = Arc::new(connection);
         let known = UserConnection {
             user: Arc::clone(user),
             connection: Arc::clone(&connection),

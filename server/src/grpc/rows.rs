@@ -128,6 +128,13 @@ fn texts(names: &[std::sync::Arc<str>]) -> Vec<String> {
 }
 
 pub(super) fn status(core: CoreStats, server: ServerStatus) -> v1::StatusResponse {
+    // What the store and the disk do tells what others do.
+    let server = if core.partial {
+        let ServerStatus { version, format_version, fsync, epoch, uptime_ms, .. } = server;
+        ServerStatus { version, format_version, fsync, epoch, uptime_ms, ..ServerStatus::default() }
+    } else {
+        server
+    };
     v1::StatusResponse {
         version: server.version,
         format_version: server.format_version,

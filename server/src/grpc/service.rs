@@ -246,9 +246,9 @@ impl Broker for Service {
     }
 
     async fn session(&self, request: Request<SessionRequest>) -> Result<Response<SessionStream>, Status> {
-        let Passed { user, peer, .. } = self.gate.pass(of(&request)).await?;
+        let Passed { user, peer, login_at, .. } = self.gate.pass(of(&request)).await?;
         let Gate { hub, sessions, stage, .. } = &self.gate;
-        let stream = sessions.open(hub, &peer, user, request.into_inner(), stage.clone());
+        let stream = sessions.open(hub, &peer, (user, login_at), request.into_inner(), stage.clone());
         stream.map(Response::new).map_err(errors::status)
     }
 }

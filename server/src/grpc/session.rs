@@ -52,12 +52,12 @@ impl Sessions {
         })
     }
 
-    /// Opens a session that lives as long as the stream.
+    /// Opens a session that lives as long as the stream. `login_at`: see [`ConnectionInfo`].
     pub(super) fn open(
         &self,
         hub: &Hub,
         peer: &Peer,
-        user: Arc<str>,
+        (user, login_at): (Arc<str>, u64),
         request: SessionRequest,
         stage: stage::Receiver,
     ) -> Result<SessionStream, Refusal> {
@@ -66,14 +66,15 @@ impl Sessions {
             tracing::error!(%error, "no random bytes from the operating system");
             Refusal::new(RefusalKind::ShuttingDown, "no random bytes for a session token")
         })?;
-        let connection = Arc::new(hub.open_connection(ConnectionInfo {
+        let (connection, lane, outputs) = hub.open_connection(ConnectionInfo {
             peer: peer.addr.to_string(),
             protocol: PROTOCOL,
             user: user.to_string(),
             client: request.client,
             vhost: String::new(),
-        }));
-        let (lane, outputs) = connection.open_lane();
+            login_at: Some(login_at),
+        });
+        let connection = Arc::new(connection);
         self.lock().insert(token.clone(), Session { user, connection: Arc::downgrade(&connection) });
         Ok(SessionStream {
             first: Some(SessionResponse { token: token.clone() }),

@@ -174,10 +174,26 @@ async fn a_stop_during_recovery_ends_at_once() {
 
 #[tokio::test]
 async fn a_port_in_use_is_named_with_its_flag() {
-    let (_held, addr) = listen::listen("grpc-addr", ([127, 0, 0, 1], 0).into()).await.expect("free port");
-    let stopped = listen::listen("grpc-addr", addr).await.expect_err("port in use");
+    let (_held, addr) = listen::listen("grpc-addr", ([127, 0, 0, 1], 0).into()).expect("free port");
+    let stopped = listen::listen("grpc-addr", addr).expect_err("port in use");
     assert_eq!(stopped.exit, Exit::Refused);
     for part in [&addr.to_string(), "in use", "--grpc-addr"] {
         assert!(stopped.text.contains(part), "{}", stopped.text);
+    }
+}
+
+/// Guards against clients that come all at once and are turned away by the kernel.
+#[tokio::test]
+async fn many_connections_wait_until_they_are_accepted() {
+    let allowed = std::fs::read_to_string("/proc/sys/net/core/somaxconn").expect("somaxconn");
+    let count = allowed.trim().parse().map_or(128, |allowed: usize| allowed.min(1000));
+    let (_listener, addr) = listen::listen("amqp-addr", ([127, 0, 0, 1], 0).into()).expect("a listener");
+    let mut waiting = Vec::new();
+    for _ in 0..count {
+        let connect = tokio::net::TcpStream::connect(addr);
+        let connected = tokio::time::timeout(Duration::from_secs(10), connect).await;
+        waiting.push(
+            connected.unwrap_or_else(|_| panic!("{} came through", waiting.len())).expect("a connection"),
+        );
     }
 }

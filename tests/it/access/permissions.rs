@@ -208,12 +208,18 @@ async fn a_delivery_is_settled_by_who_may_read_its_queue() {
     scene.allow(USER, "/", [".*", ".*", "^other$"]).await;
     let mut client = scene.grpc(USER).await;
     let request = leveret_proto::v1::AckRequest { ack_ids };
+    // Who may not know of the queue hears what an id of no queue says.
+    let results = client.rpc.ack(request.clone()).await.expect("ack").into_inner().results;
+    assert!(results[0].error.is_none(), "{results:?}");
+    scene.allow(USER, "/", [".*", ".*", ""]).await;
     let results = client.rpc.ack(request.clone()).await.expect("ack").into_inner().results;
     let error = results[0].error.as_ref().expect("refused");
     assert_eq!((error.code, error.reason.as_str()), (Code::PermissionDenied.into(), "ACCESS_REFUSED"));
+    assert_eq!(scene.root.queue_info("q").await.messages_unacknowledged, 1, "nothing happened");
     scene.allow(USER, "/", ["", "", "^q$"]).await;
     let results = client.rpc.ack(request).await.expect("ack").into_inner().results;
     assert!(results[0].error.is_none(), "{results:?}");
+    assert_eq!(scene.root.queue_info("q").await.messages_unacknowledged, 0);
 }
 
 #[tokio::test]

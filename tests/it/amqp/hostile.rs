@@ -236,15 +236,9 @@ async fn ten_thousand_half_open_connections() {
             sockets
         });
     }
-    // On a busy machine the first of them are over, after their ten seconds, before the last are open.
-    let (mut files, mut memory) = (0, 0);
-    let mut sockets = Vec::new();
-    while let Some(opened) = openers.join_next().await {
-        sockets.push(opened.expect("an opener"));
-        files = files.max(broker.files());
-        memory = memory.max(broker.memory());
-    }
-    assert!(files > HALF_OPEN / 10, "{files} files were open");
+    let sockets = openers.join_all().await;
+    let (files, memory) = (broker.files(), broker.memory());
+    assert!(files > HALF_OPEN / 2, "{files} files are open");
     assert!(memory < MEMORY_BYTES_MAX + (100 << 20), "{} MiB for {HALF_OPEN} connections", memory >> 20);
     works(&broker, "half.open").await;
     drop(sockets);

@@ -33,7 +33,8 @@ impl Broker {
         let vhost = self.vhost(&Arc::from(DEFAULT));
         // Until now it was there without a fact.
         let mut facts: Vec<Fact> = self.vhosts.get(vhost.id).map(vhost_fact).into_iter().collect();
-        if self.access.user(&name).is_none() {
+        let is_new = self.access.user(&name).is_none();
+        if is_new {
             let tags = vec![Arc::from(ADMINISTRATOR)];
             self.access.add_user(AddUser { name: name.clone(), password_hash, tags });
             facts.extend(self.access.user(&name).map(user_fact));
@@ -41,13 +42,16 @@ impl Broker {
         if let Some(user) = self.access.user_mut(&name) {
             let all: Arc<str> = Arc::from(".*");
             let (configure, write, read) = (all.clone(), all.clone(), all);
-            let permissions = Permissions { vhost: vhost.name, user: name, configure, write, read };
+            let permissions = Permissions { vhost: vhost.name, user: name.clone(), configure, write, read };
             user.set_permissions(&permissions)?;
             facts.push(permission_fact(&permissions));
         }
         facts.push(Fact::Defaults(DefaultsFact {}));
         self.defaults_made = true;
         self.access_changed(facts, out);
+        if is_new {
+            self.access.made_now(&name);
+        }
         Ok(Reply::Done)
     }
 
@@ -62,6 +66,7 @@ impl Broker {
         let name = user.name.clone();
         self.access.add_user(user);
         self.user_changed(&name, out);
+        self.access.made_now(&name);
         Ok(Reply::Done)
     }
 
@@ -210,12 +215,18 @@ impl Broker {
     fn access_changed(&mut self, facts: Vec<Fact>, out: &mut Vec<Effect>) {
         let facts = facts.iter().map(|fact| (fact.key(), Some(fact.value()))).collect();
         self.tickets.append(Batch { facts, ..Batch::default() }, out);
-        out.push(Effect::AccessChanged);
+        self.tell_access_changed(out);
     }
 
     fn access_removed(&mut self, facts: Vec<Fact>, out: &mut Vec<Effect>) {
         let facts = facts.iter().map(|fact| (fact.key(), None::<Bytes>)).collect();
         self.tickets.append(Batch { facts, ..Batch::default() }, out);
+        self.tell_access_changed(out);
+    }
+
+    /// Tells a change, and counts it.
+    pub(super) fn tell_access_changed(&mut self, out: &mut Vec<Effect>) {
+        self.access.told += 1;
         out.push(Effect::AccessChanged);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Broker;
+use super::access::vhost_refused;
 use crate::channel::{Channel, Connection};
 use crate::effect::{Batch, Effect, Reply};
 use crate::ids::{ChanId, ConnId};
@@ -10,7 +11,12 @@ use crate::input::{ConnectionInfo, Settle};
 use crate::refusal::{Refusal, RefusalKind};
 
 impl Broker {
-    pub(super) fn connection_opened(&mut self, conn: ConnId, info: ConnectionInfo) {
+    /// Takes a connection in, unless it would be that of a user or in a virtual host that is gone since the login, or of
+    /// another user who has that name now.
+    pub(super) fn connection_opened(&mut self, conn: ConnId, info: ConnectionInfo, out: &mut Vec<Effect>) {
+        if let Some(text) = self.is_late(&info) {
+            return out.push(forced(conn, &text));
+        }
         let connection = Connection {
             user: Some(info.user.as_str()).filter(|user| !user.is_empty()).map(Arc::from),
             info,
@@ -37,6 +43,19 @@ impl Broker {
         self.append_unless_empty(batch, out);
     }
 
+    /// Why a connection comes too late, if it does.
+    fn is_late(&self, info: &ConnectionInfo) -> Option<String> {
+        let ConnectionInfo { user, vhost, .. } = info;
+        if !user.is_empty() && !self.access.is_still(user, info.login_at) {
+            return Some(format!("user '{user}' is deleted"));
+        }
+        if !vhost.is_empty() && self.vhosts.find(vhost).is_none() {
+            return Some(format!("vhost '{vhost}' is deleted"));
+        }
+        let refused = !user.is_empty() && !vhost.is_empty() && !self.access.may_enter(user, vhost);
+        refused.then(|| vhost_refused(user, vhost).text)
+    }
+
     /// Ends connections whose ground has gone.
     pub(super) fn force(
         &mut self,
@@ -47,14 +66,23 @@ impl Broker {
         let all = self.connections.iter();
         let conns: Vec<ConnId> = all.filter(|(_, c)| concerns(&c.info)).map(|(conn, _)| *conn).collect();
         for conn in conns {
-            let refusal = Refusal::new(RefusalKind::ConnectionForced, text);
-            out.push(Effect::ConnectionForced { conn, refusal });
+            out.push(forced(conn, text));
             self.connection_closed(conn, out);
         }
     }
 
-    pub(super) fn channel_opened(&mut self, conn: ConnId, chan: ChanId, credit_bytes: u64, strict: bool) {
-        let Some(connection) = self.connections.get_mut(&conn) else { return };
+    /// A channel on a connection that was ended just before is not silent: who opened it hears of the end.
+    pub(super) fn channel_opened(
+        &mut self,
+        conn: ConnId,
+        chan: ChanId,
+        credit_bytes: u64,
+        strict: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(connection) = self.connections.get_mut(&conn) else {
+            return out.push(forced(conn, "the connection is not open any more"));
+        };
         connection.channels.insert(chan);
         let channel = Channel::new(conn, connection.user.clone(), credit_bytes, strict);
         self.channels.insert(chan, channel);
@@ -122,4 +150,8 @@ impl Broker {
         channel.add_credit(bytes);
         self.wake_channel(chan);
     }
+}
+
+fn forced(conn: ConnId, text: &str) -> Effect {
+    Effect::ConnectionForced { conn, refusal: Refusal::new(RefusalKind::ConnectionForced, text) }
 }

@@ -155,7 +155,8 @@ impl Broker {
         let chan = who.chan;
         let (count, bytes_max, hold) = (get.count.max(1), get.bytes_max, get.hold);
         if let Some(queue) = self.queues.get_mut(&id) {
-            queue.gets.push_back(PendingGet { req, chan, count, bytes_max, hold, waited: false });
+            let user = who.user.clone();
+            queue.gets.push_back(PendingGet { req, user, chan, count, bytes_max, hold, waited: false });
         }
         if let Some(channel) = chan.and_then(|chan| self.channels.get_mut(&chan)) {
             channel.gets.push(id);

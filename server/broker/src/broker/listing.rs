@@ -34,6 +34,34 @@ impl Broker {
         }
     }
 
+    /// The same for the user of a request: over all there is for who may see that, else of what the user sees, and then
+    /// totals are those of the queues that there are.
+    pub(super) fn stats_for(&self, who: &Who) -> CoreStats {
+        if who.user.as_ref().is_none_or(|user| self.sees_all(user)) {
+            return self.stats();
+        }
+        let vhosts = || self.vhosts.iter().filter(|vhost| self.sees_vhost(who, vhost));
+        let queues = || vhosts().flat_map(|vhost| self.listed_queues(&vhost.topology));
+        let sum = |count: fn(&Queue) -> u64| queues().map(count).sum();
+        CoreStats {
+            partial: true,
+            connections: self.connection_rows(who).len() as u64,
+            channels: self.channel_rows(who).len() as u64,
+            exchanges: vhosts().map(|vhost| vhost.topology.exchanges().len() as u64).sum(),
+            queues: queues().count() as u64,
+            bindings: vhosts().map(|vhost| vhost.topology.binding_count()).sum(),
+            consumers: sum(|queue| queue.consumers.len() as u64),
+            messages_ready: sum(Queue::messages_ready),
+            messages_unacknowledged: sum(Queue::messages_unacknowledged),
+            body_bytes: sum(Queue::memory_bytes),
+            published: sum(|queue| queue.counters.published),
+            delivered: sum(|queue| queue.counters.delivered),
+            redelivered: sum(|queue| queue.counters.redelivered),
+            acked: sum(|queue| queue.counters.acked),
+            ..CoreStats::default()
+        }
+    }
+
     pub(super) fn exchange_rows(&self, vhost: &VhostRef) -> Result<Vec<ExchangeRow>, Refusal> {
         let row = |name: &Arc<str>, exchange: &Exchange| {
             let props = &exchange.props;

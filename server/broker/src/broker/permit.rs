@@ -6,7 +6,8 @@ use super::Broker;
 use super::access::vhost_refused;
 use super::request::Who;
 use crate::access::{ADMINISTRATOR, MONITORING, Right, Thing};
-use crate::input::{Binding, ConnectionInfo, DestinationKind, Op};
+use crate::ids::ChanId;
+use crate::input::{Binding, ConnectionInfo, Consume, DestinationKind, Get, Hold, Op};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::topology::ExchangeKind;
 use crate::vhosts::Vhost;
@@ -34,6 +35,7 @@ impl Broker {
             };
         };
         self.check_connection(who, user)?;
+        self.check_channels(who, op)?;
         let is_administrator = || self.access.has_tag(user, ADMINISTRATOR);
         match (scope, op) {
             (Scope::Vhost, _) if self.access.may_enter(user, &who.vhost.name) => {
@@ -68,6 +70,24 @@ impl Broker {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Refuses a channel that is not one of the request's connection.
+    fn check_channels(&self, who: &Who, op: &Op) -> Result<(), Refusal> {
+        match who.chan.into_iter().chain(channel(op)).find(|chan| self.is_foreign(who, *chan)) {
+            Some(chan) => {
+                let text = format!("channel {chan} is not one of the connection that the request is made on");
+                Err(Refusal::new(RefusalKind::AccessRefused, text))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a channel is another connection's than that of a user's request.
+    pub(super) fn is_foreign(&self, who: &Who, chan: ChanId) -> bool {
+        let open = || self.channels.get(&chan).map(|channel| channel.conn);
+        let of = open().or_else(|| self.failed_channels.get(&chan).copied());
+        who.user.is_some() && of.is_some_and(|conn| who.conn != Some(conn))
     }
 
     /// Refuses what the user of a request may not do with a queue or an exchange, whether or not it exists.
@@ -112,8 +132,26 @@ impl Broker {
         who.user.as_ref().is_none_or(|user| self.access.may_enter(user, &vhost.name) || self.sees_all(user))
     }
 
-    fn sees_all(&self, user: &str) -> bool {
+    /// Whether a user sees everything there is.
+    pub(super) fn sees_all(&self, user: &str) -> bool {
         [ADMINISTRATOR, MONITORING].iter().any(|tag| self.access.has_tag(user, tag))
+    }
+}
+
+/// The channel that a request speaks of.
+fn channel(op: &Op) -> Option<ChanId> {
+    match op {
+        Op::Get(Get { hold: Hold::Channel(chan) | Hold::AutoAckOn(chan), .. })
+        | Op::Consume(Consume { chan, .. })
+        | Op::Cancel { chan, .. }
+        | Op::ChannelPrefetch { chan, .. }
+        | Op::TxSelect { chan }
+        | Op::TxCommit { chan }
+        | Op::TxRollback { chan }
+        | Op::Recover { chan }
+        | Op::WhenIdle { chan }
+        | Op::CloseChannel { chan } => Some(*chan),
+        _ => None,
     }
 }
 

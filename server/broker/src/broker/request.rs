@@ -24,7 +24,8 @@ pub(super) struct Who {
 
 impl Broker {
     pub(super) fn request(&mut self, req: ReqId, who: &Who, op: Op, out: &mut Vec<Effect>) {
-        let (conn, chan) = (who.conn, who.chan);
+        // A channel that is not the asker's own is none of what follows from the request.
+        let (conn, chan) = (who.conn, who.chan.filter(|chan| !self.is_foreign(who, *chan)));
         if chan.is_some_and(|chan| self.failed_channels.contains_key(&chan))
             && !matches!(op, Op::CloseChannel { .. } | Op::CloseConnection)
         {
@@ -94,7 +95,7 @@ impl Broker {
             Op::ListConsumers => (self.consumer_rows(&who.vhost).map(Reply::Consumers), true),
             Op::ListConnections => (Ok(Reply::Connections(self.connection_rows(who))), true),
             Op::ListChannels => (Ok(Reply::Channels(self.channel_rows(who))), true),
-            Op::Stats => (Ok(Reply::Stats(self.stats())), true),
+            Op::Stats => (Ok(Reply::Stats(self.stats_for(who))), true),
             Op::AddVhost(vhost) => (self.add_vhost(vhost, out), false),
             Op::DeleteVhost { name } => (self.delete_vhost(&name, out), false),
             Op::ListVhosts => (Ok(Reply::Vhosts(self.vhost_rows(who))), true),

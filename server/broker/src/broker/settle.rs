@@ -9,7 +9,7 @@ use crate::death::Reason;
 use crate::effect::{Cause, Effect, Reply};
 use crate::ids::{AckId, ChanId, QueueId, ReqId, Seq};
 use crate::input::Settle;
-use crate::queue::{Holder, Out, Standing};
+use crate::queue::{Holder, Out, Queue, QueueProps, Standing};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::tickets::Waiter;
 
@@ -76,15 +76,10 @@ impl Broker {
     }
 
     fn settle_id(&mut self, who: &Who, id: AckId, how: Settle) -> Result<(), Refusal> {
-        let Some(queue) = self.queues.get(&self.owner(id.queue)) else { return Ok(()) };
-        if let Some(user) = &who.user {
-            let (vhost, name) = (&queue.props.vhost.name, &queue.props.name);
-            // Ids can be guessed: it says nothing of the queue.
-            self.access.check(user, vhost, Right::Read, Thing::Queue, name).map_err(|refusal| {
-                let text = format!("read access to the queue of this delivery refused for user '{user}'");
-                Refusal::new(refusal.kind, text)
-            })?;
-        }
+        let queue = self.queues.get(&self.owner(id.queue));
+        let Some(queue) = queue.filter(|queue| self.may_settle(who, queue, id)) else {
+            return self.no_delivery_of(who);
+        };
         match queue.standing(id, self.epoch) {
             Standing::Gone => Ok(()),
             Standing::Stale => {
@@ -103,9 +98,38 @@ impl Broker {
         }
     }
 
+    /// Whether who makes a request may settle a delivery of a queue: who may read the queue, and whom the delivery was
+    /// made to, as with a delivery tag.
+    fn may_settle(&self, who: &Who, queue: &Queue, id: AckId) -> bool {
+        let Some(user) = &who.user else { return true };
+        let QueueProps { vhost, name, .. } = &queue.props;
+        let reads = || self.access.check(user, &vhost.name, Right::Read, Thing::Queue, name).is_ok();
+        let is_held = || match queue.holder(id, self.epoch) {
+            Some(Holder::Channel(chan, _)) => self.channels.get(&chan).and_then(|chan| chan.user.as_ref()),
+            Some(Holder::Lease(deadline)) => {
+                self.leases.get(&(deadline, id.queue, id.seq)).and_then(Option::as_ref)
+            }
+            None => None,
+        };
+        (self.check_access(who.conn, queue.id).is_ok() && reads()) || is_held() == Some(user)
+    }
+
+    /// The answer for an id of which the user is not to know whether there is, or ever was, such a queue. It has to be
+    /// that of a queue that is gone: who could read it must be able to settle again what was settled before its end,
+    /// and what a user could read of it is not known any more. Only who reads nothing anywhere can be refused.
+    fn no_delivery_of(&self, who: &Who) -> Result<(), Refusal> {
+        match &who.user {
+            Some(user) if !self.access.reads_anything(user) => {
+                let text = format!("user '{user}' may not read any queue");
+                Err(Refusal::new(RefusalKind::AccessRefused, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Requeues what is held under leases that have ended.
     pub(super) fn end_leases(&mut self) {
-        while let Some(&(deadline, queue, seq)) = self.leases.first()
+        while let Some((&(deadline, queue, seq), _)) = self.leases.first_key_value()
             && deadline <= self.lease_clock_ms
         {
             self.leases.pop_first();

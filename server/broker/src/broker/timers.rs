@@ -19,7 +19,7 @@ impl Broker {
     /// When something is due by itself, in the time of [`crate::Input::Tick`]; a tick is needed no earlier for its sake.
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let on_lease_clock = |ms: u64| self.now_ms.saturating_add(ms.saturating_sub(self.lease_clock_ms));
-        let lease = self.leases.first().map(|(ms, ..)| on_lease_clock(*ms));
+        let lease = self.leases.first_key_value().map(|((ms, ..), _)| on_lease_clock(*ms));
         let unused = self.timers.unused.first().map(|(ms, _)| on_lease_clock(*ms));
         let head = self.timers.heads.first().map(|(ms, _)| *ms);
         [lease, unused, head].into_iter().flatten().min()

@@ -82,6 +82,7 @@ impl Broker {
         out: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         self.tx(chan)?;
+        self.may_still_publish(chan)?;
         let routes = self.route_all(chan).and_then(|routes| self.can_fit(chan).map(|()| routes));
         let routes = routes.map_err(|why| partial(&why))?;
         if self.recall_letters(chan) {
@@ -218,6 +219,20 @@ impl Broker {
             bytes += message.map_or(0, |message| self.letter_bytes(id, &message, reason, out));
         }
         bytes
+    }
+
+    /// Refuses what the user may not publish any more. Each publish was checked when it came; what was taken away since
+    /// holds as well, since only the commit makes it a message.
+    fn may_still_publish(&mut self, chan: ChanId) -> Result<(), Refusal> {
+        let Some(Channel { user: Some(user), passes, tx: Some(tx), .. }) = self.channels.get_mut(&chan)
+        else {
+            return Ok(());
+        };
+        tx.publishes.iter().try_for_each(|TxPublish { vhost, publish, .. }| match self.vhosts.get(*vhost) {
+            Some(vhost) => self.access.check_publish(user, passes, vhost, publish),
+            // It goes nowhere, and is told so.
+            None => Ok(()),
+        })
     }
 
     /// Where the publishes of a transaction go: decided when the commit comes, also where it is carried out later.

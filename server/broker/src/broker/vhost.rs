@@ -27,7 +27,7 @@ impl Broker {
         let facts = self.vhosts.get(id).map(vhost_fact).into_iter();
         let facts = facts.map(|fact| (fact.key(), Some(fact.value()))).collect();
         self.tickets.append(Batch { facts, ..Batch::default() }, out);
-        out.push(Effect::AccessChanged);
+        self.tell_access_changed(out);
         Ok(Reply::Done)
     }
 
@@ -62,7 +62,7 @@ impl Broker {
         self.gather(&mut gathered, Batch { facts, ..Batch::default() }, out);
         self.append_unless_empty(gathered.batch, out);
         self.vhosts.remove(vhost.id);
-        out.push(Effect::AccessChanged);
+        self.tell_access_changed(out);
         Ok(Reply::Done)
     }
 

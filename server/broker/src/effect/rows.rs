@@ -119,6 +119,8 @@ pub struct ChannelRow {
 /// Counters of the core, since start unless a name says otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct CoreStats {
+    /// Of what one user sees, not of all there is.
+    pub partial: bool,
     /// Connections now.
     pub connections: u64,
     /// Channels now.

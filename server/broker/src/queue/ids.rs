@@ -1,7 +1,7 @@
 //! What an ack id of this queue means now (E9).
 
 use super::Queue;
-use super::level::{Level, Out};
+use super::level::{Holder, Level, Out};
 use crate::ids::{AckId, Epoch};
 
 /// Where the delivery stands that an ack id names.
@@ -19,6 +19,13 @@ impl Queue {
     /// Judges an id of this queue.
     pub(crate) fn standing(&self, id: AckId, epoch: Epoch) -> Standing {
         self.level(id.queue).map_or(Standing::Gone, |level| level.standing(id, epoch))
+    }
+
+    /// Who has the delivery that an id names, while it is out.
+    pub(crate) fn holder(&self, id: AckId, epoch: Epoch) -> Option<Holder> {
+        let level = self.level(id.queue)?;
+        let is_out = level.standing(id, epoch) == Standing::Out;
+        level.out.get(&id.seq.0).filter(|_| is_out).map(|out| out.holder)
     }
 }
 

@@ -35,6 +35,7 @@ struct World {
 #[derive(Debug, Default)]
 struct Seen {
     opened: u64,
+    login_at: Option<u64>,
     closed: u64,
     channels_closed: u64,
     publishes: u64,
@@ -102,6 +103,8 @@ fn run_core(inbox: &Inbox) -> Seen {
                 Envelope::Input(input) => see(&mut seen, &input),
                 Envelope::Close => return seen,
                 Envelope::Request { input: Input::Request { op, .. }, reply, .. } => {
+                    // Users change at that very moment.
+                    inbox.access_changed();
                     let _ = reply.send(fake::answer(&op).expect("a question of logins"));
                 }
                 Envelope::Request { input, .. } => panic!("{input:?}"),
@@ -115,6 +118,7 @@ fn see(seen: &mut Seen, input: &Input) {
         Input::ConnectionOpened { info, .. } => {
             assert_eq!(info.protocol, "amqp 0-9-1");
             seen.opened += 1;
+            seen.login_at = info.login_at;
         }
         Input::ConnectionClosed { .. } => seen.closed += 1,
         Input::ChannelClosed { .. } => seen.channels_closed += 1,
@@ -301,4 +305,13 @@ async fn a_refusal_of_the_core_reaches_the_client() {
     client.hears().await;
     let code = crate::amqp::ReplyCode::from(RefusalKind::NotFound).number();
     assert!(client.hears().await.contains(&format!("reply_code: {code}")));
+}
+
+/// Guards against a connection that a later user of the same name inherits.
+#[tokio::test]
+async fn the_core_hears_since_when_the_login_holds() {
+    let world = World::new(1 << 20).await;
+    let _client = world.client().await;
+    assert!(world.hub.access_generation() > 0);
+    assert_eq!(world.end().login_at, Some(0));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -100,6 +101,131 @@ fn small_messages_and_one_larger_than_all_pass() {
     let mut request_larger = request(&budget, UNARY, &[&larger[..10], &larger[10..]]);
     assert!(poll(request_larger.body_mut()).is_ready() && poll(request_larger.body_mut()).is_ready());
     assert_eq!(budget.permits.available_permits(), 0);
+}
+
+/// A budget whose clients have to send 100 kB a second, with little grace.
+fn hurried(bytes: u32) -> Budget {
+    let pace = Pace { rate: 100_000, grace: Duration::from_millis(200) };
+    Budget { pace, ..Budget::new(bytes) }
+}
+
+/// The beginning of a message of a megabyte, and then so many bytes at a time.
+fn dribble(budget: &Budget, path: &str, bytes: usize, every: Duration) -> Body {
+    let message = framed(1_000_000);
+    let pieces = body_of(message, bytes, every);
+    budget.wrap(http::Request::builder().uri(path).body(pieces).unwrap()).into_body()
+}
+
+fn body_of(message: Vec<u8>, bytes: usize, every: Duration) -> Body {
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        let (first, rest) = message.split_at(10);
+        let _ = sender.send(Bytes::copy_from_slice(first)).await;
+        for piece in rest.chunks(bytes) {
+            tokio::time::sleep(every).await;
+            if sender.send(Bytes::copy_from_slice(piece)).await.is_err() {
+                return;
+            }
+        }
+        // A request that does not end.
+        sender.closed().await;
+    });
+    Body::new(Sent(receiver))
+}
+
+/// A body of what is sent.
+struct Sent(tokio::sync::mpsc::Receiver<Bytes>);
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.0.poll_recv(cx).map(|data| data.map(|data| Ok(Frame::data(data))))
+    }
+}
+
+/// Reads until so many bytes are there, or the refusal.
+async fn read(body: &mut Body, bytes: usize) -> Result<(), Status> {
+    let mut came = 0;
+    while came < bytes {
+        let frame = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await.unwrap()?;
+        came += frame.into_data().unwrap().len();
+    }
+    Ok(())
+}
+
+/// Guards against a client that keeps the room of a large message with a byte now and then.
+#[tokio::test]
+async fn who_dribbles_loses_the_room() {
+    let budget = hurried(1_000_000);
+    for path in [UNARY, STREAMING[0]] {
+        let begun = Instant::now();
+        let mut body = dribble(&budget, path, 1, Duration::from_millis(20));
+        let status = read(&mut body, 1_000_000).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        drop(body);
+        assert_eq!(budget.permits.available_permits(), 1_000_000);
+    }
+}
+
+#[tokio::test]
+async fn a_slow_link_comes_to_the_end() {
+    let mut body = dribble(&hurried(1_000_000), UNARY, 40_000, Duration::from_millis(50));
+    read(&mut body, HEADER_BYTES + 1_000_000).await.unwrap();
+}
+
+/// Guards against a whole message that is never handled, since its request never ends.
+#[tokio::test]
+async fn who_does_not_end_a_request_loses_the_room() {
+    let pace = Pace { rate: 10_000_000, grace: Duration::from_millis(200) };
+    let budget = Budget { pace, ..Budget::new(1_000_000) };
+    let mut body = dribble(&budget, UNARY, 500_000, Duration::ZERO);
+    read(&mut body, HEADER_BYTES + 1_000_000).await.unwrap();
+    let status = read(&mut body, 1).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+}
+
+/// Guards against a client that pays for what the broker lets wait.
+#[tokio::test]
+async fn only_waiting_for_the_client_counts() {
+    let budget = hurried(1_000_000);
+    let mut body = dribble(&budget, STREAMING[0], 250_000, Duration::from_millis(20));
+    for _ in 0..3 {
+        // Nothing is there yet: the broker waits, but does other things when it comes.
+        read(&mut body, 1).await.unwrap();
+        let looked =
+            std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx).is_pending())).await;
+        if looked {
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+        }
+    }
+    assert_eq!(budget.permits.available_permits(), 0, "the message is still under way");
+}
+
+#[test]
+fn nobody_in_particular_sends_small_messages_only() {
+    let budget = Budget::new(300_000);
+    for (bytes, passes) in [(FREE_BYTES_MAX, true), (FREE_BYTES_MAX + 1, false)] {
+        let message = framed(bytes);
+        let pieces = [&message[..10], &message[10..]].map(Bytes::copy_from_slice);
+        let request = http::Request::new(Body::new(Pieces(pieces.into())));
+        let mut body = budget.wrap_of_anybody(request).into_body();
+        assert!(poll(&mut body).is_ready());
+        let Poll::Ready(Some(next)) = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()))
+        else {
+            unreachable!()
+        };
+        assert_eq!(
+            next.map(drop).map_err(|status| status.code()).err(),
+            (!passes).then_some(tonic::Code::ResourceExhausted)
+        );
+    }
+    assert_eq!(budget.permits.available_permits(), 300_000);
 }
 
 proptest! {

@@ -1,6 +1,7 @@
 //! The front end on a real socket, over a core that answers by simple rules.
 
 mod consuming;
+mod entering;
 mod fake_core;
 mod publishing;
 mod stopping;

@@ -211,3 +211,27 @@ async fn reflection_lists_the_services() {
         assert!(names.iter().any(|name| name == service), "{names:?}");
     }
 }
+
+/// Guards against a connection that a later user of the same name inherits.
+#[tokio::test]
+async fn the_core_hears_since_when_a_login_holds() {
+    let mut world = World::new().await;
+    let login_at = |world: &World| *world.seen.login_at.lock().unwrap();
+    world.client.status(v1::StatusRequest {}).await.unwrap();
+    until("guest's connection", || login_at(&world) == Some(0)).await;
+    world.seen.restless.store(true, Ordering::Relaxed);
+    world.client.status(with_login(v1::StatusRequest {}, "other", "secret")).await.unwrap();
+    until("two connections", || world.seen.connections.load(Ordering::Relaxed) == 2).await;
+    // It was looked at once more, since users had changed, and they changed again behind that.
+    assert_eq!(login_at(&world), Some(1));
+}
+
+#[tokio::test]
+async fn status_says_of_the_store_only_to_who_sees_all() {
+    let mut world = World::new().await;
+    let all = world.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
+    assert_eq!((&*all.version, all.epoch, all.queues, all.log_bytes), ("1.2.3", 7, 3, 9));
+    let request = with_login(v1::StatusRequest {}, "other", "secret");
+    let own = world.client.status(request).await.unwrap().into_inner();
+    assert_eq!((&*own.version, own.epoch, own.queues, own.log_bytes), ("1.2.3", 7, 3, 0));
+}

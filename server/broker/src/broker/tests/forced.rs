@@ -6,7 +6,7 @@ use super::access::{add_user, add_vhost, permit};
 use super::world::{World, channel_opened, consumer, queue, to_queue};
 use crate::effect::{Effect, Reply};
 use crate::ids::{ChanId, ConnId};
-use crate::input::{DeclareQueue, Input, Op};
+use crate::input::{ConnectionInfo, DeclareQueue, Input, Op};
 use crate::refusal::RefusalKind::ConnectionForced;
 
 /// Users ann and bob, virtual hosts "/" and "v", and a connection of each user in each, 11 to 14.
@@ -83,8 +83,52 @@ fn a_connection_ends_as_if_it_were_closed() {
         Input::ConnectionClosed { conn: ConnId(11) },
     ];
     let effects = world.turn(late.into());
-    assert!(effects.is_empty(), "{effects:?}");
+    assert_eq!(effects.len(), 1, "{effects:?}");
+    // Whoever opened the channel would else wait for ever.
+    assert_eq!(forced(&effects), [(11, "the connection is not open any more".to_string())]);
     assert_eq!(world.counts("q"), (1, 0));
+}
+
+/// Opens connection 20, after a login that was looked at before all but the first `login_at` changes.
+fn opened(world: &mut World, user: &str, vhost: &str, login_at: Option<u64>) -> Vec<(u64, String)> {
+    let info =
+        ConnectionInfo { user: user.into(), vhost: vhost.into(), login_at, ..ConnectionInfo::default() };
+    let effects = forced(&world.send(Input::ConnectionOpened { conn: ConnId(20), info }));
+    assert_eq!(open(world).contains(&20), effects.is_empty());
+    world.send(Input::ConnectionClosed { conn: ConnId(20) });
+    effects
+}
+
+#[test]
+fn a_connection_that_comes_too_late_is_not_taken_in() {
+    let mut world = crowded();
+    let refused = |text: &str| vec![(20, text.to_string())];
+    assert_eq!(opened(&mut world, "nobody", "", None), refused("user 'nobody' is deleted"));
+    assert_eq!(opened(&mut world, "ann", "w", None), refused("vhost 'w' is deleted"));
+    assert_eq!(opened(&mut world, "", "w", None), refused("vhost 'w' is deleted"));
+    world.ok(Op::ClearPermissions { user: "ann".into(), vhost: "v".into() });
+    assert_eq!(opened(&mut world, "ann", "v", None), refused("access to vhost 'v' refused for user 'ann'"));
+    assert_eq!(opened(&mut world, "ann", "", None), []);
+    assert_eq!(opened(&mut world, "bob", "v", None), []);
+}
+
+#[test]
+fn a_new_user_of_the_same_name_does_not_inherit_a_login() {
+    let mut world = crowded();
+    let login_at = Some(world.broker.access_changes());
+    // What else changes does not concern it.
+    world.ok(add_user("cyd", &[]));
+    assert_eq!(opened(&mut world, "ann", "/", login_at), []);
+    world.ok(Op::DeleteUser { name: "ann".into() });
+    world.ok(add_user("ann", &[]));
+    world.ok(permit("ann", "/", [".*"; 3]));
+    assert_eq!(opened(&mut world, "ann", "/", login_at), [(20, "user 'ann' is deleted".to_string())]);
+    let login_at = Some(world.broker.access_changes());
+    assert_eq!(opened(&mut world, "ann", "/", login_at), []);
+    // Who was there at a start is older than every login.
+    let mut world = world.crash();
+    world.open(1, 1);
+    assert_eq!(opened(&mut world, "ann", "/", Some(0)), []);
 }
 
 #[test]

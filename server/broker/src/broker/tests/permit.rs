@@ -7,7 +7,7 @@ use super::world::{World, binding, confirms, consumer, exchange, get, message, q
 use crate::effect::{Cause, Effect, Outcome, Reply};
 use crate::ids::{ChanId, ConnId};
 use crate::input::{
-    Binding, DeclareExchange, DeclareQueue, DestinationKind, Hold, Input, Op, Publish, PublishExtras, Settle,
+    Binding, DeclareExchange, DeclareQueue, DestinationKind, Hold, Input, Op, Publish, PublishExtras,
 };
 use crate::refusal::Refusal;
 use crate::refusal::RefusalKind::{AccessRefused, NotFound, PreconditionFailed};
@@ -96,7 +96,7 @@ const CASES: &[Case] = &[
     ),
     ("purge", || Op::PurgeQueue { name: "q".into() }, ["", "", "^q$"], &[(2, "read", "queue 'q'")]),
     ("get", || Op::Get(get("q", 1, Hold::AutoAck)), ["", "", "^q$"], &[(2, "read", "queue 'q'")]),
-    ("consume", || Op::Consume(consumer(1, "q", "t")), ["", "", "^q$"], &[(2, "read", "queue 'q'")]),
+    ("consume", || Op::Consume(consumer(2, "q", "t")), ["", "", "^q$"], &[(2, "read", "queue 'q'")]),
     (
         "bind a queue",
         || Op::Bind(binding("x", "q", "k")),
@@ -127,13 +127,15 @@ const CASES: &[Case] = &[
 fn each_verb_needs_just_the_rights_of_rabbitmq_s_table() {
     for (verb, make, needed, refusals) in CASES {
         let mut world = with_permissions(*needed);
-        let granted = world.ask_as("ann", "/", make());
+        world.open_as("ann", "/", 2, 2);
+        let granted = world.ask(Some(2), make());
         assert!(granted.is_ok(), "{verb}: {granted:?}");
         for (lacking, right, thing) in *refusals {
             let mut patterns = *needed;
             patterns[*lacking] = "^another$";
             let mut world = with_permissions(patterns);
-            let refusal = world.ask_as("ann", "/", make()).expect_err(verb);
+            world.open_as("ann", "/", 2, 2);
+            let refusal = world.ask(Some(2), make()).expect_err(verb);
             assert_eq!((refusal.kind, refusal.text), (AccessRefused, text_of(right, thing)), "{verb}");
         }
     }
@@ -145,8 +147,10 @@ fn nothing_is_said_of_what_exists_to_who_may_not_touch_it() {
     let mut missing = World::ready();
     missing.ok(add_user("ann", &[]));
     missing.ok(permit("ann", "/", ["^mine"; 3]));
+    there.open_as("ann", "/", 2, 2);
+    missing.open_as("ann", "/", 2, 2);
     for (verb, make, ..) in CASES {
-        let (there, missing) = (there.ask_as("ann", "/", make()), missing.ask_as("ann", "/", make()));
+        let (there, missing) = (there.ask(Some(2), make()), missing.ask(Some(2), make()));
         assert_eq!(there.unwrap_err(), missing.unwrap_err(), "{verb}");
     }
 }
@@ -278,6 +282,31 @@ fn connections_and_channels_of_others_are_for_those_who_monitor() {
     }
 }
 
+#[test]
+fn figures_are_of_what_the_user_sees() {
+    let mut world = with_permissions([".*"; 3]);
+    world.ok(add_vhost("v"));
+    world.ok(add_user("eye", &["monitoring"]));
+    world.open_as("ann", "/", 2, 2);
+    world.fill("q", &["one", "two"]);
+    world.ok(Op::Bind(binding("x", "q", "#")));
+    world.ask_in("v", Op::DeclareQueue(queue("elsewhere"))).unwrap();
+    world.ask_in("v", Op::Publish(vec![to_queue("elsewhere", "three")])).unwrap();
+    let mut stats = |user: &str| {
+        let Ok(Reply::Stats(stats)) = world.ask_as(user, "/", Op::Stats) else { unreachable!() };
+        stats
+    };
+    let all = stats("eye");
+    assert!(!all.partial);
+    assert_eq!((all.connections, all.channels, all.queues, all.bindings), (2, 2, 2, 1));
+    assert_eq!((all.messages_ready, all.published, all.confirmed), (3, 3, 3));
+    let own = stats("ann");
+    assert!(own.partial);
+    assert_eq!((own.connections, own.channels, own.queues, own.bindings), (1, 1, 1, 1));
+    assert_eq!((own.messages_ready, own.published, own.confirmed), (2, 2, 0));
+    assert!(own.exchanges < all.exchanges && own.body_bytes < all.body_bytes);
+}
+
 #[track_caller]
 fn rejected(effects: &[Effect], chan: u64) -> bool {
     let others = confirms(effects, chan).into_iter().flat_map(|(_, others)| others);
@@ -365,21 +394,6 @@ fn topic_permissions_decide_on_bindings_of_topic_exchanges() {
     assert_eq!(bind(Op::Unbind(binding("x", "q", "b.#"))).unwrap_err(), text);
     assert!(bind(Op::Bind(to_exchange("x", "f"))).is_err());
     assert!(bind(Op::Bind(binding("f", "q", "b.#"))).is_ok(), "it is no topic exchange");
-}
-
-#[test]
-fn settling_by_id_needs_read_on_the_queue() {
-    let mut world = with_permissions(["", "", "^q$"]);
-    world.declare("other");
-    world.fill("q", &["one"]);
-    world.fill("other", &["two"]);
-    let ids = ["q", "other"].map(|queue| world.leased(queue, 1)[0].ack_id);
-    let settle = Op::SettleIds { ids: ids.to_vec(), how: Settle::Ack };
-    let Ok(Reply::SettledIds(results)) = world.ask_as("ann", "/", settle) else { unreachable!() };
-    let text = "read access to the queue of this delivery refused for user 'ann'";
-    assert_eq!(results[0], Ok(()));
-    assert_eq!(results[1].clone().map_err(|refusal| refusal.text), Err(text.to_string()));
-    assert_eq!((world.counts("q"), world.counts("other")), ((0, 0), (0, 1)));
 }
 
 #[test]

@@ -51,6 +51,12 @@ impl World {
         replies(effects, self.requests).expect("the answer comes at once")
     }
 
+    /// What is out of a queue.
+    pub(crate) fn unacked(&self, name: &str) -> u64 {
+        let queues = self.broker.queues.values();
+        queues.filter(|queue| &*queue.props.name == name).map(|queue| queue.messages_unacknowledged()).sum()
+    }
+
     /// Opens a connection of a user's, with a channel.
     pub(crate) fn open_as(&mut self, user: &str, vhost: &str, conn: u64, chan: u64) {
         let info = ConnectionInfo { user: user.into(), vhost: vhost.into(), ..ConnectionInfo::default() };
