@@ -21,7 +21,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Starts on new ports when another process took ours between choosing and binding.
 const PORT_TRIES: usize = 5;
 
-/// How to start a server. Small segments, budgets and intervals, so that rotation, checkpoints and recycling happen
+/// How to start a server. Small segments, budgets and intervals, so that rotation, checkpoints, settling and recycling happen
 /// in tests too.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -48,7 +48,7 @@ impl Default for Options {
         Self {
             fsync: "always".into(),
             memory_budget: "16MiB".into(),
-            log_budget: "64MiB".into(),
+            log_budget: "4MiB".into(),
             segment_size: "1MiB".into(),
             checkpoint_interval: "2MiB".into(),
             message_max: "512KiB".into(),

@@ -275,6 +275,8 @@ impl Run {
         self.report.cycles = self.report.checked.crashes_in_flight;
         self.report.checkpoints += self.world.checkpoints.swap(0, Ordering::Relaxed);
         self.report.recycled += self.world.recycled.swap(0, Ordering::Relaxed);
+        self.report.settled_bytes += self.world.settled_bytes.swap(0, Ordering::Relaxed);
+        self.report.merged_bytes += self.world.merged_bytes.swap(0, Ordering::Relaxed);
         Ok(())
     }
 
@@ -381,6 +383,8 @@ async fn watch(world: Arc<World>, port: u16) -> Outcome {
                 let status = response.into_inner();
                 world.checkpoints.store(status.checkpoints_total, Ordering::Relaxed);
                 world.recycled.store(status.recycled_total, Ordering::Relaxed);
+                world.settled_bytes.store(status.settle_bytes_total, Ordering::Relaxed);
+                world.merged_bytes.store(status.merge_bytes_total, Ordering::Relaxed);
             }
             Err(status) => return world.failed("Status", &status),
         }

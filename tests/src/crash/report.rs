@@ -25,6 +25,10 @@ pub struct Report {
     pub checkpoints: u64,
     /// Segments that were seen to be recycled.
     pub recycled: u64,
+    /// Bytes that were seen to be settled.
+    pub settled_bytes: u64,
+    /// Bytes that were seen to be merged.
+    pub merged_bytes: u64,
     /// What the checker saw.
     pub checked: Counts,
 }
@@ -60,6 +64,8 @@ impl Report {
             floor("purges", counts.purges, cycles / 4);
             floor("checkpoints", self.checkpoints, cycles / 4);
             floor("recycled segments", self.recycled, cycles / 10);
+            floor("bytes settled", self.settled_bytes, cycles * 1_000);
+            floor("bytes merged", self.merged_bytes, cycles);
         }
         below
     }
@@ -95,6 +101,7 @@ impl fmt::Display for Report {
         }
         writeln!(f, "purges, deletes             {}, {}", counts.purges, counts.deletes)?;
         writeln!(f, "drains of all queues        {}", self.drains)?;
-        write!(f, "checkpoints, recycled       {}, {}", self.checkpoints, self.recycled)
+        writeln!(f, "checkpoints, recycled       {}, {}", self.checkpoints, self.recycled)?;
+        write!(f, "bytes settled, merged       {}, {}", self.settled_bytes, self.merged_bytes)
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct World {
     seqs: [AtomicU64; 8],
     pub(super) checkpoints: AtomicU64,
     pub(super) recycled: AtomicU64,
+    pub(super) settled_bytes: AtomicU64,
+    pub(super) merged_bytes: AtomicU64,
 }
 
 impl World {
@@ -69,6 +71,8 @@ impl World {
             seqs: Default::default(),
             checkpoints: AtomicU64::new(0),
             recycled: AtomicU64::new(0),
+            settled_bytes: AtomicU64::new(0),
+            merged_bytes: AtomicU64::new(0),
         })
     }
 
