@@ -29,15 +29,16 @@ use tokio::sync::oneshot;
 use crate::hub::{Caller, Hub};
 use cache::{Cache, Digest, Known};
 use complaints::Complaints;
-use hasher::{DECOY, Hasher, Whose};
+use hasher::{DECOY, Hasher};
+use turns::Whose;
 
 /// The user of a call from loopback that brings no login, while there is such a user.
 pub const GUEST: &str = "guest";
 /// The password of [`GUEST`] on a new data directory.
 const GUEST_PASSWORD: &str = "guest";
 
-/// Checks of logins that may be under way.
-const FLIGHTS_MAX: usize = 1024;
+/// Checks of logins that may be under way. More than wait for their turn, so that it is [`turns`] that says who has to go.
+const FLIGHTS_MAX: usize = 8 * turns::WAITING_MAX;
 
 /// A name and a password, as they were sent.
 #[derive(Clone, Copy)]
@@ -94,12 +95,16 @@ struct Inner {
 impl Auth {
     /// Over the users that the core behind `hub` knows.
     pub fn new(hub: Hub, loopback_users: Vec<String>) -> io::Result<Self> {
+        Self::over(hub, loopback_users, Hasher::start()?)
+    }
+
+    fn over(hub: Hub, loopback_users: Vec<String>, hasher: Hasher) -> io::Result<Self> {
         let cache = Cache::new().map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 hub,
                 cache,
-                hasher: Hasher::start()?,
+                hasher,
                 flights: Mutex::default(),
                 guest: GUEST.into(),
                 guest_exists: Mutex::default(),
@@ -123,7 +128,9 @@ impl Auth {
         }
         let digest = self.inner.cache.digest(login);
         let (waits, answer) = oneshot::channel();
-        if self.inner.join(digest, waits)? {
+        // That one is not for argon2, unless the password has changed: it must not suffer from a storm of others.
+        let was_good = self.inner.cache.was_good(&digest);
+        if self.inner.join(digest, waits, was_good)? {
             let (user, password) = (Arc::from(login.user), Password::new(login.password));
             tokio::spawn(self.clone().fly(digest, user, password, from));
         }
@@ -156,7 +163,7 @@ impl Auth {
         asked_by: &Arc<str>,
         from: IpAddr,
     ) -> Result<String, Refused> {
-        let whose = Whose { from, user: Arc::clone(asked_by) };
+        let whose = Whose { from: from.into(), user: Arc::clone(asked_by) };
         self.inner.hasher.hash(whose, password).await
     }
 
@@ -198,7 +205,7 @@ impl Auth {
         if let Some(known) = cache.renew(&digest, &hash, generation) {
             return Ok(known);
         }
-        let whose = Whose { from, user: Arc::clone(&user) };
+        let whose = Whose { from: from.into(), user: Arc::clone(&user) };
         let matches = hasher.verify(whose, password, Arc::clone(&hash)).await?;
         let known = if matches && exists { Known::Good(Arc::clone(&user)) } else { Known::Wrong };
         cache.put(digest, &known, user, hash, generation);
@@ -215,14 +222,14 @@ impl Auth {
 }
 
 impl Inner {
-    /// Waits for a check; true for the first, who has to see to it.
-    fn join(&self, digest: Digest, waits: Waits) -> Result<bool, Refused> {
+    /// Waits for a check; true for the first, who has to see to it. There is always room for a login that was good.
+    fn join(&self, digest: Digest, waits: Waits, was_good: bool) -> Result<bool, Refused> {
         let mut flights = lock(&self.flights);
         if let Some(waiting) = flights.get_mut(&digest) {
             waiting.push(waits);
             return Ok(false);
         }
-        if flights.len() >= FLIGHTS_MAX {
+        if flights.len() >= FLIGHTS_MAX && !was_good {
             return Err(Refused::Busy);
         }
         flights.insert(digest, vec![waits]);

@@ -5,8 +5,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
@@ -16,7 +14,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::oneshot;
 use tracing::{debug, error};
 
-use super::turns::Turns;
+use super::turns::{Turns, Whose};
 use super::{Password, Refused};
 
 /// Memory in KiB, passes and lanes of new hashes, as OWASP advises. About 20 ms of a processor.
@@ -28,21 +26,10 @@ const SALT_BYTES: usize = 16;
 const THREADS_MAX: usize = 4;
 /// How far the threads stand back behind the others.
 const NICE: i32 = 10;
-/// Jobs that one user from one address may have waiting, and one address, and all.
-const OF_USER_MAX: usize = 16;
-const OF_ADDRESS_MAX: usize = 64;
-const WAITING_MAX: usize = 1024;
 
 /// Verified in place of the hash of a user who does not exist, so that it takes as long.
 pub(super) const DECOY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGlzIGluIGhlcg$ub1BRW5uhGMq5MGCl3o5j6LRE5JmFtpgdRs0oJ6d6sI";
-
-/// Whose turn a job is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Whose {
-    pub(super) from: IpAddr,
-    pub(super) user: Arc<str>,
-}
 
 /// The threads. They end when this is dropped.
 #[derive(Debug)]
@@ -58,17 +45,15 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    turns: Turns<Whose, (IpAddr, Job)>,
-    /// Jobs of each address that wait.
-    of_address: BTreeMap<IpAddr, usize>,
-    waiting: usize,
+    turns: Turns<Job>,
     closed: bool,
 }
 
+/// What is to be done, and who waits for it. Refused when there is no place for it.
 #[derive(Debug)]
 enum Job {
-    Verify { password: Password, hash: Arc<str>, done: oneshot::Sender<bool> },
-    Hash { password: Password, done: oneshot::Sender<Option<String>> },
+    Verify { password: Password, hash: Arc<str>, done: oneshot::Sender<Result<bool, Refused>> },
+    Hash { password: Password, done: oneshot::Sender<Result<String, Refused>> },
 }
 
 impl Hasher {
@@ -79,8 +64,7 @@ impl Hasher {
     }
 
     pub(super) fn with_threads(count: usize) -> io::Result<Self> {
-        let state =
-            State { turns: Turns::new(OF_USER_MAX), of_address: BTreeMap::new(), waiting: 0, closed: false };
+        let state = State { turns: Turns::new(), closed: false };
         let hasher = Self { shared: Arc::new(Shared { state: Mutex::new(state), ready: Condvar::new() }) };
         for _ in 0..count {
             let shared = Arc::clone(&hasher.shared);
@@ -97,30 +81,23 @@ impl Hasher {
         hash: Arc<str>,
     ) -> Result<bool, Refused> {
         let (done, result) = oneshot::channel();
-        self.push(whose, Job::Verify { password, hash, done })?;
-        result.await.map_err(|_| Refused::Gone)
+        self.push(whose, Job::Verify { password, hash, done });
+        result.await.unwrap_or(Err(Refused::Gone))
     }
 
     /// The hash of a new password.
     pub(super) async fn hash(&self, whose: Whose, password: Password) -> Result<String, Refused> {
         let (done, result) = oneshot::channel();
-        self.push(whose, Job::Hash { password, done })?;
-        result.await.ok().flatten().ok_or(Refused::Gone)
+        self.push(whose, Job::Hash { password, done });
+        result.await.unwrap_or(Err(Refused::Gone))
     }
 
-    fn push(&self, whose: Whose, job: Job) -> Result<(), Refused> {
-        let mut state = self.shared.lock();
-        let from = whose.from;
-        let of_address = state.of_address.get(&from).copied().unwrap_or(0);
-        if of_address >= OF_ADDRESS_MAX || state.waiting >= WAITING_MAX {
-            return Err(Refused::Busy);
-        }
-        state.turns.push(whose, (from, job)).map_err(|_| Refused::Busy)?;
-        state.of_address.insert(from, of_address + 1);
-        state.waiting += 1;
-        drop(state);
+    fn push(&self, whose: Whose, job: Job) {
+        let without_place = self.shared.lock().turns.push(whose, job);
         self.shared.ready.notify_one();
-        Ok(())
+        if let Some(job) = without_place {
+            job.refuse();
+        }
     }
 }
 
@@ -152,8 +129,7 @@ impl Shared {
             if state.closed {
                 return None;
             }
-            if let Some((from, job)) = state.turns.pop() {
-                state.left(from);
+            if let Some(job) = state.turns.pop() {
                 return Some(job);
             }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -161,22 +137,18 @@ impl Shared {
     }
 }
 
-impl State {
-    /// A job of this address waits no more.
-    fn left(&mut self, from: IpAddr) {
-        self.waiting -= 1;
-        match self.of_address.get_mut(&from) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(self.of_address.remove(&from)),
-        }
-    }
-}
-
 impl Job {
     fn carry_out(self) {
         match self {
-            Self::Verify { password, hash, done } => drop(done.send(verify(&password, &hash))),
-            Self::Hash { password, done } => drop(done.send(hash(&password))),
+            Self::Verify { password, hash, done } => drop(done.send(Ok(verify(&password, &hash)))),
+            Self::Hash { password, done } => drop(done.send(hash(&password).ok_or(Refused::Gone))),
+        }
+    }
+
+    fn refuse(self) {
+        match self {
+            Self::Verify { done, .. } => drop(done.send(Err(Refused::Busy))),
+            Self::Hash { done, .. } => drop(done.send(Err(Refused::Busy))),
         }
     }
 }
