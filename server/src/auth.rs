@@ -32,10 +32,12 @@ use complaints::Complaints;
 use hasher::{DECOY, Hasher};
 use turns::Whose;
 
-/// The user of a call from loopback that brings no login, while there is such a user.
+/// The user of a call from loopback that brings no login, for as long as that user has the password that everybody knows.
 pub const GUEST: &str = "guest";
 /// The password of [`GUEST`] on a new data directory.
 const GUEST_PASSWORD: &str = "guest";
+/// What a call from loopback that brings no login is taken for.
+const GUEST_LOGIN: Login<'_> = Login { user: GUEST, password: GUEST_PASSWORD.as_bytes() };
 
 /// Checks of logins that may be under way. More than wait for their turn, so that it is [`turns`] that says who has to go.
 const FLIGHTS_MAX: usize = 8 * turns::WAITING_MAX;
@@ -84,9 +86,8 @@ struct Inner {
     hasher: Hasher,
     /// Who waits for which check.
     flights: Mutex<HashMap<Digest, Vec<Waits>>>,
-    guest: Arc<str>,
-    /// Whether guest exists, in which generation.
-    guest_exists: Mutex<Option<(u64, bool)>>,
+    /// Of [`GUEST_LOGIN`].
+    guest: Digest,
     complaints: Complaints,
     /// Users who may log in from loopback only.
     loopback_users: Vec<String>,
@@ -103,11 +104,10 @@ impl Auth {
         Ok(Self {
             inner: Arc::new(Inner {
                 hub,
+                guest: cache.digest(GUEST_LOGIN),
                 cache,
                 hasher,
                 flights: Mutex::default(),
-                guest: GUEST.into(),
-                guest_exists: Mutex::default(),
                 complaints: Complaints::default(),
                 loopback_users,
             }),
@@ -126,7 +126,28 @@ impl Auth {
         if let Some(known) = self.known(login, from) {
             return known;
         }
-        let digest = self.inner.cache.digest(login);
+        let known = self.find_out(self.inner.cache.digest(login), login, from).await?;
+        self.admit(known, login.user, from)
+    }
+
+    /// The user of a call that brings no login: guest, if it comes from loopback, and could as well say guest's password.
+    pub async fn anonymous(&self, from: IpAddr) -> Result<Arc<str>, Refused> {
+        if !is_loopback(from) {
+            return Err(Refused::Missing);
+        }
+        let Inner { hub, cache, guest, .. } = &*self.inner;
+        let known = match cache.look(guest, hub.access_generation()) {
+            Some(known) => known,
+            None => self.find_out(*guest, GUEST_LOGIN, from).await?,
+        };
+        match known {
+            Known::Good(user) => Ok(user),
+            Known::Wrong => Err(Refused::Missing),
+        }
+    }
+
+    /// Waits for the check of a login, and makes it if nobody does.
+    async fn find_out(&self, digest: Digest, login: Login<'_>, from: IpAddr) -> Result<Known, Refused> {
         let (waits, answer) = oneshot::channel();
         // That one is not for argon2, unless the password has changed: it must not suffer from a storm of others.
         let was_good = self.inner.cache.was_good(&digest);
@@ -134,26 +155,7 @@ impl Auth {
             let (user, password) = (Arc::from(login.user), Password::new(login.password));
             tokio::spawn(self.clone().fly(digest, user, password, from));
         }
-        let known = answer.await.unwrap_or(Err(Refused::Gone))?;
-        self.admit(known, login.user, from)
-    }
-
-    /// The user of a call that brings no login.
-    pub async fn anonymous(&self, from: IpAddr) -> Result<Arc<str>, Refused> {
-        if !is_loopback(from) {
-            return Err(Refused::Missing);
-        }
-        let generation = self.inner.hub.access_generation();
-        let known = *lock(&self.inner.guest_exists);
-        let exists = match known {
-            Some((then, exists)) if then == generation => exists,
-            _ => {
-                let exists = self.look_up(GUEST).await?.is_some();
-                *lock(&self.inner.guest_exists) = Some((generation, exists));
-                exists
-            }
-        };
-        if exists { Ok(Arc::clone(&self.inner.guest)) } else { Err(Refused::Missing) }
+        answer.await.unwrap_or(Err(Refused::Gone))
     }
 
     /// The hash of a new password that a user asks for.

@@ -217,12 +217,22 @@ async fn loopback_users_come_from_loopback() {
 }
 
 #[tokio::test]
-async fn without_a_login_loopback_is_guest_while_there_is_one() {
+async fn without_a_login_loopback_is_guest_while_everybody_knows_its_password() {
     let world = World::new(&[("guest", "guest")]);
     assert_eq!(world.auth.anonymous(HERE).await, Ok("guest".into()));
     assert_eq!(world.auth.anonymous(HERE).await, Ok("guest".into()));
     assert_eq!(world.asked(), 1);
     assert_eq!(world.auth.anonymous(THERE).await, Err(Refused::Missing));
+    world.change(|users| drop(users.insert("guest".into(), hash_of("secret"))));
+    for _ in 0..3 {
+        assert_eq!(world.auth.anonymous(HERE).await, Err(Refused::Missing));
+    }
+    assert_eq!(world.asked(), 2, "that it is closed is known, too");
+    // What was verified counts against the hash it was verified against.
+    world.change(|users| drop(users.insert("guest".into(), hash_of("guest"))));
+    assert_eq!(world.auth.anonymous(HERE).await, Ok("guest".into()));
+    world.change(|users| drop(users.insert("guest".into(), String::new())));
+    assert_eq!(world.auth.anonymous(HERE).await, Err(Refused::Missing));
     world.change(|users| drop(users.remove("guest")));
     assert_eq!(world.auth.anonymous(HERE).await, Err(Refused::Missing));
 }

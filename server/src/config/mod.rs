@@ -114,7 +114,8 @@ settings! {
     amqp_product: String = "RabbitMQ", "NAME";
     /// What AMQP clients are told of the broker as `version`; some choose by it what they use.
     amqp_version: String = "3.13.7", "VERSION";
-    /// Users who may log in from loopback only: names with commas between them, or `none`.
+    /// Users who may log in from loopback only: names with commas between them, or `none`. gRPC calls from loopback
+    /// without a login are made by guest for as long as its password is `guest`, whatever stands here.
     loopback_users: UserNames = "guest", "NAMES";
     /// How long a stopping server waits for acks of what is out with consumers.
     shutdown_timeout: Duration = "10s", "TIME";
