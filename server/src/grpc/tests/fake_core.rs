@@ -140,6 +140,11 @@ impl Core {
                     Envelope::Input(input) => self.input(input),
                     Envelope::Request { input, reply, .. } => {
                         let Input::Request { op, user, .. } = input else { unreachable!() };
+                        if let (Op::LookUpUser { .. }, Some("other")) = (&op, user.as_deref()) {
+                            let refusal = Refusal::new(RefusalKind::AccessRefused, "no administrator");
+                            let _ = reply.send(Err(refusal));
+                            continue;
+                        }
                         if let Some(answer) = fake::answer(&op) {
                             let _ = reply.send(answer);
                             continue;
@@ -298,7 +303,7 @@ impl Core {
             Op::DeclareQueue(declare) => {
                 Ok(Reply::QueueDeclared { name: declare.name, messages_ready: 0, consumers: 0 })
             }
-            Op::Bind(_) => Ok(Reply::Done),
+            Op::Bind(_) | Op::AddUser(_) | Op::ChangePassword { .. } => Ok(Reply::Done),
             Op::Stats => Ok(Reply::Stats(CoreStats { queues: 3, ..CoreStats::default() })),
             other => unreachable!("{other:?}"),
         }
