@@ -81,7 +81,8 @@ settings! {
     grpc_addr: SocketAddr = "127.0.0.1:50051", "ADDR";
     /// Address for AMQP 0-9-1.
     amqp_addr: SocketAddr = "127.0.0.1:5672", "ADDR";
-    /// Address for /metrics and /health, which need no login.
+    /// Address for /metrics and /health, which need no login: whoever reaches it reads names and figures of all virtual
+    /// hosts and queues.
     http_addr: SocketAddr = "127.0.0.1:15672", "ADDR";
     /// When a confirm may go out: `always` after its data was synced to the disk; `interval:MS` with a sync
     /// every MS milliseconds and `never` with none, so that a power failure loses confirmed messages.
