@@ -10,6 +10,8 @@ use std::sync::Arc;
 mod real;
 #[cfg(feature = "sim")]
 mod sim;
+#[cfg(test)]
+mod tests;
 
 pub use real::RealDisk;
 #[cfg(feature = "sim")]
