@@ -5,7 +5,8 @@ cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
 cargo build --release --locked -p leveret-server
 leveret=$target/release/leveret
-out=$target/packaging
+# Where the assets in server/Cargo.toml are, wherever cargo builds.
+out=$PWD/target/packaging
 rm -rf "$out"
 mkdir -p "$out/man"
 "$leveret" man "$out/man"

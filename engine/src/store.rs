@@ -23,8 +23,6 @@ use crate::shared::{Delivered, Pending, Shared, lock};
 use crate::writer::Writer;
 
 #[cfg(all(test, feature = "sim"))]
-mod policies;
-#[cfg(all(test, feature = "sim"))]
 mod tests;
 
 /// An open store. Commits are applied in order, whole, and survive a crash as a prefix: at least as long as what

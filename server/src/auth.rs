@@ -29,15 +29,18 @@ use tokio::sync::oneshot;
 use crate::hub::{Caller, Hub};
 use cache::{Cache, Digest, Known};
 use complaints::Complaints;
-use hasher::{DECOY, Hasher, Whose};
+use hasher::{DECOY, Hasher};
+use turns::Whose;
 
-/// The user of a call from loopback that brings no login, while there is such a user.
+/// The user of a call from loopback that brings no login, for as long as that user has the password that everybody knows.
 pub const GUEST: &str = "guest";
 /// The password of [`GUEST`] on a new data directory.
 const GUEST_PASSWORD: &str = "guest";
+/// What a call from loopback that brings no login is taken for.
+const GUEST_LOGIN: Login<'_> = Login { user: GUEST, password: GUEST_PASSWORD.as_bytes() };
 
-/// Checks of logins that may be under way.
-const FLIGHTS_MAX: usize = 1024;
+/// Checks of logins that may be under way. More than wait for their turn, so that it is [`turns`] that says who has to go.
+const FLIGHTS_MAX: usize = 8 * turns::WAITING_MAX;
 
 /// A name and a password, as they were sent.
 #[derive(Clone, Copy)]
@@ -83,9 +86,8 @@ struct Inner {
     hasher: Hasher,
     /// Who waits for which check.
     flights: Mutex<HashMap<Digest, Vec<Waits>>>,
-    guest: Arc<str>,
-    /// Whether guest exists, in which generation.
-    guest_exists: Mutex<Option<(u64, bool)>>,
+    /// Of [`GUEST_LOGIN`].
+    guest: Digest,
     complaints: Complaints,
     /// Users who may log in from loopback only.
     loopback_users: Vec<String>,
@@ -94,15 +96,18 @@ struct Inner {
 impl Auth {
     /// Over the users that the core behind `hub` knows.
     pub fn new(hub: Hub, loopback_users: Vec<String>) -> io::Result<Self> {
+        Self::over(hub, loopback_users, Hasher::start()?)
+    }
+
+    fn over(hub: Hub, loopback_users: Vec<String>, hasher: Hasher) -> io::Result<Self> {
         let cache = Cache::new().map_err(|error| io::Error::other(error.to_string()))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 hub,
+                guest: cache.digest(GUEST_LOGIN),
                 cache,
-                hasher: Hasher::start()?,
+                hasher,
                 flights: Mutex::default(),
-                guest: GUEST.into(),
-                guest_exists: Mutex::default(),
                 complaints: Complaints::default(),
                 loopback_users,
             }),
@@ -121,32 +126,36 @@ impl Auth {
         if let Some(known) = self.known(login, from) {
             return known;
         }
-        let digest = self.inner.cache.digest(login);
-        let (waits, answer) = oneshot::channel();
-        if self.inner.join(digest, waits)? {
-            let (user, password) = (Arc::from(login.user), Password::new(login.password));
-            tokio::spawn(self.clone().fly(digest, user, password, from));
-        }
-        let known = answer.await.unwrap_or(Err(Refused::Gone))?;
+        let known = self.find_out(self.inner.cache.digest(login), login, from).await?;
         self.admit(known, login.user, from)
     }
 
-    /// The user of a call that brings no login.
+    /// The user of a call that brings no login: guest, if it comes from loopback, and could as well say guest's password.
     pub async fn anonymous(&self, from: IpAddr) -> Result<Arc<str>, Refused> {
         if !is_loopback(from) {
             return Err(Refused::Missing);
         }
-        let generation = self.inner.hub.access_generation();
-        let known = *lock(&self.inner.guest_exists);
-        let exists = match known {
-            Some((then, exists)) if then == generation => exists,
-            _ => {
-                let exists = self.look_up(GUEST).await?.is_some();
-                *lock(&self.inner.guest_exists) = Some((generation, exists));
-                exists
-            }
+        let Inner { hub, cache, guest, .. } = &*self.inner;
+        let known = match cache.look(guest, hub.access_generation()) {
+            Some(known) => known,
+            None => self.find_out(*guest, GUEST_LOGIN, from).await?,
         };
-        if exists { Ok(Arc::clone(&self.inner.guest)) } else { Err(Refused::Missing) }
+        match known {
+            Known::Good(user) => Ok(user),
+            Known::Wrong => Err(Refused::Missing),
+        }
+    }
+
+    /// Waits for the check of a login, and makes it if nobody does.
+    async fn find_out(&self, digest: Digest, login: Login<'_>, from: IpAddr) -> Result<Known, Refused> {
+        let (waits, answer) = oneshot::channel();
+        // That one is not for argon2, unless the password has changed: it must not suffer from a storm of others.
+        let was_good = self.inner.cache.was_good(&digest);
+        if self.inner.join(digest, waits, was_good)? {
+            let (user, password) = (Arc::from(login.user), Password::new(login.password));
+            tokio::spawn(self.clone().fly(digest, user, password, from));
+        }
+        answer.await.unwrap_or(Err(Refused::Gone))
     }
 
     /// The hash of a new password that a user asks for.
@@ -156,7 +165,7 @@ impl Auth {
         asked_by: &Arc<str>,
         from: IpAddr,
     ) -> Result<String, Refused> {
-        let whose = Whose { from, user: Arc::clone(asked_by) };
+        let whose = Whose { from: from.into(), user: Arc::clone(asked_by) };
         self.inner.hasher.hash(whose, password).await
     }
 
@@ -198,7 +207,7 @@ impl Auth {
         if let Some(known) = cache.renew(&digest, &hash, generation) {
             return Ok(known);
         }
-        let whose = Whose { from, user: Arc::clone(&user) };
+        let whose = Whose { from: from.into(), user: Arc::clone(&user) };
         let matches = hasher.verify(whose, password, Arc::clone(&hash)).await?;
         let known = if matches && exists { Known::Good(Arc::clone(&user)) } else { Known::Wrong };
         cache.put(digest, &known, user, hash, generation);
@@ -215,14 +224,14 @@ impl Auth {
 }
 
 impl Inner {
-    /// Waits for a check; true for the first, who has to see to it.
-    fn join(&self, digest: Digest, waits: Waits) -> Result<bool, Refused> {
+    /// Waits for a check; true for the first, who has to see to it. There is always room for a login that was good.
+    fn join(&self, digest: Digest, waits: Waits, was_good: bool) -> Result<bool, Refused> {
         let mut flights = lock(&self.flights);
         if let Some(waiting) = flights.get_mut(&digest) {
             waiting.push(waits);
             return Ok(false);
         }
-        if flights.len() >= FLIGHTS_MAX {
+        if flights.len() >= FLIGHTS_MAX && !was_good {
             return Err(Refused::Busy);
         }
         flights.insert(digest, vec![waits]);

@@ -261,13 +261,20 @@ fn say_started(settings: &ServeSettings, recovery: &Recovery, addrs: Addrs) {
     );
 }
 
-/// Until there is TLS, whoever is on the way reads along.
 fn warn_of_listeners(addrs: Addrs) {
-    for (name, addr) in [("grpc-addr", addrs.grpc), ("amqp-addr", addrs.amqp)] {
-        if !auth::is_loopback(addr.ip()) {
-            warn!(%addr, "{name} is not loopback: without TLS, passwords and messages can be read on the way");
-        }
+    for (name, why) in exposed(addrs) {
+        warn!("{name} is not loopback: {why}");
     }
+}
+
+/// What others can reach, and what they learn there. Until there is TLS, whoever is on the way reads along.
+fn exposed(addrs: Addrs) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let read = "without TLS, passwords and messages can be read on the way";
+    let open = "/metrics needs no login and tells names and figures of virtual hosts and queues";
+    let all =
+        [("grpc-addr", addrs.grpc, read), ("amqp-addr", addrs.amqp, read), ("http-addr", addrs.http, open)];
+    let exposed = all.into_iter().filter(|(_, addr, _)| !auth::is_loopback(addr.ip()));
+    exposed.map(|(name, _, why)| (name, why))
 }
 
 fn raise_open_files() {

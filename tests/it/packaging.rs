@@ -86,6 +86,42 @@ fn the_unit_starts_what_the_command_line_knows() {
     assert!(output.status.success(), "{output:?}");
 }
 
+/// Guards against a package that can be built in one place only, and against one without what it needs.
+#[test]
+fn what_the_debian_package_is_made_of_is_there() {
+    let read = |path: &str| std::fs::read_to_string(workspace().join(path)).expect(path);
+    let manifest: toml::Table = read("server/Cargo.toml").parse().expect("TOML");
+    let package = &manifest["package"]["metadata"]["deb"];
+    let build = read("packaging/build-deb.sh");
+    // The manifest names a place below the workspace, wherever cargo builds.
+    assert!(build.lines().any(|line| line == "out=$PWD/target/packaging"), "{build}");
+    let assets = package["assets"].as_array().expect("a list");
+    let sources: Vec<&str> = assets.iter().filter_map(|asset| asset[0].as_str()).collect();
+    assert!(sources.len() == assets.len() && sources.contains(&"target/release/leveret"), "{sources:?}");
+    for source in sources {
+        match source.strip_prefix("../target/packaging/") {
+            Some("man/*.1.gz") => assert!(build.contains("\"$out\"/man/*.1"), "{build}"),
+            Some(made) => {
+                // What is made for each shell has its name.
+                let named = build.contains(made) || build.contains("$out/leveret.$shell");
+                assert!(named, "nothing makes {made}");
+            }
+            None if source.starts_with("target/release/") => {}
+            None => assert!(workspace().join("server").join(source).exists(), "{source}"),
+        }
+    }
+    let unit = &package["systemd-units"];
+    let folder = unit["unit-scripts"].as_str().expect("a folder");
+    assert!(workspace().join("server").join(folder).join("leveret.service").exists(), "{folder}");
+    for script in ["postinst", "postrm"] {
+        let text = read(&format!("packaging/debian/{script}"));
+        assert!(text.starts_with("#!/bin/sh\n") && text.contains("\n#DEBHELPER#\n"), "{script}");
+        let path = workspace().join("packaging/debian").join(script);
+        let parsed = Command::new("sh").arg("-n").arg(&path).status().expect("sh");
+        assert!(parsed.success(), "{script}");
+    }
+}
+
 #[test]
 fn every_command_has_a_manual_page() {
     let dir = tempfile::tempdir().expect("a directory");

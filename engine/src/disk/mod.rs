@@ -12,6 +12,8 @@ mod map;
 mod real;
 #[cfg(feature = "sim")]
 mod sim;
+#[cfg(test)]
+mod tests;
 
 pub use real::RealDisk;
 #[cfg(feature = "sim")]

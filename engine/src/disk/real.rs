@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +41,9 @@ struct Zeros([u8; 1 << 20]);
 
 static ZEROS: Zeros = Zeros([0; 1 << 20]);
 
+/// Messages and hashes of passwords are nobody else's, whoever may look into the directory.
+const FILE_MODE: u32 = 0o600;
+
 /// Name of the lock file. It stays when the process ends; the lock does not.
 pub(crate) const LOCK_NAME: &str = "LOCK";
 
@@ -62,6 +65,7 @@ impl RealDisk {
             .truncate(false)
             .read(true)
             .write(true)
+            .mode(FILE_MODE)
             .open(&lock_path)
             .map_err(Error::io("write to the data directory: open", lock_path.display().to_string()))?;
         match lock.try_lock() {
@@ -88,7 +92,9 @@ impl Disk for RealDisk {
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.dir.join(name))?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true).mode(FILE_MODE);
+        let file = options.open(self.dir.join(name))?;
         if bytes > 0 {
             match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
                 Ok(()) => {}

@@ -1,6 +1,8 @@
 //! The engine on a simulated disk against an obvious model, with crashes anywhere, in recovery too. What survives
 //! must be a prefix of the commits, at least as long as what was confirmable.
 
+mod policies;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use fastrand::Rng;

@@ -93,7 +93,7 @@ impl Broker {
             epoch,
             now_ms,
             lease_clock_ms: 0,
-            names: NameSource::new(settings.seed),
+            names: NameSource::new(settings.name_key),
             vhosts: state.vhosts,
             access: state.access,
             defaults_made: state.defaults_made,

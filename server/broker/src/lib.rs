@@ -43,6 +43,7 @@ pub use effect::*;
 pub use ids::*;
 pub use input::*;
 pub use message::{MESSAGE_OVERHEAD_BYTES, Message};
+pub use names::NameKey;
 pub use recovered::{Recovered, RecoveredQueue};
 pub use refusal::{Refusal, RefusalKind};
 pub use replay::RecoverError;
@@ -57,6 +58,6 @@ pub struct Settings {
     pub message_bytes_max: u64,
     /// Largest append that the store takes, in bytes of records.
     pub append_bytes_max: u64,
-    /// Seed for server-chosen names (queues, consumer tags). The only source of chance.
-    pub seed: u64,
+    /// Key of server-chosen names (queues, consumer tags). The only source of chance.
+    pub name_key: NameKey,
 }

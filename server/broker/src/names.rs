@@ -1,6 +1,16 @@
 //! Names: what clients may call things, and the names that the broker chooses.
 
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use blake2::Blake2sMac;
+use blake2::digest::consts::U16;
+use blake2::digest::{FixedOutput, KeyInit, Update};
 
 use crate::refusal::{Refusal, RefusalKind};
 
@@ -41,36 +51,47 @@ pub(crate) fn refuse_reserved(what: &str, name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Source of server-chosen names: splitmix64 from the seed in the settings.
-#[derive(Debug)]
-pub(crate) struct NameSource(u64);
+/// Key of the names that the broker chooses. A name of a queue for replies is all that it takes to send there, so who has seen
+/// some names must not find out others.
+#[derive(Clone, Copy)]
+pub struct NameKey([u8; NameKey::BYTES]);
 
-const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+impl NameKey {
+    /// Its length.
+    pub const BYTES: usize = 32;
+
+    /// Of these bytes, which nobody else knows or may guess.
+    pub const fn new(secret: [u8; Self::BYTES]) -> Self {
+        Self(secret)
+    }
+}
+
+impl fmt::Debug for NameKey {
+    /// It is never shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NameKey(...)")
+    }
+}
+
+/// Source of server-chosen names: keyed BLAKE2s of a counter.
+#[derive(Debug)]
+pub(crate) struct NameSource {
+    key: NameKey,
+    made: u64,
+}
 
 impl NameSource {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
+    pub(crate) fn new(key: NameKey) -> Self {
+        Self { key, made: 0 }
     }
 
-    /// The prefix and 22 characters, 131 bits less what the seed lacks.
+    /// The prefix and 22 characters: 128 bits that only the key tells.
     pub(crate) fn name(&mut self, prefix: &str) -> Arc<str> {
-        let mut name = String::with_capacity(prefix.len() + 22);
-        name.push_str(prefix);
-        for _ in 0..2 {
-            let mut word = self.next();
-            for _ in 0..11 {
-                name.push(char::from(BASE62[(word % 62) as usize]));
-                word /= 62;
-            }
-        }
+        self.made += 1;
+        let mut mac = Blake2sMac::<U16>::new((&self.key.0).into());
+        mac.update(&self.made.to_le_bytes());
+        let mut name = prefix.to_owned();
+        BASE64_URL_SAFE_NO_PAD.encode_string(mac.finalize_fixed(), &mut name);
         Arc::from(name)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }

@@ -89,6 +89,11 @@ impl Cache {
         wrong.entries.get(digest).filter(current).map(|_| Known::Wrong)
     }
 
+    /// Whether it was good when it was last checked.
+    pub(super) fn was_good(&self, digest: &Digest) -> bool {
+        self.good.read().unwrap_or_else(PoisonError::into_inner).entries.contains_key(digest)
+    }
+
     /// What is known against this hash: it holds in this generation, too.
     pub(super) fn renew(&self, digest: &Digest, hash: &str, generation: u64) -> Option<Known> {
         for (shelf, good) in [(&self.good, true), (&self.wrong, false)] {

@@ -1,5 +1,8 @@
 //! Refused logins in the log: each of a few, and the number of all others, so that a storm of them does not fill the disk.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,19 +56,5 @@ impl Recent {
         }
         self.told += 1;
         Some(std::mem::take(&mut self.untold))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_storm_is_a_few_lines_and_a_number() {
-        let (mut recent, start) = (Recent::default(), Instant::now());
-        let told = (0..1000).filter_map(|_| recent.count(start)).count();
-        assert_eq!(told, LINES_MAX as usize);
-        assert_eq!(recent.count(start + PERIOD), Some(990));
-        assert_eq!(recent.count(start + PERIOD), Some(0));
     }
 }

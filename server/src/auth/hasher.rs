@@ -2,8 +2,9 @@
 //! that they take it when nobody else wants it. Jobs have their turns by address and user: a storm of wrong passwords
 //! waits for itself.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
@@ -13,7 +14,7 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use tokio::sync::oneshot;
 use tracing::{debug, error};
 
-use super::turns::Turns;
+use super::turns::{Turns, Whose};
 use super::{Password, Refused};
 
 /// Memory in KiB, passes and lanes of new hashes, as OWASP advises. About 20 ms of a processor.
@@ -25,21 +26,10 @@ const SALT_BYTES: usize = 16;
 const THREADS_MAX: usize = 4;
 /// How far the threads stand back behind the others.
 const NICE: i32 = 10;
-/// Jobs that one user from one address may have waiting, and one address, and all.
-const OF_USER_MAX: usize = 16;
-const OF_ADDRESS_MAX: usize = 64;
-const WAITING_MAX: usize = 1024;
 
 /// Verified in place of the hash of a user who does not exist, so that it takes as long.
 pub(super) const DECOY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGlzIGluIGhlcg$ub1BRW5uhGMq5MGCl3o5j6LRE5JmFtpgdRs0oJ6d6sI";
-
-/// Whose turn a job is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Whose {
-    pub(super) from: IpAddr,
-    pub(super) user: Arc<str>,
-}
 
 /// The threads. They end when this is dropped.
 #[derive(Debug)]
@@ -55,17 +45,15 @@ struct Shared {
 
 #[derive(Debug)]
 struct State {
-    turns: Turns<Whose, (IpAddr, Job)>,
-    /// Jobs of each address that wait.
-    of_address: BTreeMap<IpAddr, usize>,
-    waiting: usize,
+    turns: Turns<Job>,
     closed: bool,
 }
 
+/// What is to be done, and who waits for it. Refused when there is no place for it.
 #[derive(Debug)]
 enum Job {
-    Verify { password: Password, hash: Arc<str>, done: oneshot::Sender<bool> },
-    Hash { password: Password, done: oneshot::Sender<Option<String>> },
+    Verify { password: Password, hash: Arc<str>, done: oneshot::Sender<Result<bool, Refused>> },
+    Hash { password: Password, done: oneshot::Sender<Result<String, Refused>> },
 }
 
 impl Hasher {
@@ -76,8 +64,7 @@ impl Hasher {
     }
 
     pub(super) fn with_threads(count: usize) -> io::Result<Self> {
-        let state =
-            State { turns: Turns::new(OF_USER_MAX), of_address: BTreeMap::new(), waiting: 0, closed: false };
+        let state = State { turns: Turns::new(), closed: false };
         let hasher = Self { shared: Arc::new(Shared { state: Mutex::new(state), ready: Condvar::new() }) };
         for _ in 0..count {
             let shared = Arc::clone(&hasher.shared);
@@ -94,30 +81,23 @@ impl Hasher {
         hash: Arc<str>,
     ) -> Result<bool, Refused> {
         let (done, result) = oneshot::channel();
-        self.push(whose, Job::Verify { password, hash, done })?;
-        result.await.map_err(|_| Refused::Gone)
+        self.push(whose, Job::Verify { password, hash, done });
+        result.await.unwrap_or(Err(Refused::Gone))
     }
 
     /// The hash of a new password.
     pub(super) async fn hash(&self, whose: Whose, password: Password) -> Result<String, Refused> {
         let (done, result) = oneshot::channel();
-        self.push(whose, Job::Hash { password, done })?;
-        result.await.ok().flatten().ok_or(Refused::Gone)
+        self.push(whose, Job::Hash { password, done });
+        result.await.unwrap_or(Err(Refused::Gone))
     }
 
-    fn push(&self, whose: Whose, job: Job) -> Result<(), Refused> {
-        let mut state = self.shared.lock();
-        let from = whose.from;
-        let of_address = state.of_address.get(&from).copied().unwrap_or(0);
-        if of_address >= OF_ADDRESS_MAX || state.waiting >= WAITING_MAX {
-            return Err(Refused::Busy);
-        }
-        state.turns.push(whose, (from, job)).map_err(|_| Refused::Busy)?;
-        state.of_address.insert(from, of_address + 1);
-        state.waiting += 1;
-        drop(state);
+    fn push(&self, whose: Whose, job: Job) {
+        let without_place = self.shared.lock().turns.push(whose, job);
         self.shared.ready.notify_one();
-        Ok(())
+        if let Some(job) = without_place {
+            job.refuse();
+        }
     }
 }
 
@@ -149,8 +129,7 @@ impl Shared {
             if state.closed {
                 return None;
             }
-            if let Some((from, job)) = state.turns.pop() {
-                state.left(from);
+            if let Some(job) = state.turns.pop() {
                 return Some(job);
             }
             state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -158,22 +137,18 @@ impl Shared {
     }
 }
 
-impl State {
-    /// A job of this address waits no more.
-    fn left(&mut self, from: IpAddr) {
-        self.waiting -= 1;
-        match self.of_address.get_mut(&from) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => drop(self.of_address.remove(&from)),
-        }
-    }
-}
-
 impl Job {
     fn carry_out(self) {
         match self {
-            Self::Verify { password, hash, done } => drop(done.send(verify(&password, &hash))),
-            Self::Hash { password, done } => drop(done.send(hash(&password))),
+            Self::Verify { password, hash, done } => drop(done.send(Ok(verify(&password, &hash)))),
+            Self::Hash { password, done } => drop(done.send(hash(&password).ok_or(Refused::Gone))),
+        }
+    }
+
+    fn refuse(self) {
+        match self {
+            Self::Verify { done, .. } => drop(done.send(Err(Refused::Busy))),
+            Self::Hash { done, .. } => drop(done.send(Err(Refused::Busy))),
         }
     }
 }
@@ -201,64 +176,4 @@ fn verify(password: &Password, hash: &str) -> bool {
         return false;
     };
     Argon2::default().verify_password(password.bytes(), &hash).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Guards against a decoy that is faster than a real hash.
-    #[test]
-    fn the_decoy_costs_what_a_new_hash_costs() {
-        let new = hash(&Password::new("secret")).expect("a hash");
-        let decoy = PasswordHash::new(DECOY).expect("a hash");
-        let parsed = PasswordHash::new(&new).expect("a hash");
-        assert_eq!((decoy.algorithm, decoy.version), (parsed.algorithm, parsed.version));
-        assert_eq!(decoy.params, parsed.params);
-        let bytes = |hash: &PasswordHash| {
-            (hash.salt.as_ref().map(|salt| salt.len()), hash.hash.as_ref().map(|hash| hash.len()))
-        };
-        assert_eq!(bytes(&decoy), bytes(&parsed));
-        assert!(!verify(&Password::new(""), DECOY));
-    }
-
-    #[test]
-    fn a_hash_is_of_its_password_alone() {
-        let (one, two) = (hash(&Password::new("secret")).unwrap(), hash(&Password::new("secret")).unwrap());
-        assert_ne!(one, two, "each has its own salt");
-        assert!(!one.contains("secret"));
-        assert!(verify(&Password::new("secret"), &one) && verify(&Password::new("secret"), &two));
-        assert!(!verify(&Password::new("Secret"), &one));
-        assert!(!verify(&Password::new(""), &one));
-        assert!(!verify(&Password::new("secret"), "no hash"));
-    }
-
-    #[tokio::test]
-    async fn a_storm_waits_for_itself() {
-        // Without threads nothing is carried out: what is taken in, and in which order, can be seen.
-        let hasher = Hasher::with_threads(0).expect("no threads");
-        let put = |from: &str, user: &str| {
-            let whose = Whose { from: from.parse().unwrap(), user: user.into() };
-            let (done, _) = oneshot::channel();
-            hasher.push(whose, Job::Hash { password: Password::new(user), done })
-        };
-        for _ in 0..OF_USER_MAX {
-            put("10.0.0.1", "root").expect("room");
-        }
-        assert_eq!(put("10.0.0.1", "root"), Err(Refused::Busy));
-        put("10.0.0.1", "other").expect("room");
-        put("10.0.0.2", "root").expect("room");
-        let mut order = Vec::new();
-        for _ in 0..4 {
-            let Some(Job::Hash { password, .. }) = hasher.shared.next() else { panic!() };
-            order.push(String::from_utf8(password.bytes().to_vec()).unwrap());
-        }
-        assert_eq!(order, ["root", "other", "root", "root"], "one of each, then the storm");
-        for n in 0..100 {
-            // Names without end from one address.
-            let _ = put("10.0.0.3", &format!("user {n}"));
-        }
-        assert_eq!(hasher.shared.lock().of_address[&"10.0.0.3".parse().unwrap()], OF_ADDRESS_MAX);
-        put("10.0.0.4", "root").expect("room for others");
-    }
 }

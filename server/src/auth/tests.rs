@@ -24,6 +24,10 @@ struct World {
 
 impl World {
     fn new(users: &[(&str, &str)]) -> Self {
+        Self::over(users, Hasher::start())
+    }
+
+    fn over(users: &[(&str, &str)], hasher: io::Result<Hasher>) -> Self {
         let inbox = Arc::new(Inbox::default());
         let asked = Arc::new(AtomicU64::new(0));
         let hashes = users.iter().map(|(name, password)| ((*name).to_owned(), hash_of(password)));
@@ -33,7 +37,7 @@ impl World {
             move || answer(&inbox, &users, &asked)
         });
         let hub = Hub::new(Arc::clone(&inbox), 1000, 1000);
-        let auth = Auth::new(hub, vec!["guest".to_owned()]).expect("threads");
+        let auth = Auth::over(hub, vec!["guest".to_owned()], hasher.expect("threads")).expect("a key");
         Self { auth, inbox, users, asked, core: Some(core) }
     }
 
@@ -164,6 +168,27 @@ async fn a_password_that_did_not_change_is_not_verified_again() {
     assert_eq!(world.asked(), 2);
 }
 
+/// Guards against a storm of wrong logins that keeps those out who were in, whenever an administrator changes something.
+#[tokio::test]
+async fn what_was_good_is_renewed_in_any_storm() {
+    // Nobody runs argon2 here.
+    let world = World::over(&[("alice", "secret"), ("bob", "secret")], Hasher::with_threads(0));
+    let (login, inner) = (Login { user: "alice", password: b"secret" }, &world.auth.inner);
+    let (digest, hash) = (inner.cache.digest(login), Arc::from(&*lock(&world.users)["alice"]));
+    let good = Known::Good("alice".into());
+    inner.cache.put(digest, &good, "alice".into(), hash, world.inbox.access_generation());
+    for n in 0..FLIGHTS_MAX {
+        let digest = inner.cache.digest(Login { user: "bob", password: n.to_string().as_bytes() });
+        assert_eq!(inner.join(digest, oneshot::channel().0, false), Ok(true));
+    }
+    world.change(|_| {});
+    assert_eq!(world.known("alice", "secret"), None);
+    assert_eq!(world.check("bob", "secret", HERE).await, Err(Refused::Busy));
+    assert_eq!(world.check("alice", "secret", HERE).await, Ok("alice".into()));
+    assert_eq!(world.known("alice", "secret"), Some(Ok("alice".into())));
+    assert_eq!((world.asked(), lock(&inner.flights).len()), (1, FLIGHTS_MAX));
+}
+
 #[tokio::test]
 async fn many_who_bring_one_login_wait_for_one_check() {
     let world = World::new(&[("alice", "secret")]);
@@ -192,12 +217,22 @@ async fn loopback_users_come_from_loopback() {
 }
 
 #[tokio::test]
-async fn without_a_login_loopback_is_guest_while_there_is_one() {
+async fn without_a_login_loopback_is_guest_while_everybody_knows_its_password() {
     let world = World::new(&[("guest", "guest")]);
     assert_eq!(world.auth.anonymous(HERE).await, Ok("guest".into()));
     assert_eq!(world.auth.anonymous(HERE).await, Ok("guest".into()));
     assert_eq!(world.asked(), 1);
     assert_eq!(world.auth.anonymous(THERE).await, Err(Refused::Missing));
+    world.change(|users| drop(users.insert("guest".into(), hash_of("secret"))));
+    for _ in 0..3 {
+        assert_eq!(world.auth.anonymous(HERE).await, Err(Refused::Missing));
+    }
+    assert_eq!(world.asked(), 2, "that it is closed is known, too");
+    // What was verified counts against the hash it was verified against.
+    world.change(|users| drop(users.insert("guest".into(), hash_of("guest"))));
+    assert_eq!(world.auth.anonymous(HERE).await, Ok("guest".into()));
+    world.change(|users| drop(users.insert("guest".into(), String::new())));
+    assert_eq!(world.auth.anonymous(HERE).await, Err(Refused::Missing));
     world.change(|users| drop(users.remove("guest")));
     assert_eq!(world.auth.anonymous(HERE).await, Err(Refused::Missing));
 }

@@ -38,7 +38,8 @@ pub struct ClientOptions {
     /// Virtual host.
     #[arg(long, short = 'p', global = true, env = "LEVERET_VHOST", value_name = "NAME", default_value = "/")]
     pub vhost: String,
-    /// User to log in as; the password comes from LEVERET_PASSWORD or a prompt.
+    /// User to log in as; the password comes from LEVERET_PASSWORD or a prompt. Without one you are guest, on the
+    /// broker's own machine and for as long as guest's password is `guest`.
     #[arg(long, global = true, env = "LEVERET_USER", value_name = "NAME")]
     pub user: Option<String>,
     /// Print JSON.

@@ -81,7 +81,8 @@ settings! {
     grpc_addr: SocketAddr = "127.0.0.1:50051", "ADDR";
     /// Address for AMQP 0-9-1.
     amqp_addr: SocketAddr = "127.0.0.1:5672", "ADDR";
-    /// Address for /metrics and /health, which need no login.
+    /// Address for /metrics and /health, which need no login: whoever reaches it reads names and figures of all virtual
+    /// hosts and queues.
     http_addr: SocketAddr = "127.0.0.1:15672", "ADDR";
     /// When a confirm may go out: `always` after its data was synced to the disk; `interval:MS` with a sync
     /// every MS milliseconds and `never` with none, so that a power failure loses confirmed messages.
@@ -114,7 +115,8 @@ settings! {
     amqp_product: String = "RabbitMQ", "NAME";
     /// What AMQP clients are told of the broker as `version`; some choose by it what they use.
     amqp_version: String = "3.13.7", "VERSION";
-    /// Users who may log in from loopback only: names with commas between them, or `none`.
+    /// Users who may log in from loopback only: names with commas between them, or `none`. gRPC calls from loopback
+    /// without a login are made by guest for as long as its password is `guest`, whatever stands here.
     loopback_users: UserNames = "guest", "NAMES";
     /// How long a stopping server waits for acks of what is out with consumers.
     shutdown_timeout: Duration = "10s", "TIME";

@@ -26,20 +26,21 @@ pub(super) struct Admin {
 impl Admin {
     /// Asks the core for what has no answer but that it is done.
     async fn done(&self, passed: Passed, op: Result<Op, Refusal>) -> Result<(), Status> {
-        match self.ask(passed, op).await? {
+        match self.ask(&passed, op).await? {
             Reply::Done => Ok(()),
             other => Err(errors::unexpected(&other)),
         }
     }
 
-    async fn ask(&self, passed: Passed, op: Result<Op, Refusal>) -> Result<Reply, Status> {
+    async fn ask(&self, passed: &Passed, op: Result<Op, Refusal>) -> Result<Reply, Status> {
         let op = op.map_err(errors::status)?;
         let vhost = names::vhost("").map_err(errors::status)?;
         self.gate.hub.request(passed.caller(), vhost, op).await.map_err(errors::status)
     }
 
-    /// The hash of a new password. That takes a while, so only those who may go on wait for it, and make it.
-    async fn hash(&self, passed: &Passed, password: String) -> Result<PasswordHash, Status> {
+    /// The hash of a new password of a user. It takes a processor a while, so the core says first whether the caller
+    /// administers users at all; whether what is asked for can be done, it says afterwards.
+    async fn hash(&self, passed: &Passed, name: &Arc<str>, password: String) -> Result<PasswordHash, Status> {
         if password.is_empty() {
             return Err(errors::status(invalid("password", "password must not be empty")));
         }
@@ -48,6 +49,7 @@ impl Admin {
                 format!("password has {} bytes, at most {PASSWORD_BYTES_MAX} are allowed", password.len());
             return Err(errors::status(invalid("password", text)));
         }
+        self.ask(passed, Ok(Op::LookUpUser { name: Arc::clone(name) })).await?;
         let hash = self.gate.auth.hash(Password::new(password), &passed.user, passed.peer.addr.ip()).await;
         hash.map(|hash| PasswordHash(hash.into())).map_err(errors::unauthenticated)
     }
@@ -87,7 +89,7 @@ impl AdminService for Admin {
         let AddUserRequest { name, password, tags: given } = request.into_inner();
         let name = user("name", &name).map_err(errors::status)?;
         let tags = tags(&given).map_err(errors::status)?;
-        let password_hash = self.hash(&passed, password).await?;
+        let password_hash = self.hash(&passed, &name, password).await?;
         self.done(passed, Ok(Op::AddUser(AddUser { name, password_hash, tags }))).await?;
         Ok(Response::new(AddUserResponse {}))
     }
@@ -109,7 +111,7 @@ impl AdminService for Admin {
         let passed = self.gate.pass(of(&request)).await?;
         let ChangePasswordRequest { name, password } = request.into_inner();
         let name = names::some_name("name", &name).map_err(errors::status)?;
-        let password_hash = self.hash(&passed, password).await?;
+        let password_hash = self.hash(&passed, &name, password).await?;
         self.done(passed, Ok(Op::ChangePassword { name, password_hash })).await?;
         Ok(Response::new(ChangePasswordResponse {}))
     }
@@ -130,7 +132,7 @@ impl AdminService for Admin {
         request: Request<ListUsersRequest>,
     ) -> Result<Response<ListUsersResponse>, Status> {
         let passed = self.gate.pass(of(&request)).await?;
-        rows!(self.ask(passed, Ok(Op::ListUsers)).await?, Users, rows::user, ListUsersResponse { users })
+        rows!(self.ask(&passed, Ok(Op::ListUsers)).await?, Users, rows::user, ListUsersResponse { users })
     }
 
     async fn add_vhost(
@@ -163,7 +165,7 @@ impl AdminService for Admin {
         request: Request<ListVhostsRequest>,
     ) -> Result<Response<ListVhostsResponse>, Status> {
         let passed = self.gate.pass(of(&request)).await?;
-        let reply = self.ask(passed, Ok(Op::ListVhosts)).await?;
+        let reply = self.ask(&passed, Ok(Op::ListVhosts)).await?;
         rows!(reply, Vhosts, rows::vhost, ListVhostsResponse { vhosts })
     }
 
@@ -205,7 +207,7 @@ impl AdminService for Admin {
     ) -> Result<Response<ListPermissionsResponse>, Status> {
         let passed = self.gate.pass(of(&request)).await?;
         let vhost = names::vhost(&request.into_inner().vhost);
-        let reply = self.ask(passed, vhost.map(|vhost| Op::ListPermissions { vhost })).await?;
+        let reply = self.ask(&passed, vhost.map(|vhost| Op::ListPermissions { vhost })).await?;
         rows!(reply, Permissions, rows::permission, ListPermissionsResponse { permissions })
     }
 
@@ -215,7 +217,7 @@ impl AdminService for Admin {
     ) -> Result<Response<ListUserPermissionsResponse>, Status> {
         let passed = self.gate.pass(of(&request)).await?;
         let user = names::some_name("user", &request.into_inner().user);
-        let reply = self.ask(passed, user.map(|user| Op::ListUserPermissions { user })).await?;
+        let reply = self.ask(&passed, user.map(|user| Op::ListUserPermissions { user })).await?;
         rows!(reply, Permissions, rows::permission, ListUserPermissionsResponse { permissions })
     }
 
@@ -261,7 +263,7 @@ impl AdminService for Admin {
     ) -> Result<Response<ListTopicPermissionsResponse>, Status> {
         let passed = self.gate.pass(of(&request)).await?;
         let vhost = names::vhost(&request.into_inner().vhost);
-        let reply = self.ask(passed, vhost.map(|vhost| Op::ListTopicPermissions { vhost })).await?;
+        let reply = self.ask(&passed, vhost.map(|vhost| Op::ListTopicPermissions { vhost })).await?;
         rows!(reply, TopicPermissions, rows::topic_permission, ListTopicPermissionsResponse { permissions })
     }
 }

@@ -1,7 +1,7 @@
 //! What damage left without what it speaks of: a binding to a queue whose declaration is lost, a queue whose deletion
 //! is lost though its name was used again. The broker would refuse to start with them, so the broker is asked.
 
-use leveret_broker::{Broker, QueueId, RecoverError, Recovered, RecoveredQueue, Seq, Settings};
+use leveret_broker::{Broker, NameKey, QueueId, RecoverError, Recovered, RecoveredQueue, Seq, Settings};
 use leveret_engine::offline::{Checked, LeaveOut};
 
 /// What must be left out so that the broker starts. What it would refuse for another reason stays, and is told then.
@@ -15,8 +15,13 @@ pub(super) fn loose_ends(checked: &Checked) -> LeaveOut {
             queues: queues.iter().map(|queue| empty(*queue)).collect(),
             ..Recovered::default()
         };
-        let settings =
-            Settings { memory_budget_bytes: 0, message_bytes_max: 0, append_bytes_max: 0, seed: 1 };
+        let settings = Settings {
+            memory_budget_bytes: 0,
+            message_bytes_max: 0,
+            append_bytes_max: 0,
+            // It gives no names.
+            name_key: NameKey::new([0; NameKey::BYTES]),
+        };
         match Broker::new(settings, recovered, 0) {
             Err(RecoverError::Dangling { key, .. }) => {
                 let Some(at) = facts.iter().position(|(fact, _)| fact.escape_ascii().to_string() == key)

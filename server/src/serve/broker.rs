@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Instant, SystemTime};
 
-use leveret_broker::{CoreStats, Input, Op, PasswordHash, Reply, ReqId};
+use leveret_broker::{CoreStats, Input, NameKey, Op, PasswordHash, Reply, ReqId};
 use leveret_engine::{self as engine, Disk, FORMAT_VERSION, Gauge, RealDisk, Store};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -69,7 +69,7 @@ impl RealBackend {
             memory_budget_bytes: self.settings.memory_budget.0,
             message_bytes_max: self.settings.message_max.0,
             append_bytes_max: u64::MAX,
-            seed: chance(),
+            name_key: name_key()?,
         };
         let inbox = Arc::clone(&self.inbox);
         let threads = engine::start_threads(&store, workers, move || inbox.wake())
@@ -316,7 +316,15 @@ fn stopped(error: engine::Error) -> Stopped {
     Stopped { exit, text: error.to_string() }
 }
 
-/// Chance for names and ids; nothing secret hangs on it.
+/// A key of this life of the process. Without a secret one there is no start: names would be anybody's guess.
+fn name_key() -> Result<NameKey, Stopped> {
+    let mut key = [0; NameKey::BYTES];
+    getrandom::fill(&mut key)
+        .map_err(|error| Stopped::refused(format!("no random bytes from the operating system: {error}")))?;
+    Ok(NameKey::new(key))
+}
+
+/// Chance for ids; nothing secret hangs on it.
 fn chance() -> u64 {
     let time =
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);

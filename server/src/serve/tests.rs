@@ -197,3 +197,17 @@ async fn many_connections_wait_until_they_are_accepted() {
         );
     }
 }
+
+/// Guards against a listener that is open to others by default, or without a word.
+#[test]
+fn who_listens_beyond_loopback_is_told_what_others_learn() {
+    let settings = Layers::default().resolve().expect("defaults").settings;
+    let addrs = Addrs { grpc: settings.grpc_addr, amqp: settings.amqp_addr, http: settings.http_addr };
+    assert_eq!(exposed(addrs).count(), 0);
+    let anywhere = |port| SocketAddr::from(([0, 0, 0, 0], port));
+    let told: Vec<_> = exposed(Addrs { http: anywhere(15672), ..addrs }).collect();
+    assert_eq!((told.len(), told[0].0), (1, "http-addr"));
+    assert!(told[0].1.contains("needs no login") && told[0].1.contains("queues"), "{told:?}");
+    let all = exposed(Addrs { grpc: anywhere(1), amqp: anywhere(2), http: anywhere(3) });
+    assert_eq!(all.map(|(name, _)| name).collect::<Vec<_>>(), ["grpc-addr", "amqp-addr", "http-addr"]);
+}

@@ -189,6 +189,24 @@ async fn guest_does_not_come_back_once_it_was_deleted() {
     assert_eq!(users.len(), 1, "{users:?}");
 }
 
+/// Guards against a door that stays open when guest has a secret.
+#[tokio::test]
+async fn without_a_login_nobody_is_guest_once_guest_has_another_password() {
+    let mut scene = Scene::set().await;
+    let root = scene.server.client_as("guest", "secret").await;
+    let to = |password: &str| ChangePasswordRequest { name: "guest".into(), password: password.into() };
+    scene.root.admin().change_password(to("secret")).await.expect("changed");
+    let refused = |status| assert_refused(status, Code::Unauthenticated, &["UNAUTHENTICATED"]);
+    refused(scene.root.rpc.status(StatusRequest {}).await.map(drop));
+    refused(scene.root.admin().change_password(to("guest")).await.map(drop));
+    root.admin().list_users(ListUsersRequest {}).await.expect("guest, with a login");
+    let mut scene = scene.kill_and_restart().await;
+    refused(scene.root.rpc.status(StatusRequest {}).await.map(drop));
+    let root = scene.server.client_as("guest", "secret").await;
+    root.admin().change_password(to("guest")).await.expect("changed back");
+    scene.root.rpc.status(StatusRequest {}).await.expect("open again");
+}
+
 #[tokio::test]
 async fn only_administrators_administer_and_others_see_their_own() {
     let mut scene = Scene::set().await;

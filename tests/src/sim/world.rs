@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fastrand::Rng;
-use leveret_broker::{Effect, Input};
+use leveret_broker::{Effect, Input, NameKey};
 use leveret_engine::{CrashPlan, Disk, Error, Fsync, Settings, SimDisk, Step, Store, Workers};
 use leveret_server::host::Host;
 
@@ -206,7 +206,7 @@ impl World {
                         memory_budget_bytes: self.memory_bytes,
                         message_bytes_max: 1 << 20,
                         append_bytes_max: u64::MAX,
-                        seed: self.rng.u64(..),
+                        name_key: name_key(self.rng.fork()),
                     };
                     let host = Host::new(settings, store, recovered, self.wall_ms);
                     let mut host = host.map_err(|e| refused(&e.to_string()))?;
@@ -433,4 +433,10 @@ impl World {
 /// A store that does not open, though nobody damaged it, serves none of what it confirmed.
 fn refused(why: &str) -> Violation {
     Violation { invariant: Invariant::I1, text: format!("the store does not open: {why}") }
+}
+
+fn name_key(mut rng: Rng) -> NameKey {
+    let mut key = [0; NameKey::BYTES];
+    rng.fill(&mut key);
+    NameKey::new(key)
 }

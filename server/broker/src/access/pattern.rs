@@ -1,11 +1,16 @@
 //! The regular expressions of permissions.
 //!
 //! As in RabbitMQ they look at bytes, fit anywhere in a name unless they are anchored, and the empty one fits the empty
-//! name alone. Matching takes time linear in pattern and name, whatever both are; what a pattern may grow to is bounded.
+//! name alone. Matching takes time linear in pattern and name, whatever both are, and memory that is bounded: for what a pattern
+//! is compiled to, and for what the search through a name keeps, which depends on that and on the length of names alone.
+//! There is no automaton that is built while it searches (a lazy DFA), which could grow; and groups capture nothing, or
+//! the search could keep a place in the name for each group and each state.
 
 use std::sync::Arc;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::meta::{BuildError, Regex};
+use regex_automata::nfa::thompson::WhichCaptures;
+use regex_automata::util::syntax;
 
 use crate::refusal::Refusal;
 
@@ -35,8 +40,9 @@ impl Pattern {
 
     /// A pattern of routing keys, in which "{username}" and "{vhost}" stand for whom and where it is meant for.
     pub(crate) fn of_topic(text: &Arc<str>, user: &str, vhost: &str) -> Result<Self, Refusal> {
-        let meant =
-            text.replace("{username}", &regex::escape(user)).replace("{vhost}", &regex::escape(vhost));
+        let meant = text
+            .replace("{username}", &regex_syntax::escape(user))
+            .replace("{vhost}", &regex_syntax::escape(vhost));
         Self::compiled(text, &meant)
     }
 
@@ -49,8 +55,17 @@ impl Pattern {
         match &self.fits {
             Fits::Everything => true,
             Fits::EmptyName => name.is_empty(),
-            Fits::Regex(regex) => regex.is_match(name.as_bytes()),
+            Fits::Regex(regex) => regex.is_match(name),
         }
+    }
+
+    /// Bytes that it takes, compiled and when it has looked at a name.
+    #[cfg(test)]
+    pub(super) fn bytes(&self, name: &str) -> usize {
+        let Fits::Regex(regex) = &self.fits else { return 0 };
+        let mut cache = regex.create_cache();
+        regex.search_half_with(&mut cache, &regex_automata::Input::new(name).earliest(true));
+        regex.memory_usage() + cache.memory_usage()
     }
 
     fn compiled(text: &Arc<str>, meant: &str) -> Result<Self, Refusal> {
@@ -63,7 +78,13 @@ impl Pattern {
             ".*" => Fits::Everything,
             "" => Fits::EmptyName,
             _ => {
-                let built = RegexBuilder::new(meant).unicode(false).size_limit(COMPILED_BYTES_MAX).build();
+                let config = Regex::config()
+                    .nfa_size_limit(Some(COMPILED_BYTES_MAX))
+                    .which_captures(WhichCaptures::Implicit)
+                    .hybrid(false)
+                    .utf8_empty(false);
+                let bytes = syntax::Config::new().unicode(false).utf8(false);
+                let built = Regex::builder().configure(config).syntax(bytes).build(meant);
                 Fits::Regex(Box::new(built.map_err(|error| refused(text, &why(&error)))?))
             }
         };
@@ -76,12 +97,10 @@ fn refused(shown: &str, why: &str) -> Refusal {
 }
 
 /// The error in one line; that of a syntax error ends with it, after a drawing of the place.
-fn why(error: &regex::Error) -> String {
-    match error {
-        regex::Error::CompiledTooBig(most) => format!("compiled it takes more than {most} bytes"),
-        other => {
-            let text = other.to_string();
-            text.rsplit("error: ").next().unwrap_or(&text).trim().to_string()
-        }
+fn why(error: &BuildError) -> String {
+    if let Some(most) = error.size_limit() {
+        return format!("compiled it takes more than {most} bytes");
     }
+    let text = error.syntax_error().map_or_else(|| error.to_string(), ToString::to_string);
+    text.rsplit("error: ").next().unwrap_or(&text).trim().to_string()
 }

@@ -60,6 +60,24 @@ fn a_pattern_that_would_run_away_elsewhere_takes_linear_time() {
     assert!((0..1_000).all(|_| !pattern.fits(&name)), "where time is exponential this does not end");
 }
 
+/// Guards against a short pattern that grows when it is used: states times groups, or the states of a lazy DFA.
+#[test]
+fn what_a_pattern_takes_is_bounded() {
+    let groups = format!("{}(()|){{3000}}", "()".repeat(400));
+    let stars = format!("{}c", "a*".repeat(2_000));
+    let most = 1 << 20;
+    for text in
+        [&groups, &stars, "a{8000}", "[ab]*a[ab]{3000}c", "([ab]*a|b)*c{4000}", "^(([ab]*)*)*c{5000}$"]
+    {
+        let pattern = pattern(text);
+        // Longer names are searched in another way.
+        for length in [1, 255, 10_000] {
+            let bytes = pattern.bytes(&"a".repeat(length));
+            assert!((1..most).contains(&bytes), "{} and {length}: {bytes}", &text[text.len() - 7..]);
+        }
+    }
+}
+
 #[test]
 fn a_topic_pattern_knows_its_user_and_vhost() {
     let text = Arc::from("^{vhost}-{username}[.]");

@@ -144,6 +144,11 @@ impl Core {
                     Envelope::Input(input) => self.input(input),
                     Envelope::Request { input, reply, .. } => {
                         let Input::Request { op, user, .. } = input else { unreachable!() };
+                        if let (Op::LookUpUser { .. }, Some("other")) = (&op, user.as_deref()) {
+                            let refusal = Refusal::new(RefusalKind::AccessRefused, "no administrator");
+                            let _ = reply.send(Err(refusal));
+                            continue;
+                        }
                         if let Some(answer) = fake::answer(&op) {
                             if self.seen.restless.load(Ordering::Relaxed) {
                                 inbox.access_changed();
@@ -306,7 +311,7 @@ impl Core {
             Op::DeclareQueue(declare) => {
                 Ok(Reply::QueueDeclared { name: declare.name, messages_ready: 0, consumers: 0 })
             }
-            Op::Bind(_) => Ok(Reply::Done),
+            Op::Bind(_) | Op::AddUser(_) | Op::ChangePassword { .. } => Ok(Reply::Done),
             Op::Stats => {
                 let partial = self.seen.user.lock().unwrap().as_deref() == Some("other");
                 Ok(Reply::Stats(CoreStats { partial, queues: 3, ..CoreStats::default() }))

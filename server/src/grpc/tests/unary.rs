@@ -39,6 +39,8 @@ async fn ids_are_settled_one_by_one() {
 #[tokio::test]
 async fn what_a_call_took_that_is_gone_goes_back() {
     let mut world = World::new().await;
+    // The first call of all waits for argon2.
+    world.client.status(v1::StatusRequest {}).await.unwrap();
     let request = v1::GetRequest { queue: "slow".into(), count: 4, ..Default::default() };
     let call = tokio::time::timeout(Duration::from_millis(30), world.client.get(request));
     assert!(call.await.is_err());
@@ -166,6 +168,23 @@ async fn names_of_users_are_checked_before_a_password_is_hashed() {
         assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
         assert_eq!(refused.get_details_error_info().unwrap().metadata["field"], field);
     }
+}
+
+/// Guards against everybody who can log in having the broker hash passwords.
+#[tokio::test]
+async fn only_for_an_administrator_a_password_is_hashed() {
+    let world = World::new().await;
+    let mut client = AdminClient::new(world.channel.clone());
+    let add = || v1::AddUserRequest { name: "new".into(), password: "p".into(), ..Default::default() };
+    let change = || v1::ChangePasswordRequest { name: "guest".into(), password: "p".into() };
+    client.add_user(add()).await.unwrap();
+    client.change_password(change()).await.unwrap();
+    *world.seen.user.lock().unwrap() = None;
+    let refused = client.add_user(with_login(add(), "other", "secret")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let refused = client.change_password(with_login(change(), "other", "secret")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(*world.seen.user.lock().unwrap(), None, "no request with a hash came to the core");
 }
 
 #[tokio::test]

@@ -17,10 +17,14 @@ use crate::input::{
 };
 use crate::refusal::{Refusal, RefusalKind};
 use crate::value::{Table, Value};
-use crate::{Settings, record};
+use crate::{NameKey, Settings, record};
 
-pub(crate) const SETTINGS: Settings =
-    Settings { memory_budget_bytes: 1 << 20, message_bytes_max: 1 << 16, append_bytes_max: 1 << 20, seed: 7 };
+pub(crate) const SETTINGS: Settings = Settings {
+    memory_budget_bytes: 1 << 20,
+    message_bytes_max: 1 << 16,
+    append_bytes_max: 1 << 20,
+    name_key: NameKey::new([7; NameKey::BYTES]),
+};
 
 pub(crate) struct World {
     pub(crate) broker: Broker,

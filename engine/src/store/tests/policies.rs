@@ -1,8 +1,8 @@
 //! Fsync policies (E6), and a disk that is full (P10).
 
-use super::*;
 use crate::disk::SimDisk;
 use crate::settings::Fsync;
+use crate::store::*;
 use crate::{Payload, Put, Step};
 
 const SEGMENT: u64 = 16 * 4096;
