@@ -182,8 +182,7 @@ fn settling_edits() -> Vec<Edit> {
 }
 
 fn settled_bytes() -> (Vec<u8>, SettledEntry) {
-    let header =
-        SettledHeader { store_id: STORE, epoch: Epoch(3), file: FileId(6), below: SegmentNo(2) };
+    let header = SettledHeader { store_id: STORE, epoch: Epoch(3), file: FileId(6), below: SegmentNo(2) };
     let mut out = Writer::default();
     let mut builder = Builder::new(header, &mut out);
     builder.push(QueueId(1), Seq(3), b"hello", &mut out);

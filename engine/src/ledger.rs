@@ -306,6 +306,12 @@ impl Ledger {
         queue: &mut Queue,
         seq: Seq,
     ) {
+        if let Some((newest, chunk)) = queue.chunks.iter_mut().next_back()
+            && *newest != segment
+        {
+            // It does not grow any more.
+            chunk.runs.shrink_to_fit();
+        }
         let chunk = queue.chunks.entry(segment).or_insert_with(|| {
             let used = segments.entry(segment).or_default();
             used.queues.push(id);

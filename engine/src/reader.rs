@@ -210,8 +210,7 @@ impl Reader {
         // What lives must have been there (E8): a file may be another one than it should be.
         if queue.live_between(work.answer.upto, upto) != taken {
             let why = cached.broken.as_deref().unwrap_or("its record is not where the index says");
-            work.answer.upto =
-                self.note_lost(work, queue, upto, why);
+            work.answer.upto = self.note_lost(work, queue, upto, why);
             return true;
         }
         work.answer.upto = upto;

@@ -406,7 +406,8 @@ fn write_on_in_place(
     let manifest = Manifest::write(disk, found.state, found.last_edit)?;
     let kept = manifest.state().checkpoints;
     let log = LogFiles { segments: files, spares, next_file };
-    let shared = Arc::new(Shared::new(Arc::clone(disk), settings, manifest, found.ledger, log, found.settled));
+    let shared =
+        Arc::new(Shared::new(Arc::clone(disk), settings, manifest, found.ledger, log, found.settled));
     Ok(Opened { shared, end, durable_frame: scan.last, kept, report: found.report })
 }
 

@@ -66,12 +66,19 @@ pub(super) fn flow(addr: SocketAddr, bytes: usize, count: u64, pinned: bool) -> 
             publisher.confirms()?;
         }
         holder.consume("pin-", 1)?;
-        holder.receive()?;
+        // It may have come together with the answer.
+        loop {
+            match holder.next()? {
+                Some(frame) if frame.method() == Some(DELIVER) => break,
+                Some(_) => {}
+                None => holder.receive()?,
+            }
+        }
     }
     let (consumed, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let publishing = {
         let (consumed, stop) = (Arc::clone(&consumed), Arc::clone(&stop));
-        let mut publisher = Publisher::over(addr, &[queue.clone()], bytes, WINDOW)?;
+        let mut publisher = Publisher::over(addr, std::slice::from_ref(&queue), bytes, WINDOW)?;
         thread::spawn(move || {
             while publisher.confirmed < count && !stop.load(Ordering::Relaxed) {
                 let most = (consumed.load(Ordering::Relaxed) + LEAD).min(count);

@@ -127,9 +127,11 @@ impl Queue {
         let from = from.max(self.head);
         let inside = self.extents.range(..=from).next_back();
         let behind = self.extents.range(from.next()..);
-        let lives = |here: &Settled| self.live_between(here.extent.first.max(from), here.extent.last.next()) > 0;
+        let lives =
+            |here: &Settled| self.live_between(here.extent.first.max(from), here.extent.last.next()) > 0;
         if let Some((first, here)) = inside.into_iter().chain(behind).find(|(_, here)| lives(here)) {
-            let next = self.next_extent(*first).or_else(|| self.chunks.values().next().map(|chunk| chunk.first));
+            let next =
+                self.next_extent(*first).or_else(|| self.chunks.values().next().map(|chunk| chunk.first));
             return Some(Found { at: At::Settled(*here), upto: next.unwrap_or(self.next) });
         }
         let mut chunks = self.chunks.iter().skip_while(|(_, chunk)| chunk.last < from);

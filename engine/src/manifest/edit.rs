@@ -67,13 +67,26 @@ pub(crate) struct SettledEntry {
 pub(crate) enum Edit {
     State(Box<State>),
     SegmentAdded(SegmentEntry),
-    SegmentEnded { no: SegmentNo, end: SegmentEnd },
-    SegmentRemoved { no: SegmentNo },
+    SegmentEnded {
+        no: SegmentNo,
+        end: SegmentEnd,
+    },
+    SegmentRemoved {
+        no: SegmentNo,
+    },
     CheckpointAdded(CheckpointEntry),
-    CheckpointRemoved { file: FileId },
-    CleanClose { epoch: Epoch },
+    CheckpointRemoved {
+        file: FileId,
+    },
+    CleanClose {
+        epoch: Epoch,
+    },
     /// Settled segments come and go, and log segments are settled: one edit, since it holds or does not as a whole.
-    Settled { below: SegmentNo, added: Vec<SettledEntry>, removed: Vec<FileId> },
+    Settled {
+        below: SegmentNo,
+        added: Vec<SettledEntry>,
+        removed: Vec<FileId>,
+    },
 }
 
 // On disk. Never renumber.

@@ -212,7 +212,11 @@ fn parse_header(bytes: &[u8]) -> Result<(u64, EditNo)> {
     }
     let version = LittleEndian::read_u16(&bytes[8..]);
     if version > MANIFEST_VERSION {
-        return Err(Error::NewerFormat { file: MANIFEST_NAME.into(), found: version, known: MANIFEST_VERSION });
+        return Err(Error::NewerFormat {
+            file: MANIFEST_NAME.into(),
+            found: version,
+            known: MANIFEST_VERSION,
+        });
     }
     let first = LittleEndian::read_u64(&bytes[24..]);
     if first == 0 {

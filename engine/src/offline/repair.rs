@@ -110,9 +110,8 @@ impl<'a> Work<'a> {
         damaged.extend(
             survey.segments.iter().filter(|walked| walked.damaged).map(|walked| walked.name.as_str()),
         );
-        damaged.extend(
-            survey.settled.iter().filter(|looked| looked.damaged).map(|looked| looked.name.as_str()),
-        );
+        damaged
+            .extend(survey.settled.iter().filter(|looked| looked.damaged).map(|looked| looked.name.as_str()));
         if survey.rebuilt {
             damaged.push(MANIFEST_NAME);
         }
@@ -192,8 +191,7 @@ impl<'a> Work<'a> {
                 continue;
             }
             let id = self.new_file();
-            let header =
-                settled::header(survey.state.store_id, self.epoch, id, survey.state.settled_below);
+            let header = settled::header(survey.state.store_id, self.epoch, id, survey.state.settled_below);
             if let Some((entry, bytes)) = looked.rewrite(self.disk.as_ref(), header)? {
                 let name = settled_name(id);
                 let file = self.create(&name, 0, fresh)?;

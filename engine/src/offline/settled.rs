@@ -55,7 +55,11 @@ impl Looked {
     }
 
     /// What is sound of it, as a settled segment of its own; None where nothing is.
-    pub(super) fn rewrite(&self, disk: &dyn Disk, header: SettledHeader) -> Result<Option<(SettledEntry, Vec<u8>)>> {
+    pub(super) fn rewrite(
+        &self,
+        disk: &dyn Disk,
+        header: SettledHeader,
+    ) -> Result<Option<(SettledEntry, Vec<u8>)>> {
         if self.records.is_empty() {
             return Ok(None);
         }
@@ -123,7 +127,8 @@ pub(super) fn found(survey: &mut Survey, disk: &dyn Disk, store_id: u64) -> Resu
         };
         let looked = look(survey, disk, &name, entry)?;
         let places = looked.places();
-        let merged = places.iter().any(|(queue, places)| held.get(queue).is_some_and(|held| held.meets(places)));
+        let merged =
+            places.iter().any(|(queue, places)| held.get(queue).is_some_and(|held| held.meets(places)));
         if merged {
             continue;
         }

@@ -136,7 +136,9 @@ pub(super) fn tidy(
                 remove(&name)?;
                 report.notes.push(format!("{name} was not listed (cut-off work) and is removed"));
             } else {
-                report.notes.push(format!("{name} is not listed and is left alone, since others are damaged"));
+                report
+                    .notes
+                    .push(format!("{name} is not listed and is left alone, since others are damaged"));
             }
         } else if name != MANIFEST_NAME && !name.starts_with("set-aside.") {
             report.notes.push(format!("{name} is not part of the store and is left alone"));

@@ -41,11 +41,7 @@ pub(super) fn read(
             Err(error) => return Err(error),
         }
     }
-    report.lost = ledger
-        .queues
-        .iter()
-        .map(|(id, queue)| (*id, queue.lost()))
-        .filter(|(_, lost)| *lost > 0)
-        .collect();
+    report.lost =
+        ledger.queues.iter().map(|(id, queue)| (*id, queue.lost())).filter(|(_, lost)| *lost > 0).collect();
     Ok(files)
 }

@@ -181,8 +181,7 @@ pub(crate) fn read_footer(
     let footer_crc = LittleEndian::read_u32(&trailer[12..]);
     let same = LittleEndian::read_u64(&trailer[16..]) == header.store_id
         && LittleEndian::read_u64(&trailer[24..]) == header.file.0;
-    let (footer_at, count) =
-        (LittleEndian::read_u64(&trailer[32..]), LittleEndian::read_u64(&trailer[40..]));
+    let (footer_at, count) = (LittleEndian::read_u64(&trailer[32..]), LittleEndian::read_u64(&trailer[40..]));
     let fits = count
         .checked_mul(EXTENT_BYTES as u64)
         .and_then(|bytes| footer_at.checked_add(bytes))

@@ -257,7 +257,8 @@ impl Settler {
     fn give_up(&mut self, error: &Error, now_ms: u64) {
         self.from_ms = now_ms + RETRY_MS;
         Counters::add(&self.shared.counters.background_errors, 1);
-        let full = matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
+        let full =
+            matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
         if full {
             Counters::add(&self.shared.counters.out_of_space, 1);
         }

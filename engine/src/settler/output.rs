@@ -47,16 +47,7 @@ impl Output {
         let mut waiting = Writer::default();
         let header = SettledHeader { store_id: shared.store_id, epoch: shared.epoch, file: id, below };
         let builder = Some(Builder::new(header, &mut waiting));
-        Self {
-            id,
-            builder,
-            waiting,
-            file: None,
-            written: 0,
-            synced: 0,
-            finished: None,
-            named: false,
-        }
+        Self { id, builder, waiting, file: None, written: 0, synced: 0, finished: None, named: false }
     }
 
     /// Takes messages in.

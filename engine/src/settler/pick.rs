@@ -92,7 +92,8 @@ impl Settler {
             };
             shares.into_iter().take_while(fits).map(|share| share.file).collect::<Vec<_>>()
         };
-        let sparse: Vec<_> = shares.iter().filter(|share| share.live_bytes * 2 < share.bytes).copied().collect();
+        let sparse: Vec<_> =
+            shares.iter().filter(|share| share.live_bytes * 2 < share.bytes).copied().collect();
         if !sparse.is_empty() {
             return take(sparse);
         }

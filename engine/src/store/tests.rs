@@ -291,7 +291,15 @@ impl World {
         let from = Seq(self.rng.u64(1..=next));
         let (count_max, bytes_max) = (self.rng.u32(1..20), self.rng.u64(1..5_000));
         let (store, _) = self.store.as_ref().expect("open");
-        store.fetch(Fetch { queue, generation: 1, from, upto: Seq(next), count_max, bytes_max, after: Ticket(0) });
+        store.fetch(Fetch {
+            queue,
+            generation: 1,
+            from,
+            upto: Seq(next),
+            count_max,
+            bytes_max,
+            after: Ticket(0),
+        });
     }
 
     /// Whatever else went on, what is read is what was put, and nothing is missing (I1 within the engine).
@@ -426,7 +434,10 @@ fn what_survives_is_a_prefix_at_least_as_long_as_what_was_confirmed() {
         "{counts:?}"
     );
     assert!(counts.cuts > seeds / 10 && counts.copied > seeds / 10 && counts.clean > 0, "{counts:?}");
-    assert!(counts.settled > seeds && counts.removed > seeds / 10 && counts.merged > seeds / 20, "{counts:?}");
+    assert!(
+        counts.settled > seeds && counts.removed > seeds / 10 && counts.merged > seeds / 20,
+        "{counts:?}"
+    );
     assert!(counts.fetched_under_way > seeds, "{counts:?}");
 }
 

@@ -26,8 +26,9 @@ pub struct Message {
     pub dead_lettered: bool,
 }
 
-/// What a message costs beside its body and properties, for budgets and credits.
-pub const MESSAGE_OVERHEAD_BYTES: u64 = 128;
+/// What a message costs beside its body and properties, for budgets and credits: the message, what counts its holders,
+/// its names, its place in a queue, and what an allocator rounds up, as measured with 100-byte bodies in 1,000 queues.
+pub const MESSAGE_OVERHEAD_BYTES: u64 = 256;
 
 impl Message {
     /// What the message counts in every budget and credit: body, properties, names and a fixed overhead, in bytes.

@@ -292,7 +292,10 @@ fn tell(report: &engine::Report) {
         error!("{damaged}. What else the store holds is served; `leveret check` says more");
     }
     for (queue, lost) in &report.lost {
-        error!(queue = queue.0, lost, "messages of this queue live, but their records are lost with that file");
+        error!(
+            queue = queue.0,
+            lost, "messages of this queue live, but their records are lost with that file"
+        );
     }
     if let Some(cut) = &report.cut {
         warn!(

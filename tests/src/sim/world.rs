@@ -390,7 +390,8 @@ impl World {
         if unreadable == 0 || self.disk.crashed() {
             return Ok(());
         }
-        let text = format!("{unreadable} messages that live could not be read: {:?}", life.host.store().findings());
+        let text =
+            format!("{unreadable} messages that live could not be read: {:?}", life.host.store().findings());
         Err(Violation { invariant: Invariant::I1, text })
     }
 
