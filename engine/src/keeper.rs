@@ -14,7 +14,7 @@ use crate::ids::{FileId, FrameNo, SegmentNo, Seq};
 use crate::ledger::Ledger;
 use crate::manifest::{CheckpointEntry, Edit};
 use crate::ranges::Places;
-use crate::shared::{Counters, Delivered, Shared, Step, lock};
+use crate::shared::{Counters, Delivered, Pressure, Shared, Step, lock};
 
 /// Zeros written by one step.
 const FILL_BYTES: u64 = 1 << 20;
@@ -27,6 +27,8 @@ const PUNCH_BYTES_MIN: u64 = 1 << 20;
 
 /// How long to wait before trying again what failed.
 const RETRY_MS: u64 = 1_000;
+/// How often the room on the disk and the length of the log are looked at.
+const ROOM_MS: u64 = 100;
 
 /// Name that a checkpoint has until it is whole.
 pub(crate) const CHECKPOINT_TMP_NAME: &str = "checkpoint.tmp";
@@ -47,6 +49,8 @@ pub struct Keeper {
     /// No new checkpoint before this time: the last one found the disk full.
     checkpoints_from_ms: u64,
     closing: Closing,
+    /// When the room was looked at last.
+    room_at_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +102,7 @@ impl Keeper {
             spares_from_ms: 0,
             checkpoints_from_ms: 0,
             closing: Closing::No,
+            room_at_ms: None,
         }
     }
 
@@ -106,6 +111,7 @@ impl Keeper {
         if self.closing == Closing::Done || self.shared.failure().is_some() {
             return Step::Done;
         }
+        self.look_at_room(now_ms);
         match self.advance(now_ms) {
             Ok(step) => step,
             // A full disk is no failure: the checkpoint waits, and with it the segments that it would free (P10).
@@ -121,6 +127,38 @@ impl Keeper {
                 self.shared.fail(error);
                 Step::Done
             }
+        }
+    }
+
+    /// Decides whether publishers are to be held.
+    fn look_at_room(&mut self, now_ms: u64) {
+        if self.room_at_ms.is_some_and(|then| now_ms < then + ROOM_MS) {
+            return;
+        }
+        self.room_at_ms = Some(now_ms);
+        let settings = &self.shared.settings;
+        let below = lock(&self.shared.ledger).settled_below;
+        let segments = lock(&self.shared.log).segments.range(below..).count() as u64;
+        let unsettled = segments * settings.segment_bytes;
+        let held = Pressure::from_number(self.shared.pressure.load(Ordering::Acquire));
+        // Let go a good way behind where they are held, so that it does not go to and fro.
+        let slack = |held: bool, more: u64, less: u64| if held { less } else { more };
+        let budget = settings.log_budget_bytes.max(4 * settings.segment_bytes);
+        let lag = slack(held == Some(Pressure::SettlingLags), budget / 2, budget / 4);
+        let low = settings.disk_low_bytes;
+        let wanted = low + slack(held == Some(Pressure::DiskLow), 0, low / 8);
+        // Unknown is not low.
+        let free = if low == 0 { None } else { self.shared.disk.free_space().ok() };
+        let now = if free.is_some_and(|free| free.saturating_sub(unsettled) < wanted) {
+            Some(Pressure::DiskLow)
+        } else if unsettled > budget + lag {
+            Some(Pressure::SettlingLags)
+        } else {
+            None
+        };
+        if now != held {
+            self.shared.pressure.store(Pressure::number(now), Ordering::Release);
+            self.shared.ring(|bells| bells.ring_owner());
         }
     }
 
@@ -254,7 +292,7 @@ impl Keeper {
             return Ok(Step::Worked);
         }
         let until_idle = settings.idle_checkpoint_ms.saturating_sub(idle_ms).max(1);
-        Ok(Step::Idle { again_ms: Some(if uncovered { until_idle } else { 1_000 }) })
+        Ok(Step::Idle { again_ms: Some(if uncovered { until_idle } else { 1_000 }.min(ROOM_MS)) })
     }
 
     /// The oldest segment, if E2 lets it go: ended, nothing in it lives, both kept checkpoints cover its end, and no
@@ -316,7 +354,8 @@ impl Keeper {
 
     /// Starts a spare segment if one is missing. That a spare cannot be made is no failure: the writer makes do.
     fn begin_spare(&mut self, now_ms: u64) -> bool {
-        if lock(&self.shared.log).spares.len() >= self.shared.settings.spares {
+        let full = self.shared.pressure.load(Ordering::Acquire) == Pressure::number(Some(Pressure::DiskLow));
+        if full || lock(&self.shared.log).spares.len() >= self.shared.settings.spares {
             return false;
         }
         let id = self.shared.next_file();

@@ -53,7 +53,7 @@ pub use reader::Reader;
 pub use recovery::{Cut, Report};
 pub use settings::{Fsync, Settings};
 pub use settler::Settler;
-pub use shared::{Delivered, Step};
+pub use shared::{Delivered, Pressure, Step};
 pub use store::{Gauge, Recovered, RecoveredQueue, Stats, Store, Workers};
 pub use threads::{Threads, start_threads};
 pub use writer::Writer;

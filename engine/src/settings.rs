@@ -34,6 +34,9 @@ pub struct Settings {
     pub settle_strip_bytes: u64,
     /// Length of a settled segment, about.
     pub settled_bytes: u64,
+    /// Publishers are held while less than this is free on the disk, what the unsettled log may take when it is settled
+    /// counted as taken (E11). 0: whatever is free.
+    pub disk_low_bytes: u64,
     /// Zeroed segments kept ahead of need.
     pub spares: usize,
     /// A batch that nobody waits for leaves after so many milliseconds at the latest.
@@ -59,6 +62,7 @@ impl Default for Settings {
             log_budget_bytes: 1 << 30,
             settle_strip_bytes: 32 << 20,
             settled_bytes: 512 << 20,
+            disk_low_bytes: 0,
             spares: 1,
             lazy_ms: 10,
             idle_ms: 50,

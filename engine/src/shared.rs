@@ -2,7 +2,7 @@
 //! call to the disk (the manifest's own is the one exception, and says so).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::batch::{Batch, Urgency};
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) durable: AtomicU64,
     /// Somebody waits for what is written to become durable, whatever the policy (E3).
     pub(crate) sync_wanted: AtomicBool,
+    /// Why publishers should be held, as [`Pressure`] numbers it.
+    pub(crate) pressure: AtomicU8,
     /// What went wrong in the background, or was found to be damaged: for the operator, nothing fails by it.
     pub(crate) findings: Mutex<VecDeque<String>>,
     pub(crate) has_findings: AtomicBool,
@@ -159,6 +161,7 @@ impl Shared {
             confirmable: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             sync_wanted: AtomicBool::new(false),
+            pressure: AtomicU8::new(0),
             findings: Mutex::default(),
             has_findings: AtomicBool::new(false),
             writer_done: AtomicBool::new(false),
@@ -232,6 +235,33 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Counters {
     pub(crate) fn add(counter: &AtomicU64, by: u64) {
         counter.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+/// Why nothing new should be published for now. Acks, deletes and reads go on: they are what ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pressure {
+    /// The log has grown past one and a half times its budget: settling lags behind.
+    SettlingLags,
+    /// Too little is free on the disk ([`crate::Settings::disk_low_bytes`], E11).
+    DiskLow,
+}
+
+impl Pressure {
+    pub(crate) fn number(pressure: Option<Self>) -> u8 {
+        match pressure {
+            None => 0,
+            Some(Self::SettlingLags) => 1,
+            Some(Self::DiskLow) => 2,
+        }
+    }
+
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::SettlingLags),
+            2 => Some(Self::DiskLow),
+            _ => None,
+        }
     }
 }
 

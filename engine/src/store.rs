@@ -19,7 +19,7 @@ use crate::reader::Reader;
 use crate::recovery::{self, Report};
 use crate::settings::Settings;
 use crate::settler::Settler;
-use crate::shared::{Delivered, Pending, Shared, lock};
+use crate::shared::{Delivered, Pending, Pressure, Shared, lock};
 use crate::writer::Writer;
 
 #[cfg(all(test, feature = "sim"))]
@@ -262,6 +262,11 @@ impl Store {
             return Vec::new();
         }
         lock(&self.shared.findings).drain(..).collect()
+    }
+
+    /// Why nothing new should be published for now, if so. Its owner is woken when that changes.
+    pub fn pressure(&self) -> Option<Pressure> {
+        Pressure::from_number(self.shared.pressure.load(Ordering::Acquire))
     }
 
     /// Times that a message which lives was asked for and could not be read, since the open.

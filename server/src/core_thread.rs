@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use leveret_broker::{ChanId, ConnId, Effect, Input, Refusal, Reply, ReqId};
-use leveret_engine::{Threads, Ticket};
+use leveret_engine::{Pressure, Threads, Ticket};
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use crate::host::Host;
-use crate::hub::{LaneId, Output, Permit};
+use crate::hub::{Hub, LaneId, Output, Permit};
 use crate::inbox::{Envelope, Inbox};
 
 /// How long the thread sleeps when nothing happens: the resolution of leases and other times.
@@ -71,7 +71,14 @@ impl Iterator for Inputs {
 
 /// Runs until it is told to close, or the store fails.
 /// `inline_allowed`: confirms wait for a sync, so that it is worth hurrying for one.
-pub(crate) fn run(mut host: Host, inbox: &Arc<Inbox>, workers: Threads, inline_allowed: bool) -> Ended {
+/// `hub`: whose publishers are held when the store has no room.
+pub(crate) fn run(
+    mut host: Host,
+    inbox: &Arc<Inbox>,
+    workers: Threads,
+    inline_allowed: bool,
+    hub: &Hub,
+) -> Ended {
     let mut shell = Shell::default();
     let mut envelopes = VecDeque::new();
     let mut effects = Vec::new();
@@ -106,6 +113,7 @@ pub(crate) fn run(mut host: Host, inbox: &Arc<Inbox>, workers: Threads, inline_a
             host.kick();
         }
         shell.give_permits_back(&host);
+        hold_publishers(&host, hub);
         if closing {
             host.close();
             workers.join();
@@ -115,6 +123,25 @@ pub(crate) fn run(mut host: Host, inbox: &Arc<Inbox>, workers: Threads, inline_a
             };
         }
     }
+}
+
+/// Lets publishers wait when the store says so, and go on when it does not any more.
+fn hold_publishers(host: &Host, hub: &Hub) {
+    let pressure = host.store().pressure();
+    if pressure == hub.publishers_held() {
+        return;
+    }
+    match pressure {
+        Some(Pressure::DiskLow) => warn!(
+            "too little is free on the disk: publishers wait, all else goes on; consume messages or make room \
+             (see --disk-free-limit)"
+        ),
+        Some(Pressure::SettlingLags) => {
+            info!("settling lags behind the log's growth: publishers wait for it")
+        }
+        None => info!("publishers go on"),
+    }
+    hub.hold_publishers(pressure);
 }
 
 impl Shell {

@@ -37,6 +37,8 @@ pub struct MetricsSnapshot {
     pub core: CoreStats,
     /// Of the store.
     pub engine: EngineFigures,
+    /// Publishers are held: settling lags, or the disk is low.
+    pub publishers_held: bool,
     /// Memory budget for bodies.
     pub memory_budget_bytes: u64,
     /// Further parts of memory by name; bodies and index are taken from the figures above.

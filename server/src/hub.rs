@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use leveret_broker::{
     Cause, ChanId, ConnId, ConnectionInfo, Deliver, Input, Message, Op, Outcome, Publish, Refusal,
     RefusalKind, Reply, ReqId, Settle,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use leveret_engine::Pressure;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use crate::inbox::{Envelope, Inbox};
 
@@ -106,6 +108,8 @@ struct Inner {
     publish_permits: Arc<Semaphore>,
     publish_permits_bytes: u32,
     channel_credit_bytes: u64,
+    /// Why publishers are held, if they are.
+    hold: watch::Sender<Option<Pressure>>,
 }
 
 /// A connection or session. Dropping it ends it in the core.
@@ -151,6 +155,7 @@ impl Hub {
                 publish_permits: Arc::new(Semaphore::new(publish_bytes as usize)),
                 publish_permits_bytes: publish_bytes,
                 channel_credit_bytes,
+                hold: watch::Sender::new(None),
             }),
         }
     }
@@ -172,8 +177,34 @@ impl Hub {
         self.request_with(caller, vhost, Op::Publish(batch), Some(permit)).await
     }
 
-    /// Waits until `bytes` more may be on their way to the disk. More than all there is counts as all.
+    /// Holds publishers, or lets them go on. Everything else goes on in any case.
+    pub fn hold_publishers(&self, why: Option<Pressure>) {
+        self.inner.hold.send_if_modified(|held| std::mem::replace(held, why) != why);
+    }
+
+    /// Why publishers are held, if they are.
+    pub fn publishers_held(&self) -> Option<Pressure> {
+        *self.inner.hold.borrow()
+    }
+
+    /// Ready once the disk has been low for so long.
+    pub async fn disk_low_for(&self, time: Duration) {
+        let mut hold = self.inner.hold.subscribe();
+        loop {
+            // The sender lives as long as this does.
+            drop(hold.wait_for(|why| *why == Some(Pressure::DiskLow)).await);
+            let over = hold.wait_for(|why| *why != Some(Pressure::DiskLow));
+            if tokio::time::timeout(time, over).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until publishers are not held and `bytes` more may be on their way to the disk. More than all there is counts
+    /// as all.
     pub async fn permit(&self, bytes: usize) -> Result<Permit, Refusal> {
+        let mut hold = self.inner.hold.subscribe();
+        drop(hold.wait_for(Option::is_none).await);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, self.inner.publish_permits_bytes);
         match Arc::clone(&self.inner.publish_permits).acquire_many_owned(bytes).await {
             Ok(permit) => Ok(Permit(permit)),
@@ -183,6 +214,9 @@ impl Hub {
 
     /// The same without waiting; None when it would have to wait.
     pub fn try_permit(&self, bytes: usize) -> Option<Permit> {
+        if self.publishers_held().is_some() {
+            return None;
+        }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).clamp(1, self.inner.publish_permits_bytes);
         Arc::clone(&self.inner.publish_permits).try_acquire_many_owned(bytes).ok().map(Permit)
     }

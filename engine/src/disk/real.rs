@@ -76,6 +76,14 @@ impl RealDisk {
     }
 }
 
+impl RealDisk {
+    /// Bytes of the file system, free or not.
+    pub fn total_space(&self) -> io::Result<u64> {
+        let stat = statvfs(&self.dir)?;
+        Ok(stat.f_blocks * stat.f_frsize)
+    }
+}
+
 impl Disk for RealDisk {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
         let mut files = Vec::new();

@@ -2,6 +2,7 @@
 //! must be a prefix of the commits, at least as long as what was confirmable.
 
 mod policies;
+mod pressure;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -29,7 +29,7 @@ const FIGURES: &[Column<StatusResponse>] = figures! {
     confirmed_total, delivered_total, acked_total, memory_body_bytes, memory_budget_bytes, log_bytes, log_segments,
     log_syncs_total, log_frames_total, checkpoints_total, recycled_total, disk_free_bytes,
     settled_segments, settled_bytes, settled_live_bytes, log_record_bytes_total, settle_bytes_total, merge_bytes_total,
-    checkpoint_bytes_total, background_errors_total, write_amplification,
+    checkpoint_bytes_total, background_errors_total, write_amplification, publishers_held,
 };
 
 pub(super) async fn status(options: &ClientOptions, out: &mut Out) -> Result<(), Failure> {

@@ -91,6 +91,8 @@ settings! {
     memory_budget: ByteSize = "256MiB", "SIZE";
     /// Log kept before its oldest part is settled.
     log_budget: ByteSize = "1GiB", "SIZE";
+    /// Publishers wait while less than this is free on the disk; 0 for the smaller of 1GiB and a twentieth of the disk.
+    disk_free_limit: ByteSize = "0B", "SIZE";
     /// Size of a log segment. Takes effect for segments made from now on.
     segment_size: ByteSize = "64MiB", "SIZE";
     /// A checkpoint is written after so much log; more means fewer writes and a longer restart.

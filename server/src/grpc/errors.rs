@@ -1,6 +1,7 @@
 //! Refusals as gRPC says them: a canonical code and google.rpc.ErrorInfo. The one table from kind to code.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use leveret_broker::{Refusal, RefusalKind};
 use leveret_proto::v1::ErrorEntry;
@@ -8,6 +9,9 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::auth::Refused;
+
+/// When to try again after the disk was low.
+const DISK_RETRY: Duration = Duration::from_secs(5);
 
 /// ErrorInfo.domain of every error.
 pub(super) const DOMAIN: &str = "leveret";
@@ -90,6 +94,14 @@ pub(super) fn malformed_login(text: &'static str) -> Status {
 
 fn with_reason(code: Code, reason: &str, text: &str) -> Status {
     Status::with_error_details(code, text, ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new()))
+}
+
+/// There is too little room on the disk for new messages.
+pub(super) fn disk_low() -> Status {
+    let text = "too little is free on the server's disk: nothing new is published until messages are consumed or room is made";
+    let mut details = ErrorDetails::with_error_info("DISK_LOW", DOMAIN, HashMap::new());
+    details.set_retry_info(Some(DISK_RETRY));
+    Status::with_error_details(Code::ResourceExhausted, text, details)
 }
 
 /// The process is stopping.

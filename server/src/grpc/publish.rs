@@ -1,5 +1,7 @@
 //! Publish: a batch, answered when it is durable.
 
+use std::time::Duration;
+
 use leveret_broker::{Outcome, Refusal, Reply};
 use leveret_proto::v1::{PublishOutcome, PublishRequest, PublishResponse, PublishResult};
 use tonic::Status;
@@ -13,6 +15,8 @@ use crate::publish_in::publish_cost_bytes;
 
 /// Messages in one batch.
 const BATCH_MESSAGES_MAX: usize = 100_000;
+/// How long a publish waits for room on the disk before it is refused.
+const DISK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// `held` counts the request as being decoded until there is room for it on the way to the disk.
 pub(super) async fn publish(
@@ -37,7 +41,12 @@ pub(super) async fn publish(
         .map(|message| reader.read(message, count == 1))
         .collect::<Result<_, _>>()
         .map_err(errors::status)?;
-    let permit = hub.permit(batch.iter().map(publish_cost_bytes).sum()).await.map_err(errors::status)?;
+    let bytes = batch.iter().map(publish_cost_bytes).sum();
+    let permit = tokio::select! {
+        biased;
+        permit = hub.permit(bytes) => permit.map_err(errors::status)?,
+        () = hub.disk_low_for(DISK_PATIENCE) => return Err(errors::disk_low()),
+    };
     drop(held);
     match hub.publish(caller, vhost, batch, permit).await.map_err(errors::status)? {
         Reply::Published(outcomes) => {

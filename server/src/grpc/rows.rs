@@ -174,5 +174,6 @@ pub(super) fn status(core: CoreStats, server: ServerStatus) -> v1::StatusRespons
         checkpoint_bytes_total: server.checkpoint_bytes_total,
         background_errors_total: server.background_errors_total,
         write_amplification: server.write_amplification,
+        publishers_held: server.publishers_held,
     }
 }

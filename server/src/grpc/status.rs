@@ -41,6 +41,8 @@ pub struct ServerStatus {
     pub recycled_total: u64,
     /// Bytes free on the data directory's file system.
     pub disk_free_bytes: u64,
+    /// Why publishers are held: "disk-low" or "settling-lags"; empty when they are not.
+    pub publishers_held: String,
     /// Settled segments: what lives of old log segments, grouped by queue.
     pub settled_segments: u64,
     /// Bytes of them.

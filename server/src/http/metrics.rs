@@ -30,6 +30,7 @@ const FAMILIES: &[Family] = &[
     ("leveret_messages_redelivered_total", COUNTER, "Deliveries marked as redelivered.", |m| m.core.redelivered),
     ("leveret_messages_acked_total", COUNTER, "Messages acknowledged.", |m| m.core.acked),
     ("leveret_messages_requeued_total", COUNTER, "Messages returned to their queue.", |m| m.core.requeued),
+    ("leveret_publishers_held", GAUGE, "1 while publishers wait because settling lags or the disk is low.", |m| m.publishers_held.into()),
     ("leveret_memory_budget_bytes", GAUGE, "Budget for bodies in memory.", |m| m.memory_budget_bytes),
     ("leveret_log_bytes", GAUGE, "Bytes of log segments in use.", |m| m.engine.log_bytes),
     ("leveret_log_segments", GAUGE, "Log segments in use.", |m| m.engine.log_segments),

@@ -21,6 +21,9 @@ use crate::hub::{Caller, Hub};
 use crate::inbox::{Envelope, Inbox};
 use crate::version;
 
+/// What must be free on a large disk unless a setting says else.
+const DISK_FREE_LIMIT: u64 = 1 << 30;
+
 /// The real one. See the module.
 pub(super) struct RealBackend {
     settings: Arc<ServeSettings>,
@@ -60,8 +63,14 @@ impl RealBackend {
 
     fn start(&self) -> Result<Recovery, Stopped> {
         let start = Instant::now();
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&self.settings.data_dir).map_err(stopped)?);
-        let (store, workers, recovered) = Store::open(&disk, self.engine_settings()).map_err(stopped)?;
+        let disk = RealDisk::open(&self.settings.data_dir).map_err(stopped)?;
+        let mut engine_settings = self.engine_settings();
+        engine_settings.disk_low_bytes = match self.settings.disk_free_limit.0 {
+            0 => DISK_FREE_LIMIT.min(disk.total_space().unwrap_or(u64::MAX) / 20),
+            limit => limit,
+        };
+        let disk: Arc<dyn Disk> = Arc::new(disk);
+        let (store, workers, recovered) = Store::open(&disk, engine_settings).map_err(stopped)?;
         tell(&recovered.report);
         let report = recovered.report.clone();
         let (gauge, epoch) = (store.gauge(), recovered.epoch.0);
@@ -79,9 +88,9 @@ impl RealBackend {
         make_defaults(&mut host)?;
         let stats = host.stats();
         let (inbox, ended) = (Arc::clone(&self.inbox), self.ended.clone());
-        let inline_allowed = self.settings.fsync == Fsync::Always;
+        let (hub, inline_allowed) = (self.hub.clone(), self.settings.fsync == Fsync::Always);
         let core = thread::Builder::new().name("leveret-core".into()).spawn(move || {
-            let how = core_thread::run(host, &inbox, threads, inline_allowed);
+            let how = core_thread::run(host, &inbox, threads, inline_allowed, &hub);
             ended.send_replace(Some(how));
         });
         let core = core.map_err(|e| Stopped::refused(format!("cannot start threads: {e}")))?;
@@ -123,6 +132,7 @@ impl RealBackend {
         MetricsSnapshot {
             core,
             engine: self.open.get().map(|open| figures(&open.gauge.stats())).unwrap_or_default(),
+            publishers_held: self.hub.publishers_held().is_some(),
             memory_budget_bytes: self.settings.memory_budget.0,
             memory_parts: Vec::new(),
             queues: self.queues().await,
@@ -187,6 +197,11 @@ impl StatusSource for RealBackend {
             checkpoints_total: stats.checkpoints_total,
             recycled_total: stats.recycled_total,
             disk_free_bytes: stats.disk_free_bytes,
+            publishers_held: match self.hub.publishers_held() {
+                None => String::new(),
+                Some(engine::Pressure::DiskLow) => "disk-low".to_owned(),
+                Some(engine::Pressure::SettlingLags) => "settling-lags".to_owned(),
+            },
             settled_segments: stats.settled_segments,
             settled_bytes: stats.settled_bytes,
             settled_live_bytes: stats.settled_live_bytes,

@@ -125,7 +125,7 @@ fn prefetch_counts_what_is_out_per_consumer() {
 #[test]
 fn prefetch_in_bytes_may_be_overdrawn_by_one() {
     let mut world = with_queue();
-    world.consume_with(Consume { prefetch_bytes: 200, ..consumer(1, "q", "c") });
+    world.consume_with(Consume { prefetch_bytes: 400, ..consumer(1, "q", "c") });
     let dealt = deal(&mut world, &["a", "b", "c"]);
     assert_eq!(dealt.len(), 2, "the second message overdraws it");
     assert_eq!(deliveries(&mut world.ack(1, 1)).len(), 1);
@@ -170,7 +170,7 @@ fn auto_ack_settles_as_it_leaves() {
 #[test]
 fn credit_stops_a_channel_that_does_not_read() {
     let mut world = with_queue();
-    world.send(channel_opened(1, 2, 200));
+    world.send(channel_opened(1, 2, 460));
     world.consume(2, "q", "slow");
     world.consume_with(Consume { auto_ack: true, ..consumer(2, "q", "slow auto") });
     assert_eq!(deal(&mut world, &["1", "2", "3"]).len(), 2, "the second overdraws the credit");
