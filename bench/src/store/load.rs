@@ -112,7 +112,7 @@ pub(super) fn flow(addr: SocketAddr, bytes: usize, count: u64, pinned: bool) -> 
 }
 
 /// Takes what comes, tells each message's number, and acks each in one write.
-fn take(consumer: &mut Link, each: &mut dyn FnMut(u64) -> Result<(), Error>) -> Result<(), Error> {
+pub(super) fn take(consumer: &mut Link, each: &mut dyn FnMut(u64) -> Result<(), Error>) -> Result<(), Error> {
     consumer.receive()?;
     let mut acks = Vec::with_capacity(64 << 10);
     while let Some(frame) = consumer.next()? {

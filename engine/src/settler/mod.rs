@@ -47,7 +47,7 @@ pub struct Settler {
     /// Nothing new is begun before this time: the last work failed.
     from_ms: u64,
     /// When the last survey of settled segments began.
-    surveyed_ms: u64,
+    surveyed_ms: Option<u64>,
     to_survey: Vec<FileId>,
     /// They could not be read as a whole, and stay as they are.
     damaged: BTreeSet<FileId>,
@@ -103,7 +103,7 @@ impl Settler {
             shared,
             job: Job::None,
             from_ms: 0,
-            surveyed_ms: 0,
+            surveyed_ms: None,
             to_survey: Vec::new(),
             damaged: BTreeSet::new(),
         }
@@ -206,8 +206,8 @@ impl Settler {
             }
             return Step::Worked;
         }
-        if now_ms.saturating_sub(self.surveyed_ms) >= SURVEY_MS {
-            self.surveyed_ms = now_ms;
+        if self.surveyed_ms.is_none_or(|then| now_ms >= then + SURVEY_MS) {
+            self.surveyed_ms = Some(now_ms);
             self.to_survey = lock(&self.shared.settled).keys().copied().collect();
             if !self.to_survey.is_empty() {
                 return Step::Worked;

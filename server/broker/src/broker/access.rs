@@ -33,8 +33,7 @@ impl Broker {
         let vhost = self.vhost(&Arc::from(DEFAULT));
         // Until now it was there without a fact.
         let mut facts: Vec<Fact> = self.vhosts.get(vhost.id).map(vhost_fact).into_iter().collect();
-        let is_new = self.access.user(&name).is_none();
-        if is_new {
+        if self.access.user(&name).is_none() {
             let tags = vec![Arc::from(ADMINISTRATOR)];
             self.access.add_user(AddUser { name: name.clone(), password_hash, tags });
             facts.extend(self.access.user(&name).map(user_fact));
@@ -49,9 +48,8 @@ impl Broker {
         facts.push(Fact::Defaults(DefaultsFact {}));
         self.defaults_made = true;
         self.access_changed(facts, out);
-        if is_new {
-            self.access.made_now(&name);
-        }
+        // Not made now, but before everything: nobody else can have had the name, and who connects to a server that is
+        // just starting has looked at the count of changes before there was one.
         Ok(Reply::Done)
     }
 

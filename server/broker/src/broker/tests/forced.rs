@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::access::{add_user, add_vhost, permit};
+use super::access::{add_user, add_vhost, hash, permit};
 use super::world::{World, channel_opened, consumer, queue, to_queue};
 use crate::effect::{Effect, Reply};
 use crate::ids::{ChanId, ConnId};
@@ -138,4 +138,13 @@ fn who_only_loses_permissions_stays_connected() {
     let effects = world.ask_effects_in("/", Op::ClearPermissions { user, vhost });
     assert_eq!(forced(&effects), []);
     assert_eq!(open(&mut world).len(), 5);
+}
+
+/// Guards against a client that was looked at while the server was still starting, before there was a count.
+#[test]
+fn the_first_user_is_older_than_every_login() {
+    let mut world = World::ready();
+    world.ok(Op::MakeDefaults { user: "guest".into(), password_hash: hash("1") });
+    assert!(world.broker.access_changes() > 0);
+    assert_eq!(opened(&mut world, "guest", "/", Some(0)), []);
 }
