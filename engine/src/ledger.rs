@@ -19,6 +19,9 @@ mod tests;
 pub(crate) use queue::{At, Found, Queue, Settled};
 use queue::{Chunk, Run};
 
+/// Extents whose live places are counted while the ledger is held once.
+const SURVEY_EXTENTS: usize = 4_096;
+
 /// The state. Only whole groups of frames are applied to it, in log order, once a sync has covered them.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -49,7 +52,7 @@ struct SettledUse {
     extents: Vec<(QueueId, Seq)>,
     /// Bytes of their records.
     bytes: u64,
-    /// What of it lived when [`Ledger::survey`] came by last.
+    /// What of it lived when a survey came by last.
     live_bytes: u64,
 }
 
@@ -237,16 +240,24 @@ impl Ledger {
         extents.iter().filter_map(here).filter(|here| here.file == file).collect()
     }
 
-    /// Counts anew what lives of a settled segment.
-    pub(crate) fn survey(&mut self, file: FileId) {
-        let live = |here: &Settled| {
-            let extent = &here.extent;
-            let queue = self.queues.get(&extent.queue);
-            let live = queue.map_or(0, |queue| queue.live_between(extent.first, extent.last.next()));
+    /// Counts what lives of some of a settled segment's extents, from the index given on, so that the ledger is not held
+    /// for long: bytes, and where to go on, if there are more.
+    pub(crate) fn count_live(&self, file: FileId, from: usize) -> (u64, Option<usize>) {
+        let Some(used) = self.settled.get(&file) else { return (0, None) };
+        let upto = used.extents.len().min(from + SURVEY_EXTENTS);
+        let live = |(id, first): &(QueueId, Seq)| {
+            let queue = self.queues.get(id)?;
+            let extent = &queue.extents.get(first).filter(|here| here.file == file)?.extent;
+            let live = queue.live_between(extent.first, extent.last.next());
             // Bytes are not told apart: records of an extent count alike.
-            (u128::from(extent.bytes) * u128::from(live) / u128::from(extent.records.max(1))) as u64
+            Some((u128::from(extent.bytes) * u128::from(live) / u128::from(extent.records.max(1))) as u64)
         };
-        let live_bytes = self.extents_of(file).iter().map(live).sum();
+        let bytes = used.extents[from.min(upto)..upto].iter().filter_map(live).sum();
+        (bytes, (upto < used.extents.len()).then_some(upto))
+    }
+
+    /// Keeps what a survey found to live.
+    pub(crate) fn set_live(&mut self, file: FileId, live_bytes: u64) {
         if let Some(used) = self.settled.get_mut(&file) {
             used.live_bytes = live_bytes;
         }

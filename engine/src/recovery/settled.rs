@@ -32,7 +32,12 @@ pub(super) fn read(
                 for (queue, extents) in queues {
                     ledger.replace(queue, SegmentNo(0), &[], entry.file, &extents);
                 }
-                ledger.survey(entry.file);
+                let (mut live, mut from) = (0, Some(0));
+                while let Some(index) = from {
+                    let (bytes, next) = ledger.count_live(entry.file, index);
+                    (live, from) = (live + bytes, next);
+                }
+                ledger.set_live(entry.file, live);
                 files.insert(entry.file, Arc::new(file));
             }
             Err(Error::Damage { file, offset, what }) => {

@@ -18,6 +18,7 @@ use crate::controls::Control;
 use crate::error::{Error, Result};
 use crate::format::settled_name;
 use crate::ids::{FileId, QueueId, SegmentNo};
+use crate::ledger::Ledger;
 use crate::manifest::Edit;
 use crate::settled::Extent;
 use crate::shared::{Counters, Shared, Step, lock};
@@ -34,8 +35,10 @@ use strip::{LogInput, Strip};
 
 /// How long to wait before trying again what failed.
 const RETRY_MS: u64 = 1_000;
-/// How often what lives of settled segments is counted anew.
+/// How often what lives of settled segments is counted anew, unless that takes long...
 const SURVEY_MS: u64 = 1_000;
+/// ...and then after so many times as long as it took.
+const SURVEY_SHARE: u64 = 20;
 /// Queues whose index is changed while the ledger is held once.
 const INSTALL_QUEUES: usize = 256;
 
@@ -46,11 +49,22 @@ pub struct Settler {
     job: Job,
     /// Nothing new is begun before this time: the last work failed.
     from_ms: u64,
-    /// When the last survey of settled segments began.
-    surveyed_ms: Option<u64>,
-    to_survey: Vec<FileId>,
+    survey: Survey,
     /// They could not be read as a whole, and stay as they are.
     damaged: BTreeSet<FileId>,
+}
+
+/// Counting what lives of each settled segment.
+#[derive(Debug, Default)]
+struct Survey {
+    /// Still to be counted.
+    files: Vec<FileId>,
+    /// Of the last one of them: the next extent, and what lives of those before it.
+    next: usize,
+    live_bytes: u64,
+    began_ms: u64,
+    /// Not again before.
+    from_ms: u64,
 }
 
 #[derive(Debug)]
@@ -103,8 +117,7 @@ impl Settler {
             shared,
             job: Job::None,
             from_ms: 0,
-            surveyed_ms: None,
-            to_survey: Vec::new(),
+            survey: Survey::default(),
             damaged: BTreeSet::new(),
         }
     }
@@ -199,17 +212,18 @@ impl Settler {
             self.job = Job::Settle(Box::new(settle));
             return Step::Worked;
         }
-        if let Some(file) = self.to_survey.pop() {
-            lock(&self.shared.ledger).survey(file);
-            if self.to_survey.is_empty() {
+        if !self.survey.files.is_empty() {
+            if self.survey.advance(&mut lock(&self.shared.ledger)) {
+                // Where there is much to count, it is not all that is done.
+                let took = now_ms.saturating_sub(self.survey.began_ms);
+                self.survey.from_ms = now_ms + SURVEY_MS.max(took * SURVEY_SHARE);
                 self.job = self.begin_merge();
             }
             return Step::Worked;
         }
-        if self.surveyed_ms.is_none_or(|then| now_ms >= then + SURVEY_MS) {
-            self.surveyed_ms = Some(now_ms);
-            self.to_survey = lock(&self.shared.settled).keys().copied().collect();
-            if !self.to_survey.is_empty() {
+        if now_ms >= self.survey.from_ms {
+            self.survey.begin(lock(&self.shared.settled).keys().copied().collect(), now_ms);
+            if !self.survey.files.is_empty() {
                 return Step::Worked;
             }
         }
@@ -226,19 +240,20 @@ impl Settler {
     /// The manifest lists it: it can be read from here on.
     fn begin_install(&self, mut listing: Listing) -> Job {
         let mut extents: BTreeMap<QueueId, Vec<Extent>> = BTreeMap::new();
-        let mut ledger = lock(&self.shared.ledger);
-        let mut queues: BTreeSet<QueueId> = BTreeSet::new();
-        for no in ledger.settled_below.0..listing.below.0 {
-            queues.extend(ledger.queues_in(SegmentNo(no)));
-        }
         if let Some(finished) = &mut listing.finished {
             for extent in std::mem::take(&mut finished.extents) {
                 extents.entry(extent.queue).or_default().push(extent);
             }
+        }
+        let mut queues: BTreeSet<QueueId> = extents.keys().copied().collect();
+        let mut ledger = lock(&self.shared.ledger);
+        for no in ledger.settled_below.0..listing.below.0 {
+            queues.extend(ledger.queues_in(SegmentNo(no)));
+        }
+        if let Some(finished) = &listing.finished {
             ledger.add_settled(finished.entry.file);
         }
         drop(ledger);
-        queues.extend(extents.keys());
         Job::Install(Box::new(Installing { listing, queues: queues.into_iter().collect(), extents }))
     }
 
@@ -321,6 +336,28 @@ impl Settle {
         };
         let pinned = std::mem::take(&mut self.pinned);
         Ok(Some(Listing { below: self.below, finished, pinned, ..Listing::nothing() }))
+    }
+}
+
+impl Survey {
+    fn begin(&mut self, files: Vec<FileId>, now_ms: u64) {
+        *self = Self { files, began_ms: now_ms, from_ms: now_ms + SURVEY_MS, ..Self::default() };
+    }
+
+    /// Counts some; true when all are counted.
+    fn advance(&mut self, ledger: &mut Ledger) -> bool {
+        let Some(&file) = self.files.last() else { return true };
+        let (bytes, next) = ledger.count_live(file, self.next);
+        self.live_bytes += bytes;
+        match next {
+            Some(next) => self.next = next,
+            None => {
+                ledger.set_live(file, self.live_bytes);
+                self.files.pop();
+                (self.next, self.live_bytes) = (0, 0);
+            }
+        }
+        self.files.is_empty()
     }
 }
 
