@@ -131,6 +131,12 @@ impl Reader {
                 self.note_lost(work, queue, work.fetch.upto, "no file of the store holds its record");
             return true;
         };
+        if found.upto <= work.answer.upto {
+            // Never a round without progress: the index contradicts itself.
+            let behind = work.answer.upto.next();
+            work.answer.upto = self.note_lost(work, queue, behind, "the index says two things of its place");
+            return work.answer.upto >= work.fetch.upto;
+        }
         // Pinned while the ledger is held: whoever recycles looks at pins after it found the segment dead, and a settled
         // segment is forgotten by the ledger before it is closed.
         let pin = match found.at {

@@ -234,6 +234,7 @@ impl Writer {
             self.shared.ring(|bells| {
                 bells.ring_keeper();
                 bells.ring_reader();
+                bells.ring_settler();
             });
             return Ok(Step::Done);
         }

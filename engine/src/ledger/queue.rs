@@ -109,7 +109,7 @@ impl Queue {
         let chunks = self.chunks.values().map(|chunk| (chunk.first, chunk.last));
         let known = self.extents.values().map(|here| (here.extent.first, here.extent.last)).chain(chunks);
         let there: u64 = known.map(|(first, last)| self.live_between(first, last.next())).sum();
-        self.live() - there
+        self.live().saturating_sub(there)
     }
 
     /// The first place of the extent behind the one that begins at `first`.

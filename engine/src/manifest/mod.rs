@@ -53,6 +53,8 @@ struct Open {
     last: EditNo,
     last_crc: u32,
     durable: EditNo,
+    /// Length of the file when it was written afresh.
+    first_bytes: u64,
     state: State,
 }
 
@@ -125,7 +127,9 @@ impl Manifest {
 
     /// Whether it has grown long enough to be written afresh.
     pub(crate) fn is_long(&self) -> bool {
-        self.lock().offset > REWRITE_BYTES
+        let open = self.lock();
+        // A state that is long by itself is not written over and over.
+        open.offset > REWRITE_BYTES.max(2 * open.first_bytes)
     }
 
     /// Writes it afresh. Holds everybody else off meanwhile.
@@ -298,5 +302,6 @@ fn write_file(disk: &dyn Disk, state: State, last: EditNo) -> Result<Open> {
     file.sync().map_err(Error::io("sync", MANIFEST_TMP_NAME))?;
     disk.rename(MANIFEST_TMP_NAME, MANIFEST_NAME).map_err(Error::io("rename", MANIFEST_TMP_NAME))?;
     disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
-    Ok(Open { file, offset: bytes.len() as u64, last: number, last_crc, durable: number, state: *state })
+    let offset = bytes.len() as u64;
+    Ok(Open { file, offset, last: number, last_crc, durable: number, first_bytes: offset, state: *state })
 }

@@ -9,7 +9,7 @@
 //! the new manifest names all of it; then the damaged files themselves take the place of their copies. Before the
 //! manifest has its name the store is as it was.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -31,6 +31,7 @@ use crate::ledger::Ledger;
 use crate::manifest::{
     self, CheckpointEntry, MANIFEST_NAME, Manifest, SegmentEnd, SegmentEntry, SettledEntry, State,
 };
+use crate::ranges::Places;
 use crate::recovery;
 use crate::settings::Settings;
 
@@ -185,14 +186,20 @@ impl<'a> Work<'a> {
     /// The sound settled segments, and in the place of damaged ones what is sound of them.
     fn settled(&mut self, survey: &Survey, fresh: &mut Vec<String>) -> Result<Vec<SettledEntry>> {
         let mut entries = Vec::new();
-        for looked in &survey.settled {
+        for (index, looked) in survey.settled.iter().enumerate() {
             if let (false, Some(entry)) = (looked.damaged, looked.entry) {
                 entries.push(entry);
                 continue;
             }
+            let mut others: BTreeMap<QueueId, Places> = BTreeMap::new();
+            for (_, other) in survey.settled.iter().enumerate().filter(|(other, _)| *other != index) {
+                for (queue, places) in other.places() {
+                    others.entry(queue).or_default().add(&places);
+                }
+            }
             let id = self.new_file();
             let header = settled::header(survey.state.store_id, self.epoch, id, survey.state.settled_below);
-            if let Some((entry, bytes)) = looked.rewrite(self.disk.as_ref(), header)? {
+            if let Some((entry, bytes)) = looked.rewrite(self.disk.as_ref(), header, &others)? {
                 let name = settled_name(id);
                 let file = self.create(&name, 0, fresh)?;
                 for (index, part) in bytes.chunks(COPY_BYTES).enumerate() {

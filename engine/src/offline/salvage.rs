@@ -210,6 +210,14 @@ impl Replay {
 
     /// Makes dead what is lost, and counts it.
     fn finish(mut self, salvage: &mut Salvage) {
+        // What a settled segment holds was put, also where the log that said so is damaged: its places and its queue's id
+        // must not be given out again.
+        for (&id, places) in &self.found {
+            self.ledger.next_queue = self.ledger.next_queue.max(id.next());
+            if let (Some(queue), Some(last)) = (self.ledger.queues.get_mut(&id), places.last()) {
+                queue.next = queue.next.max(last.next());
+            }
+        }
         let none = Places::default();
         for (&id, queue) in &mut self.ledger.queues {
             // An ack of a lost message names a place that no sound put does: it must not be given out again.

@@ -55,10 +55,12 @@ impl Looked {
     }
 
     /// What is sound of it, as a settled segment of its own; None where nothing is.
+    /// `others`: what all other settled segments hold, which keeps the two sides of it apart.
     pub(super) fn rewrite(
         &self,
         disk: &dyn Disk,
         header: SettledHeader,
+        others: &BTreeMap<QueueId, Places>,
     ) -> Result<Option<(SettledEntry, Vec<u8>)>> {
         if self.records.is_empty() {
             return Ok(None);
@@ -69,7 +71,18 @@ impl Looked {
         let file = disk.open(&self.name).map_err(Error::io("open", &self.name))?;
         let mut out = Writer::default();
         let mut builder = Builder::new(header, &mut out);
+        let mut before: Option<Place> = None;
         for place in records {
+            let apart = |before: Place| {
+                before.queue == place.queue
+                    && place.seq > before.seq.next()
+                    && others
+                        .get(&place.queue)
+                        .is_some_and(|held| held.count(before.seq.next(), Seq(place.seq.0 - 1)) > 0)
+            };
+            if before.replace(place).is_some_and(apart) {
+                builder.close_extent();
+            }
             let mut bytes = vec![0; place.bytes as usize];
             file.read_at(place.offset, &mut bytes).map_err(Error::io("read", &self.name))?;
             let again = || Error::damage(&self.name, place.offset, "it reads differently the second time");

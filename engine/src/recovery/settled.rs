@@ -29,7 +29,13 @@ pub(super) fn read(
                     queues.entry(extent.queue).or_default().push(extent);
                 }
                 ledger.add_settled(entry.file);
-                for (queue, extents) in queues {
+                for (queue, mut extents) in queues {
+                    // One in which nothing lives may lie within one that was merged while this file was missing.
+                    let lives = |extent: &Extent| {
+                        let queue = ledger.queues.get(&extent.queue);
+                        queue.is_some_and(|queue| queue.live_between(extent.first, extent.last.next()) > 0)
+                    };
+                    extents.retain(lives);
                     ledger.replace(queue, SegmentNo(0), &[], entry.file, &extents);
                 }
                 let (mut live, mut from) = (0, Some(0));

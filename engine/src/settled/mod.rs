@@ -6,7 +6,7 @@
 //! header  = magic "LVRTSET1" 8 | version u16 | reserved u16 | crc u32 (over the 48 bytes with the crc field zero)
 //!         | store id u64 | epoch u64 | file id u64 | below u64 (log segments below it are settled by now)
 //! records = records of messages (see `record`) with one target each: extents, one after the other
-//! marks   = (seq u64, offset u64) for every 128th record of each extent, beginning with its first
+//! marks   = (seq u64, offset u64) for the first record of each extent, every 128th, and one in about 64 KiB of them
 //! footer  = extent x extents
 //! extent  = queue u64 | first seq u64 | last seq u64 | offset u64 | bytes u64 | offset of its marks u64
 //!         | records u32 | marks u32 | crc of its marks u32 | reserved u32                     (64 bytes)
@@ -40,8 +40,9 @@ const MARK_BYTES: usize = 16;
 const TRAILER_BYTES: usize = 56;
 const MAGIC: &[u8; 8] = b"LVRTSET1";
 const TRAILER_MAGIC: &[u8; 8] = b"LVRTSETE";
-/// Records between two marks.
+/// Records between two marks, at most, and bytes between two marks, about.
 const MARK_EVERY: u32 = 128;
+const MARK_BYTES_MAX: u64 = 64 << 10;
 
 /// Places of one queue that stand together in a settled segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +119,8 @@ pub(crate) struct Builder {
     /// Of all extents so far; an extent's `marks_at` counts from the first of them until the end is known.
     marks: Writer,
     records: u64,
+    /// Where the last mark points to.
+    marked_at: u64,
     /// The last extent may still grow.
     open: bool,
 }
@@ -127,7 +130,7 @@ impl Builder {
     pub(crate) fn new(header: SettledHeader, out: &mut Writer) -> Self {
         out.0.extend_from_slice(&header.encode());
         let (extents, marks) = (Vec::new(), Writer::default());
-        Self { header, offset: HEADER_BYTES as u64, extents, marks, records: 0, open: false }
+        Self { header, offset: HEADER_BYTES as u64, extents, marks, records: 0, marked_at: 0, open: false }
     }
 
     /// Appends a message. Within an extent places rise.
@@ -149,7 +152,9 @@ impl Builder {
             });
         }
         let extent = self.extents.last_mut().expect("one was just made");
-        if extent.records.is_multiple_of(MARK_EVERY) {
+        let unmarked = self.offset - self.marked_at;
+        if extent.records == 0 || extent.records.is_multiple_of(MARK_EVERY) || unmarked >= MARK_BYTES_MAX {
+            self.marked_at = self.offset;
             self.marks.u64(seq.0);
             self.marks.u64(self.offset);
             extent.marks += 1;

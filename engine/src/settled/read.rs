@@ -71,12 +71,12 @@ impl SettledFile {
     pub(crate) fn window(&self, extent: &Extent, from: Seq, bytes: u64) -> Result<Window, String> {
         let marks = self.marks(extent)?;
         let index = marks.partition_point(|(seq, _)| *seq <= from);
-        let start = index.checked_sub(1).map_or(extent.offset, |index| marks[index].1);
+        let mut start = index.checked_sub(1).map_or(extent.offset, |index| marks[index].1);
         let end = extent.offset + extent.bytes;
         let mut wanted = bytes;
+        let mut window = Window::default();
         loop {
             let part = self.read(start, wanted.min(end - start))?;
-            let mut window = Window::default();
             let mut at = 0;
             let longer = loop {
                 let offset = start + at as u64;
@@ -103,8 +103,8 @@ impl SettledFile {
                         window.upto = window.records.last().map(|(seq, _)| seq.next());
                         return Ok(window);
                     }
-                    // The first record wanted is longer than what was read.
-                    Ok(Err(length)) => break (at + length) as u64,
+                    // Nothing that is wanted has come yet, or it is longer than what was read: on from there.
+                    Ok(Err(length)) => break length as u64,
                     Err(why) => return Ok(self.broken(window, &marks, offset, &why.to_string())),
                 };
                 window.read += 1;
@@ -114,7 +114,8 @@ impl SettledFile {
                 }
                 at += put.bytes;
             };
-            wanted = longer.max(wanted + bytes);
+            start += at as u64;
+            wanted = longer.max(bytes);
         }
     }
 

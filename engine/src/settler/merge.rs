@@ -44,8 +44,12 @@ impl Merge {
             let before = inputs.back().map(|input| input.here.extent);
             let joins = before.is_some_and(|before| {
                 let queue = ledger.queues.get(&before.queue);
+                // What lives in between is in a settled segment that is missing, and may come back.
                 before.queue == here.extent.queue
-                    && queue.is_some_and(|queue| queue.next_extent(before.first) == Some(here.extent.first))
+                    && queue.is_some_and(|queue| {
+                        queue.next_extent(before.first) == Some(here.extent.first)
+                            && queue.live_between(before.last.next(), here.extent.first) == 0
+                    })
             });
             let from = here.extent.first;
             inputs.push_back(Input { here, file: Arc::clone(file), joins, from, read: 0 });
@@ -117,11 +121,12 @@ impl Input {
         }
         let ledger = lock(&shared.ledger);
         let queue = ledger.queues.get(&extent.queue);
+        let lives = |seq: Seq| queue.is_some_and(|queue| queue.is_live(seq));
+        let live: Vec<bool> = window.records.iter().map(|(seq, _)| lives(*seq)).collect();
+        drop(ledger);
         output.append(|builder, out| {
-            for (seq, payload) in &window.records {
-                if queue.is_some_and(|queue| queue.is_live(*seq)) {
-                    builder.push(extent.queue, *seq, payload, out);
-                }
+            for ((seq, payload), _) in window.records.iter().zip(live).filter(|(_, live)| *live) {
+                builder.push(extent.queue, *seq, payload, out);
             }
         });
         let Some(upto) = window.upto else { return Ok(true) };

@@ -33,8 +33,9 @@ pub(crate) use output::SETTLED_TMP_NAME;
 use output::{Finished, Output, WRITE_BYTES};
 use strip::{LogInput, Strip};
 
-/// How long to wait before trying again what failed.
+/// How long to wait before trying again what failed; settling waits twice as long after each failure, so many times.
 const RETRY_MS: u64 = 1_000;
+const RETRY_DOUBLINGS: u32 = 5;
 /// How often what lives of settled segments is counted anew, unless that takes long...
 const SURVEY_MS: u64 = 1_000;
 /// ...and then after so many times as long as it took.
@@ -47,8 +48,11 @@ const INSTALL_QUEUES: usize = 256;
 pub struct Settler {
     shared: Arc<Shared>,
     job: Job,
-    /// Nothing new is begun before this time: the last work failed.
-    from_ms: u64,
+    /// No settling before this time: the last one failed, so many times in a row.
+    settle_from_ms: u64,
+    settle_failures: u32,
+    /// No merging before this time: the last one failed.
+    merge_from_ms: u64,
     survey: Survey,
     /// They could not be read as a whole, and stay as they are.
     damaged: BTreeSet<FileId>,
@@ -116,7 +120,9 @@ impl Settler {
         Self {
             shared,
             job: Job::None,
-            from_ms: 0,
+            settle_from_ms: 0,
+            settle_failures: 0,
+            merge_from_ms: 0,
             survey: Survey::default(),
             damaged: BTreeSet::new(),
         }
@@ -147,6 +153,7 @@ impl Settler {
             Job::None => return Ok(self.next_job(now_ms)),
             Job::Settle(settle) => {
                 if let Some(listing) = settle.advance(&self.shared)? {
+                    self.settle_failures = 0;
                     Counters::add(
                         &self.shared.counters.settled_bytes,
                         listing.finished.as_ref().map_or(0, |finished| finished.entry.bytes),
@@ -198,17 +205,22 @@ impl Settler {
                     self.job = Job::None;
                     return Ok(Step::Worked);
                 };
-                self.shared.disk.remove(&name).map_err(Error::io("remove", name))?;
+                match self.shared.disk.remove(&name) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::Io { op: "remove", file: name, source: error });
+                    }
+                    _ => {}
+                }
             }
         }
         Ok(Step::Worked)
     }
 
     fn next_job(&mut self, now_ms: u64) -> Step {
-        if now_ms < self.from_ms {
-            return Step::Idle { again_ms: Some(self.from_ms - now_ms) };
-        }
-        if let Some(settle) = self.begin_settle() {
+        // Where settling fails, on a full disk, dropping what is dead is what makes room: it does not wait for it.
+        if now_ms >= self.settle_from_ms
+            && let Some(settle) = self.begin_settle()
+        {
             self.job = Job::Settle(Box::new(settle));
             return Step::Worked;
         }
@@ -217,7 +229,7 @@ impl Settler {
                 // Where there is much to count, it is not all that is done.
                 let took = now_ms.saturating_sub(self.survey.began_ms);
                 self.survey.from_ms = now_ms + SURVEY_MS.max(took * SURVEY_SHARE);
-                self.job = self.begin_merge();
+                self.job = self.begin_merge(now_ms >= self.merge_from_ms);
             }
             return Step::Worked;
         }
@@ -270,7 +282,6 @@ impl Settler {
 
     /// Gives work up that could not be done, and says so.
     fn give_up(&mut self, error: &Error, now_ms: u64) {
-        self.from_ms = now_ms + RETRY_MS;
         Counters::add(&self.shared.counters.background_errors, 1);
         let full =
             matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
@@ -280,13 +291,24 @@ impl Settler {
         let (what, leftover) = match std::mem::replace(&mut self.job, Job::None) {
             Job::Settle(settle) => {
                 self.unpin(&settle.pinned);
+                // Each try writes all of it anew.
+                self.settle_from_ms = now_ms + (RETRY_MS << self.settle_failures.min(RETRY_DOUBLINGS));
+                self.settle_failures += 1;
                 ("settling the log", settle.output.leftover())
             }
             Job::Merge(merge) => {
                 self.damaged.extend(merge.unreadable());
+                self.merge_from_ms = now_ms + RETRY_MS;
                 ("merging settled segments", merge.output.leftover())
             }
-            _ => ("removing settled segments", None),
+            Job::Remove(names) => {
+                // One that cannot be removed now goes at the next open; the others go on.
+                if !names.is_empty() {
+                    self.job = Job::Remove(names);
+                }
+                ("removing a settled segment", None)
+            }
+            _ => ("settling", None),
         };
         self.shared.find(format!("{what} was given up for now: {error}"));
         if let Some(name) = leftover {

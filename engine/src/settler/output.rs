@@ -1,5 +1,6 @@
 //! A settled segment that is being written: under a name of its own until it is whole, in small synced steps.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use crate::codec::Writer;
@@ -16,6 +17,8 @@ pub(crate) const SETTLED_TMP_NAME: &str = "settled.tmp";
 
 /// Bytes written by one step.
 pub(super) const WRITE_BYTES: usize = 1 << 20;
+/// Log segments' worth of the disk that settling leaves, where a limit for publishers is set.
+const RESERVE_SEGMENTS: u64 = 4;
 /// Bytes between two syncs, so that no large write stands before a confirm's sync.
 const SYNC_BYTES: u64 = 4 << 20;
 
@@ -31,6 +34,8 @@ pub(super) struct Output {
     synced: u64,
     finished: Option<(SettledEntry, Vec<Extent>)>,
     named: bool,
+    /// Its temporary name is taken: an earlier one could not be removed.
+    taken: bool,
 }
 
 /// A whole settled segment, durable under its name.
@@ -47,7 +52,17 @@ impl Output {
         let mut waiting = Writer::default();
         let header = SettledHeader { store_id: shared.store_id, epoch: shared.epoch, file: id, below };
         let builder = Some(Builder::new(header, &mut waiting));
-        Self { id, builder, waiting, file: None, written: 0, synced: 0, finished: None, named: false }
+        Self {
+            id,
+            builder,
+            waiting,
+            file: None,
+            written: 0,
+            synced: 0,
+            finished: None,
+            named: false,
+            taken: false,
+        }
     }
 
     /// Takes messages in.
@@ -70,8 +85,9 @@ impl Output {
     /// Makes one call to the disk; false when there was nothing to write or sync.
     pub(super) fn flush(&mut self, shared: &Shared) -> Result<bool> {
         let Some(file) = &self.file else {
-            let file = shared.disk.create(SETTLED_TMP_NAME, 0).map_err(Error::io("create", SETTLED_TMP_NAME));
-            self.file = Some(file?);
+            let file = shared.disk.create(SETTLED_TMP_NAME, 0);
+            self.taken = file.as_ref().is_err_and(|error| error.kind() == ErrorKind::AlreadyExists);
+            self.file = Some(file.map_err(Error::io("create", SETTLED_TMP_NAME))?);
             return Ok(true);
         };
         if self.written - self.synced >= SYNC_BYTES {
@@ -81,6 +97,15 @@ impl Output {
         }
         if self.waiting.0.is_empty() {
             return Ok(false);
+        }
+        // The last bytes of the disk are for log, manifest and checkpoints, which cannot do without (E11).
+        let reserve = (RESERVE_SEGMENTS * shared.settings.segment_bytes).min(shared.settings.disk_low_bytes);
+        if self.written.is_multiple_of(SYNC_BYTES)
+            && reserve > 0
+            && shared.disk.free_space().is_ok_and(|free| free < reserve)
+        {
+            let full = std::io::Error::new(ErrorKind::StorageFull, "too little is left on the disk");
+            return Err(Error::Io { op: "write", file: SETTLED_TMP_NAME.to_owned(), source: full });
         }
         let part = self.waiting.0.len().min(WRITE_BYTES);
         file.write_at(self.written, &self.waiting.0[..part]).map_err(Error::io("write", SETTLED_TMP_NAME))?;
@@ -117,7 +142,9 @@ impl Output {
 
     /// The name under which an unlisted file of it may stand.
     pub(super) fn leftover(&self) -> Option<String> {
-        self.file.as_ref()?;
+        if self.file.is_none() && !self.taken {
+            return None;
+        }
         Some(if self.named { settled_name(self.id) } else { SETTLED_TMP_NAME.to_owned() })
     }
 }

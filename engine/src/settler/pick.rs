@@ -10,6 +10,8 @@ use crate::shared::{Counters, lock};
 
 /// Most log segments that are settled at a time.
 const SEGMENTS_MAX: usize = 8;
+/// A merge reads at most so many times the length of a settled segment.
+const MERGE_READ: u64 = 8;
 /// So many settled segments that are a fraction of the usual length are merged into one.
 const SMALL_FILES: usize = 8;
 
@@ -61,8 +63,8 @@ impl Settler {
         })
     }
 
-    /// Settled segments in which nothing lives, if there are any; else those worth writing anew.
-    pub(super) fn begin_merge(&self) -> Job {
+    /// Settled segments in which nothing lives, if there are any; else, with `merging`, those worth writing anew.
+    pub(super) fn begin_merge(&self, merging: bool) -> Job {
         let mut shares = lock(&self.shared.ledger).settled_shares();
         // One that could not be opened stays listed: its file may come back.
         let open = lock(&self.shared.settled);
@@ -73,7 +75,7 @@ impl Settler {
         if !dead.is_empty() {
             return Job::List(Box::new(Listing { removed: dead, ..Listing::nothing() }));
         }
-        let files = self.worth_merging(shares);
+        let files = if merging { self.worth_merging(shares) } else { Vec::new() };
         if files.is_empty() { Job::None } else { Job::Merge(Box::new(Merge::begin(&self.shared, files))) }
     }
 
@@ -84,13 +86,20 @@ impl Settler {
             shares.into_iter().filter(|share| !self.damaged.contains(&share.file)).collect();
         let thousandths = |share: &SettledShare| share.live_bytes * 1_000 / share.bytes.max(1);
         shares.sort_by_key(|share| (thousandths(share), share.file));
+        // The first one in any case: a large one that is sparse is written anew like any other. What is read is bounded as
+        // well, for the log waits meanwhile.
         let take = |shares: Vec<SettledShare>| {
-            let mut bytes = 0;
-            let fits = |share: &SettledShare| {
-                bytes += share.live_bytes;
-                bytes <= full
+            let (mut live, mut read) = (0, 0);
+            let mut fits = |share: &SettledShare| {
+                let first = read == 0;
+                let fits =
+                    first || (live + share.live_bytes <= full && read + share.bytes <= MERGE_READ * full);
+                if fits {
+                    (live, read) = (live + share.live_bytes, read + share.bytes);
+                }
+                fits
             };
-            shares.into_iter().take_while(fits).map(|share| share.file).collect::<Vec<_>>()
+            shares.into_iter().filter(|share| fits(share)).map(|share| share.file).collect::<Vec<_>>()
         };
         let sparse: Vec<_> =
             shares.iter().filter(|share| share.live_bytes * 2 < share.bytes).copied().collect();

@@ -68,12 +68,16 @@ impl Strip {
     pub(super) fn take(&mut self, records: &[Record], ledger: &Ledger) {
         for record in records {
             let Record::Put { targets, payload } = record else { continue };
+            // In memory once, whatever the fan-out; in the settled segment once per queue.
+            let mut held = None;
             for &(queue, seq) in targets {
                 if ledger.queues.get(&queue).is_some_and(|queue| queue.is_live(seq)) {
-                    // A small body that fans out is copied per queue.
-                    let (at, bytes) = (self.payloads.len(), payload.len() as u32);
-                    self.payloads.extend_from_slice(payload);
-                    self.entries.push(Entry { queue, seq, at, bytes });
+                    let at = *held.get_or_insert_with(|| {
+                        let at = self.payloads.len();
+                        self.payloads.extend_from_slice(payload);
+                        at
+                    });
+                    self.entries.push(Entry { queue, seq, at, bytes: payload.len() as u32 });
                 }
             }
         }

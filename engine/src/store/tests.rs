@@ -3,6 +3,7 @@
 
 mod policies;
 mod pressure;
+mod settling;
 
 use std::collections::{BTreeMap, BTreeSet};
 
