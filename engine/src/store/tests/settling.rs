@@ -74,7 +74,6 @@ fn settled_files(disk: &SimDisk) -> Vec<(String, Vec<Extent>)> {
     each.collect()
 }
 
-#[allow(clippy::type_complexity)]
 fn fetch(
     store: &Store,
     workers: &mut Workers,
