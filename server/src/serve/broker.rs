@@ -120,6 +120,9 @@ impl RealBackend {
         settings.frame_bytes_max = settings.frame_bytes_max.min(settings.segment_bytes / 4);
         settings.checkpoint_bytes = self.settings.checkpoint_interval.0;
         settings.log_budget_bytes = self.settings.log_budget.0;
+        // What is sorted at once when settling is memory as well: a small budget is not to be dwarfed by it.
+        let strip = (self.settings.memory_budget.0 / 8).max(1 << 20);
+        settings.settle_strip_bytes = settings.settle_strip_bytes.min(strip);
         settings.new_store_id = chance();
         settings
     }
