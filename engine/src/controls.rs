@@ -26,11 +26,13 @@ pub enum Control {
     SettleBeyondDurable,
     /// A log segment is recycled although it is being read.
     RecycleUnderReader,
+    /// What was spilled is forgotten as soon as it was read once, though it may be wanted again.
+    SpilledReadOnce,
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::SkipFdatasync,
         Self::ConfirmBeforeSync,
         Self::CutNotRecorded,
@@ -41,6 +43,7 @@ impl Control {
         Self::SettleBeforeManifest,
         Self::SettleBeyondDurable,
         Self::RecycleUnderReader,
+        Self::SpilledReadOnce,
     ];
 }
 

@@ -241,6 +241,11 @@ pub(crate) fn settled_name(file: FileId) -> String {
     format!("settled-{:010}.set", file.0)
 }
 
+/// "volatile-0000000007.vol"
+pub(crate) fn volatile_name(file: FileId) -> String {
+    format!("volatile-{:010}.vol", file.0)
+}
+
 /// The file id in a name of ours with that prefix and suffix.
 pub(crate) fn parse_name(name: &str, prefix: &str, suffix: &str) -> Option<FileId> {
     let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;

@@ -5,6 +5,7 @@
 //! Store (front, one owner) -> inbox -> Writer -> frames in log segments -> sync -> Ledger, tickets
 //!                          -> fetches -> Reader -> answers
 //!                             Keeper: checkpoints, recycling, segments ahead of need; all listed in the Manifest
+//!                             Spiller: transient messages beyond the memory budget -> volatile segments
 //!                             Settler: old log segments -> settled segments, grouped by queue; merging
 //! ```
 //!
@@ -37,6 +38,7 @@ mod settler;
 mod shared;
 mod store;
 mod threads;
+mod volatile;
 mod writer;
 
 pub use batch::{Batch, Payload, Put, Urgency};
@@ -56,4 +58,5 @@ pub use settler::Settler;
 pub use shared::{Delivered, Pressure, Step};
 pub use store::{Gauge, Recovered, RecoveredQueue, Stats, Store, Workers};
 pub use threads::{Threads, start_threads};
+pub use volatile::Spiller;
 pub use writer::Writer;

@@ -60,6 +60,12 @@ impl Places {
         self.0.len()
     }
 
+    /// The first one at or behind that place.
+    pub(crate) fn first_from(&self, seq: Seq) -> Option<Seq> {
+        let below = if seq.0 == 0 { 0 } else { self.0.rank(seq.0 - 1) };
+        self.0.select(below).map(Seq)
+    }
+
     pub(crate) fn last(&self) -> Option<Seq> {
         self.0.max().map(Seq)
     }

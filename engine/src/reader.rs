@@ -16,6 +16,7 @@ use crate::ledger::{At, Found, Queue, Settled};
 use crate::record::Record;
 use crate::settled::{SettledFile, Window};
 use crate::shared::{Counters, Shared, Step, lock};
+use crate::volatile::{Reading, Recent};
 
 /// Bytes read of an extent at a time, at least and at most; in between, what the fetch may take.
 const WINDOW_BYTES_MIN: u64 = 64 << 10;
@@ -30,6 +31,9 @@ pub struct Reader {
     current: Option<Work>,
     /// What was read last: a queue that is drained comes back to it.
     cache: Option<Cached>,
+    /// An answer that spilled messages are to be added to.
+    spilled: Option<Reading>,
+    recent: Option<Recent>,
 }
 
 #[derive(Debug)]
@@ -71,13 +75,20 @@ struct Cached {
 
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, current: None, cache: None }
+        Self { shared, current: None, cache: None, spilled: None, recent: None }
     }
 
     /// Does the next bit of work: finds where to read next, or reads at most one group of frames or window of an extent.
     pub fn step(&mut self) -> Step {
         if self.shared.failure().is_some() || self.shared.writer_done.load(Ordering::Acquire) {
             return Step::Done;
+        }
+        if let Some(mut reading) = self.spilled.take() {
+            match reading.step(&self.shared, &mut self.recent) {
+                true => self.answer(reading.finish()),
+                false => self.spilled = Some(reading),
+            }
+            return Step::Worked;
         }
         let Some(mut work) = self.current.take().or_else(|| self.next_work()) else {
             return Step::Idle { again_ms: None };
@@ -87,12 +98,19 @@ impl Reader {
             Some((found, pin)) => self.read(&mut work, found, &pin),
         };
         if done {
-            lock(&self.shared.answers).push(work.answer);
-            self.shared.ring(|bells| bells.ring_owner());
+            match Reading::begin(&self.shared, work.fetch, work.answer) {
+                Ok(reading) => self.spilled = Some(reading),
+                Err(answer) => self.answer(answer),
+            }
         } else {
             self.current = Some(work);
         }
         Step::Worked
+    }
+
+    fn answer(&self, answer: Fetched) {
+        lock(&self.shared.answers).push(answer);
+        self.shared.ring(|bells| bells.ring_owner());
     }
 
     fn next_work(&self) -> Option<Work> {

@@ -42,6 +42,9 @@ pub(crate) enum Record {
     QueueDeleted { queue: QueueId },
 }
 
+/// A message's places and its payload.
+pub(crate) type Message = (Vec<(QueueId, Seq)>, Bytes);
+
 /// Appends a batch's records to `out` in the order in which they take effect; returns how many.
 pub(crate) fn encode_batch(batch: &Batch, out: &mut Writer) -> u32 {
     let mut records = 0;
@@ -57,16 +60,7 @@ pub(crate) fn encode_batch(batch: &Batch, out: &mut Writer) -> u32 {
         each(out, ACK, &mut |w| ack(w, *queue, *first, *last));
     }
     for put in &batch.puts {
-        each(out, PUT, &mut |w| {
-            w.u32(u32::try_from(put.targets.len()).expect("targets fit into a segment"));
-            for (queue, seq) in &put.targets {
-                w.u64(queue.0);
-                w.u64(seq.0);
-            }
-            let Payload { head, body } = &put.payload;
-            w.0.extend_from_slice(head);
-            w.0.extend_from_slice(body);
-        });
+        each(out, PUT, &mut |w| message(w, &put.targets, &put.payload));
     }
     for (queue, first, last) in &batch.acks {
         each(out, ACK, &mut |w| ack(w, *queue, *first, *last));
@@ -84,6 +78,11 @@ pub(crate) fn encode_batch(batch: &Batch, out: &mut Writer) -> u32 {
         each(out, QUEUE_DELETED, &mut |w| w.u64(queue.0));
     }
     records
+}
+
+/// Appends the record of a message, as the log and volatile segments hold it.
+pub(crate) fn encode_message(targets: &[(QueueId, Seq)], payload: &Payload, out: &mut Writer) {
+    encode(out, PUT, &mut |w| message(w, targets, payload));
 }
 
 /// Appends the record of a message in one queue, as a settled segment holds it.
@@ -198,6 +197,30 @@ pub(crate) fn decode_group(payload: Bytes) -> Parsed<Vec<Record>> {
         records.push(decode(&mut reader)?);
     }
     Ok(records)
+}
+
+/// The messages of records that stand together, in order, as far as they are sound; and why no further.
+pub(crate) fn decode_messages(records: Bytes) -> (Vec<Message>, Option<Malformed>) {
+    let mut reader = Reader::new(records);
+    let mut messages = Vec::new();
+    while reader.left() > 0 {
+        match decode(&mut reader) {
+            Ok(Record::Put { targets, payload }) => messages.push((targets, payload)),
+            Ok(_) => return (messages, Some(Malformed("a record that is no message's".into()))),
+            Err(why) => return (messages, Some(why)),
+        }
+    }
+    (messages, None)
+}
+
+fn message(w: &mut Writer, targets: &[(QueueId, Seq)], Payload { head, body }: &Payload) {
+    w.u32(u32::try_from(targets.len()).expect("targets fit into a segment"));
+    for (queue, seq) in targets {
+        w.u64(queue.0);
+        w.u64(seq.0);
+    }
+    w.0.extend_from_slice(head);
+    w.0.extend_from_slice(body);
 }
 
 fn ack(w: &mut Writer, queue: QueueId, first: Seq, last: Seq) {

@@ -32,6 +32,8 @@ pub struct Settings {
     pub log_budget_bytes: u64,
     /// Live messages that are grouped by queue at once: what settling takes of memory.
     pub settle_strip_bytes: u64,
+    /// Transient messages that may wait in memory to be spilled before their publishers are held.
+    pub spill_waiting_bytes: u64,
     /// Length of a settled segment, about.
     pub settled_bytes: u64,
     /// Publishers are held while less than this is free on the disk, what the unsettled log may take when it is settled
@@ -61,6 +63,7 @@ impl Default for Settings {
             checkpoint_bytes: 256 << 20,
             log_budget_bytes: 1 << 30,
             settle_strip_bytes: 32 << 20,
+            spill_waiting_bytes: 32 << 20,
             settled_bytes: 512 << 20,
             disk_low_bytes: 0,
             spares: 1,

@@ -14,6 +14,7 @@ use crate::ledger::Ledger;
 use crate::manifest::{Manifest, SegmentEnd};
 use crate::settings::Settings;
 use crate::settled::SettledFile;
+use crate::volatile::Volatile;
 
 /// Findings that wait to be taken.
 const FINDINGS_MAX: usize = 100;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) settled: Mutex<BTreeMap<FileId, Arc<SettledFile>>>,
     pub(crate) fetches: Mutex<VecDeque<Fetch>>,
     pub(crate) answers: Mutex<Vec<Fetched>>,
+    /// Transient messages outside of memory, and on their way there.
+    pub(crate) volatile: Mutex<Volatile>,
     /// Newest ticket whose confirm may go out, by the fsync policy (E6).
     pub(crate) confirmable: AtomicU64,
     /// Newest ticket that an fdatasync has covered (E6).
@@ -57,6 +60,7 @@ pub(crate) trait Bells: Send + Sync {
     fn ring_reader(&self);
     fn ring_keeper(&self);
     fn ring_settler(&self);
+    fn ring_spiller(&self);
     fn ring_owner(&self);
 }
 
@@ -158,6 +162,7 @@ impl Shared {
             settled: Mutex::new(settled),
             fetches: Mutex::default(),
             answers: Mutex::default(),
+            volatile: Mutex::default(),
             confirmable: AtomicU64::new(0),
             durable: AtomicU64::new(0),
             sync_wanted: AtomicBool::new(false),
@@ -181,6 +186,7 @@ impl Shared {
             bells.ring_reader();
             bells.ring_keeper();
             bells.ring_settler();
+            bells.ring_spiller();
         });
     }
 
@@ -245,6 +251,8 @@ pub enum Pressure {
     SettlingLags,
     /// Too little is free on the disk ([`crate::Settings::disk_low_bytes`], E11).
     DiskLow,
+    /// Transient messages beyond the memory budget come faster than volatile segments take them.
+    SpillingLags,
 }
 
 impl Pressure {
@@ -253,6 +261,7 @@ impl Pressure {
             None => 0,
             Some(Self::SettlingLags) => 1,
             Some(Self::DiskLow) => 2,
+            Some(Self::SpillingLags) => 3,
         }
     }
 
@@ -260,6 +269,7 @@ impl Pressure {
         match number {
             1 => Some(Self::SettlingLags),
             2 => Some(Self::DiskLow),
+            3 => Some(Self::SpillingLags),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use crate::batch::{Batch, Urgency};
+use crate::batch::{Batch, Put, Urgency};
 use crate::controls::Control;
 use crate::disk::{Disk, SyncTimes};
 use crate::error::{Error, Result};
@@ -20,6 +20,7 @@ use crate::recovery::{self, Report};
 use crate::settings::Settings;
 use crate::settler::Settler;
 use crate::shared::{Delivered, Pending, Pressure, Shared, lock};
+use crate::volatile::Spiller;
 use crate::writer::Writer;
 
 #[cfg(all(test, feature = "sim"))]
@@ -46,6 +47,8 @@ pub struct Workers {
     pub keeper: Keeper,
     /// Settles old log segments and merges settled ones.
     pub settler: Settler,
+    /// Writes transient messages beyond the memory budget to volatile segments.
+    pub spiller: Spiller,
 }
 
 /// What an open found.
@@ -123,6 +126,21 @@ pub struct Stats {
     pub merge_bytes_total: u64,
     /// Settled segments removed, because they were merged or nothing in them lived.
     pub settled_removed_total: u64,
+    /// Transient messages in volatile segments, each counted once for each of its queues.
+    pub spilled_messages: u64,
+    /// Bytes of volatile segments.
+    pub spilled_bytes: u64,
+    /// Transient messages that were spilled, counted like that.
+    pub spilled_total: u64,
+    /// Bytes written into volatile segments.
+    pub spill_bytes_total: u64,
+    /// Bytes written into them again, so that segments of which little lived could go.
+    pub spill_moved_bytes_total: u64,
+    /// Memory of transient messages that wait to be written to a volatile segment; beyond the broker's own hold of them it
+    /// costs little.
+    pub spill_waiting_bytes: u64,
+    /// Memory of the index of volatile segments, about.
+    pub spill_index_bytes: u64,
     /// Bytes of checkpoints written.
     pub checkpoint_bytes_total: u64,
     /// Work in the background that failed and is tried again.
@@ -168,6 +186,7 @@ impl Store {
             reader: Reader::new(Arc::clone(&shared)),
             keeper: Keeper::new(Arc::clone(&shared), opened.kept),
             settler: Settler::new(Arc::clone(&shared)),
+            spiller: Spiller::new(Arc::clone(&shared)),
         };
         Ok((Self { shared, next_ticket: Ticket(1), logged }, workers, recovered))
     }
@@ -234,6 +253,26 @@ impl Store {
         std::mem::take(&mut lock(&self.shared.answers))
     }
 
+    /// Writes a transient message to a volatile segment, for the places given; they are no places of the log. Its owner
+    /// keeps the message in memory until [`Store::spilled`] names them. From then on fetches answer them like others,
+    /// until they are released or the store is closed, however it ends. A write that fails is tried again.
+    pub fn spill(&self, put: Put) {
+        lock(&self.shared.volatile).spill(put, self.shared.settings.spill_waiting_bytes);
+        self.shared.ring(|bells| bells.ring_spiller());
+    }
+
+    /// Takes the places that were spilled since the last call and not released before. Its owner is woken for them.
+    pub fn spilled(&self) -> Vec<(QueueId, Seq)> {
+        lock(&self.shared.volatile).spilled()
+    }
+
+    /// Spilled places of an inclusive range are not wanted any more, or those that were to be spilled. Others are
+    /// ignored.
+    pub fn release(&self, queue: QueueId, first: Seq, last: Seq) {
+        lock(&self.shared.volatile).release(queue, first, last);
+        self.shared.ring(|bells| bells.ring_spiller());
+    }
+
     /// The first fatal error, if there was one: confirms have stopped, and the process must end.
     pub fn failure(&self) -> Option<Arc<Error>> {
         self.shared.failure()
@@ -253,6 +292,7 @@ impl Store {
             bells.ring_keeper();
             bells.ring_reader();
             bells.ring_settler();
+            bells.ring_spiller();
         });
     }
 
@@ -266,7 +306,8 @@ impl Store {
 
     /// Why nothing new should be published for now, if so. Its owner is woken when that changes.
     pub fn pressure(&self) -> Option<Pressure> {
-        Pressure::from_number(self.shared.pressure.load(Ordering::Acquire))
+        let spilling = || lock(&self.shared.volatile).pressure(self.shared.settings.spill_waiting_bytes);
+        Pressure::from_number(self.shared.pressure.load(Ordering::Acquire)).or_else(spilling)
     }
 
     /// Times that a message which lives was asked for and could not be read, since the open.
@@ -329,11 +370,24 @@ impl Gauge {
         let (log_segments, spare_segments) = (log.segments.len() as u64, log.spares.len() as u64);
         drop(log);
         let settled_bytes = lock(&self.shared.settled).values().map(|file| file.entry.bytes).sum();
+        let volatile = lock(&self.shared.volatile);
+        let spilled = (volatile.index.places(), volatile.index.file_bytes());
+        let spilled_totals = (volatile.spilled_places, volatile.written_bytes, volatile.moved_bytes);
+        let (spill_waiting_bytes, spill_index_bytes) =
+            (volatile.waiting_bytes(), volatile.index.memory_bytes());
+        drop(volatile);
         let ledger = lock(&self.shared.ledger);
         let (index_bytes, shares) = (ledger.index_bytes(), ledger.settled_shares());
         drop(ledger);
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
+            spilled_messages: spilled.0,
+            spilled_bytes: spilled.1,
+            spilled_total: spilled_totals.0,
+            spill_bytes_total: spilled_totals.1,
+            spill_moved_bytes_total: spilled_totals.2,
+            spill_waiting_bytes,
+            spill_index_bytes,
             settled_segments: shares.len() as u64,
             settled_bytes,
             settled_live_bytes: shares.iter().map(|share| share.live_bytes).sum(),

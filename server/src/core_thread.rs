@@ -139,6 +139,9 @@ fn hold_publishers(host: &Host, hub: &Hub) {
         Some(Pressure::SettlingLags) => {
             info!("settling lags behind the log's growth: publishers wait for it")
         }
+        Some(Pressure::SpillingLags) => {
+            info!("transient messages beyond the memory budget wait to be written: publishers wait for it")
+        }
         None => info!("publishers go on"),
     }
     hub.hold_publishers(pressure);
@@ -229,7 +232,9 @@ impl Shell {
             }
             Effect::AccessChanged => inbox.access_changed(),
             Effect::Warn { text } => warn!("{text}"),
-            Effect::Append { .. } | Effect::Fetch(_) => unreachable!("the host carries these out itself"),
+            Effect::Append { .. } | Effect::Fetch(_) | Effect::Spill(_) | Effect::Release { .. } => {
+                unreachable!("the host carries these out itself")
+            }
         }
     }
 

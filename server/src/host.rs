@@ -53,6 +53,11 @@ impl Host {
         for answer in self.store.answers() {
             self.broker.step(Input::Fetched(fetched(answer)), &mut effects);
         }
+        let places = self.store.spilled();
+        if !places.is_empty() {
+            let places = places.into_iter().map(|(queue, at)| place(queue, at)).collect();
+            self.broker.step(Input::Spilled { places }, &mut effects);
+        }
         for input in inputs {
             self.broker.step(input, &mut effects);
         }
@@ -135,25 +140,37 @@ impl Host {
                 bytes_max: fetch.bytes_max,
                 after: engine::Ticket(fetch.after.0),
             }),
+            Effect::Spill(put) => self.store.spill(to_put(put)),
+            Effect::Release { places } => {
+                for (queue, first, last) in places {
+                    self.store.release(queue_id(queue), seq(first), seq(last));
+                }
+            }
             other => out.push(other),
         }
     }
 }
 
 fn to_engine(batch: Batch) -> engine::Batch {
-    let target = |(queue, at)| (queue_id(queue), seq(at));
-    let put = |put: leveret_broker::Put| engine::Put {
-        targets: put.targets.into_iter().map(target).collect(),
-        payload: engine::Payload { head: put.header, body: put.body },
-    };
     let ack = |(queue, first, last)| (queue_id(queue), seq(first), seq(last));
     let mut out = engine::Batch::default();
     out.queues_created = batch.queues_created.into_iter().map(queue_id).collect();
-    out.puts = batch.puts.into_iter().map(put).collect();
+    out.puts = batch.puts.into_iter().map(to_put).collect();
     out.acks = batch.acks.into_iter().map(ack).collect();
     out.facts = batch.facts;
     out.queues_deleted = batch.queues_deleted.into_iter().map(queue_id).collect();
     out
+}
+
+fn to_put(put: leveret_broker::Put) -> engine::Put {
+    engine::Put {
+        targets: put.targets.into_iter().map(|(queue, at)| (queue_id(queue), seq(at))).collect(),
+        payload: engine::Payload { head: put.header, body: put.body },
+    }
+}
+
+fn place(queue: engine::QueueId, at: engine::Seq) -> (leveret_broker::QueueId, leveret_broker::Seq) {
+    (leveret_broker::QueueId(queue.0), leveret_broker::Seq(at.0))
 }
 
 fn fetched(answer: engine::Fetched) -> Fetched {

@@ -78,6 +78,13 @@ impl Link {
         self.call(1, (50, 10), &arguments, (50, 11))
     }
 
+    /// Binds a queue to the direct exchange that is always there, by its name.
+    pub(crate) fn bind(&mut self, queue: &str) -> Result<(), Error> {
+        let names = [queue, "amq.direct", queue].map(codec::shortstr).concat();
+        let arguments = [vec![0, 0], names, vec![0], codec::longstr(b"")].concat();
+        self.call(1, (50, 20), &arguments, (50, 21))
+    }
+
     /// Deletes a queue.
     pub(crate) fn delete(&mut self, queue: &str) -> Result<(), Error> {
         self.call(1, (50, 40), &[vec![0, 0], codec::shortstr(queue), vec![0]].concat(), (50, 41))

@@ -3,6 +3,7 @@
 //! Restarts are after kill -9, with the page cache dropped where that is allowed (as root); the time is that from the
 //! start of the process until it serves.
 
+mod idle;
 mod late;
 mod load;
 mod machine;
@@ -42,6 +43,9 @@ pub(crate) struct Arguments {
     /// Minutes that one queue is acked late.
     #[arg(long, default_value_t = 5.0)]
     late: f64,
+    /// Queues that nobody uses.
+    #[arg(long, default_value_t = 100_000)]
+    idle_queues: usize,
     /// The server's fsync policy.
     #[arg(long, default_value = "always")]
     fsync: String,
@@ -61,9 +65,11 @@ enum What {
     Unacked,
     /// 100 queues, 500 messages of 120 KB a second, one queue acked minutes late: latency of the others.
     Late,
+    /// Many durable queues that nobody uses: memory of each, restart.
+    Idle,
 }
 
-const EACH: [What; 4] = [What::One, What::Many, What::Unacked, What::Late];
+const EACH: [What; 5] = [What::One, What::Many, What::Unacked, What::Late, What::Idle];
 
 /// A line of the report.
 struct Line {
@@ -93,6 +99,7 @@ pub(crate) async fn run(arguments: &Arguments) -> Result<bool, Error> {
             What::Many => bench.backlog(&data, arguments.queues, false).await?,
             What::Unacked => bench.unacked(&data).await?,
             What::Late => bench.late(&data).await?,
+            What::Idle => bench.idle(&data).await?,
         }
     }
     print(arguments, &bench.lines);

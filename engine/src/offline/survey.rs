@@ -309,6 +309,8 @@ impl Survey {
                 || parse_name(name, "settled-", ".set").is_some()
             {
                 "it is not listed: cut-off work"
+            } else if parse_name(name, "volatile-", ".vol").is_some() {
+                "it holds transient messages, which end with the process that took them: the next open removes it"
             } else {
                 "it is not part of the store"
             };

@@ -15,6 +15,7 @@ use crate::scan::{self, Scan};
 use crate::settings::Settings;
 use crate::settled::{self, SettledHeader};
 use crate::settler::SETTLED_TMP_NAME;
+use crate::volatile;
 
 /// Without a manifest there must be no data either.
 pub(crate) fn refuse_lost_manifest(disk: &dyn Disk) -> Result<()> {
@@ -139,6 +140,12 @@ pub(super) fn tidy(
                 report
                     .notes
                     .push(format!("{name} is not listed and is left alone, since others are damaged"));
+            }
+        } else if let Some(id) = parse_name(&name, "volatile-", ".vol") {
+            next_file = next_file.max(id.next());
+            match volatile::is_ours(disk, &name, state.store_id)? {
+                true => remove(&name)?,
+                false => set_aside(disk, &name, report)?,
             }
         } else if name != MANIFEST_NAME && !name.starts_with("set-aside.") {
             report.notes.push(format!("{name} is not part of the store and is left alone"));

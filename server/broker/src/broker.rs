@@ -13,6 +13,7 @@ mod publish;
 mod replies;
 mod request;
 mod settle;
+mod spill;
 #[cfg(test)]
 pub(crate) mod tests;
 mod timers;
@@ -153,6 +154,7 @@ impl Broker {
             Input::Settle { chan, tag, multiple, how } => self.settle(chan, tag, multiple, how, out),
             Input::Confirmable { ticket } => self.tickets.confirmable(ticket),
             Input::Fetched(answer) => self.fetched(answer, out),
+            Input::Spilled { places } => self.spilled(&places),
             Input::StopDeliveries => self.stop_deliveries(out),
         }
     }
@@ -166,6 +168,7 @@ impl Broker {
         self.dispatch_dirty(out);
         self.queue_settlements();
         self.tickets.flush_acks(out);
+        self.hand_spills_on(out);
         while let Some(waiter) = self.tickets.pop() {
             match waiter {
                 Waiter::Confirm { chan, upto, outcome } => self.confirm(chan, upto, outcome),

@@ -1,8 +1,10 @@
-//! The budget of bodies in memory (P7), and the handle through which a queue holds one.
+//! The budget of bodies in memory (P7), the handle through which a queue holds one, and where messages go that are in
+//! no log and find no room.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::ids::{QueueId, Seq};
 use crate::message::{MESSAGE_OVERHEAD_BYTES, Message};
 
 /// Counts what all queues together hold in memory.
@@ -10,6 +12,30 @@ use crate::message::{MESSAGE_OVERHEAD_BYTES, Message};
 pub(crate) struct Budget {
     bytes_max: u64,
     used: u64,
+    /// Messages to be spilled with the places that are to be, and places that are spilled in vain from here on. Handed
+    /// to the shell at the end of the turn.
+    spills: Vec<Spill>,
+    released: Vec<(QueueId, Seq, Seq)>,
+}
+
+/// Where the message of a place is, beside memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// Nowhere: its body stays in memory.
+    Nowhere,
+    /// On its way to a volatile segment: its body stays in memory until the store says that it is there.
+    Spilling,
+    /// In a volatile segment, until the place is released.
+    Spilled,
+    /// In the log, until it is acked.
+    Log,
+}
+
+/// A message to be spilled, once whatever the number of places.
+#[derive(Debug)]
+pub(crate) struct Spill {
+    pub(crate) places: Vec<(QueueId, Seq)>,
+    pub(crate) message: Arc<Message>,
 }
 
 /// One place's hold on a message in memory. It is charged to a [`Budget`] and has to go back to it through
@@ -19,6 +45,7 @@ pub(crate) struct Body {
     message: Arc<Message>,
     /// How many places hold the same message; None when only one ever can.
     holders: Option<Arc<AtomicU32>>,
+    pub(crate) kept: Kept,
 }
 
 /// A message before any place holds it.
@@ -56,13 +83,13 @@ impl Body {
 
 impl Budget {
     pub(crate) fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, used: 0 }
+        Self { bytes_max, used: 0, spills: Vec::new(), released: Vec::new() }
     }
 
     /// Takes hold of a message for one place. Its bytes are charged once, whatever the number of places; the overhead
     /// for each.
-    pub(crate) fn hold(&mut self, fresh: &Fresh) -> Body {
-        let body = Body { message: fresh.message.clone(), holders: fresh.holders.clone() };
+    pub(crate) fn hold(&mut self, fresh: &Fresh, kept: Kept) -> Body {
+        let body = Body { message: fresh.message.clone(), holders: fresh.holders.clone(), kept };
         let first = body.holders.as_ref().is_none_or(|h| h.fetch_add(1, Ordering::Relaxed) == 0);
         self.used += MESSAGE_OVERHEAD_BYTES + if first { body.shared_bytes() } else { 0 };
         body
@@ -82,6 +109,39 @@ impl Budget {
     /// Gives charged bytes back.
     pub(crate) fn discharge(&mut self, bytes: u64) {
         self.used -= bytes;
+    }
+
+    /// Asks for a message to be spilled on behalf of a place.
+    pub(crate) fn spill(&mut self, queue: QueueId, seq: Seq, message: &Arc<Message>) {
+        match self.spills.last_mut() {
+            Some(last) if Arc::ptr_eq(&last.message, message) => last.places.push((queue, seq)),
+            _ => self.spills.push(Spill { places: vec![(queue, seq)], message: message.clone() }),
+        }
+    }
+
+    /// Spilled places of an inclusive range, or such that are being spilled, are not wanted any more.
+    pub(crate) fn unspill(&mut self, queue: QueueId, first: Seq, last: Seq) {
+        match self.released.last_mut() {
+            Some((same, _, end)) if *same == queue && end.0.checked_add(1) == Some(first.0) => *end = last,
+            _ => self.released.push((queue, first, last)),
+        }
+    }
+
+    /// A place is not wanted any more: what of it is spilled goes.
+    pub(crate) fn leave(&mut self, queue: QueueId, seq: Seq, kept: Kept) {
+        if matches!(kept, Kept::Spilling | Kept::Spilled) {
+            self.unspill(queue, seq, seq);
+        }
+    }
+
+    /// Takes what is to be spilled.
+    pub(crate) fn take_spills(&mut self) -> Vec<Spill> {
+        std::mem::take(&mut self.spills)
+    }
+
+    /// Takes the places that are released.
+    pub(crate) fn take_released(&mut self) -> Vec<(QueueId, Seq, Seq)> {
+        std::mem::take(&mut self.released)
     }
 
     /// Bytes held now.

@@ -128,9 +128,7 @@ impl Broker {
         }));
         if consumer.auto_ack {
             self.counters.acked += 1;
-            if taken.stored {
-                self.tickets.ack(taken.queue, taken.seq);
-            }
+            self.tickets.leave(taken.queue, taken.seq, taken.kept, &mut self.budget);
             queue.finish(taken, &mut self.budget);
         } else {
             consumer.out_messages += 1;
@@ -268,9 +266,7 @@ impl Broker {
             (_, channel) => {
                 got.delivery_tag = channel.map_or(0, |(_, channel)| channel.next_delivery_tag());
                 self.counters.acked += 1;
-                if taken.stored {
-                    self.tickets.ack(level, seq);
-                }
+                self.tickets.leave(level, seq, taken.kept, &mut self.budget);
                 queue.finish(taken, &mut self.budget);
             }
         }

@@ -27,6 +27,16 @@ pub enum Effect {
     },
     /// Read messages back; answered by [`crate::Input::Fetched`], later.
     Fetch(Fetch),
+    /// Write a message that is not in the log to where memory may let it go, for these places;
+    /// [`crate::Input::Spilled`] names them when that is done. What is spilled is read by [`Effect::Fetch`] like what is
+    /// in the log. It need not survive a restart.
+    Spill(Put),
+    /// Spilled places, or such that are to be, are not wanted any more: inclusive ranges. Other places in them are left
+    /// alone.
+    Release {
+        /// The places.
+        places: Vec<(QueueId, Seq, Seq)>,
+    },
     /// Answer to a request.
     Reply {
         /// The request.

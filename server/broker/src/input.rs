@@ -106,6 +106,11 @@ pub enum Input {
     },
     /// Answer to [`crate::Effect::Fetch`].
     Fetched(Fetched),
+    /// These places of [`crate::Effect::Spill`] are written: they can be read back.
+    Spilled {
+        /// The places.
+        places: Vec<(QueueId, Seq)>,
+    },
     /// The process is stopping: no new deliveries; publishes, settlements and requests go on.
     StopDeliveries,
 }

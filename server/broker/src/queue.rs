@@ -12,6 +12,7 @@ mod lengths;
 mod level;
 mod ranges;
 mod recall;
+mod spilled;
 #[cfg(test)]
 mod tests;
 mod window;

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use crate::budget::{Budget, Kept};
 use crate::controls::{Control, Switches};
 use crate::effect::{ACK_BYTES, Batch, Effect, Outcome, Put, Reply};
 use crate::ids::{ChanId, QueueId, ReqId, Seq, Ticket};
@@ -251,6 +252,14 @@ impl Tickets {
                 group.acks.push((queue, seq));
             }
             None => self.acks.push((queue, seq)),
+        }
+    }
+
+    /// A place is not wanted any more: acked where it is in the log, and released where it is spilled.
+    pub(crate) fn leave(&mut self, queue: QueueId, seq: Seq, kept: Kept, budget: &mut Budget) {
+        match kept {
+            Kept::Log => self.ack(queue, seq),
+            kept => budget.leave(queue, seq, kept),
         }
     }
 

@@ -123,6 +123,7 @@ impl RealBackend {
         // What is sorted at once when settling is memory as well: a small budget is not to be dwarfed by it.
         let strip = (self.settings.memory_budget.0 / 8).max(1 << 20);
         settings.settle_strip_bytes = settings.settle_strip_bytes.min(strip);
+        settings.spill_waiting_bytes = settings.spill_waiting_bytes.min(strip);
         settings.new_store_id = chance();
         settings
     }
@@ -204,6 +205,7 @@ impl StatusSource for RealBackend {
                 None => String::new(),
                 Some(engine::Pressure::DiskLow) => "disk-low".to_owned(),
                 Some(engine::Pressure::SettlingLags) => "settling-lags".to_owned(),
+                Some(engine::Pressure::SpillingLags) => "spilling-lags".to_owned(),
             },
             settled_segments: stats.settled_segments,
             settled_bytes: stats.settled_bytes,

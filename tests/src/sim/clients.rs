@@ -235,7 +235,9 @@ impl Clients {
             }
             Effect::Return { .. } | Effect::Warn { .. } | Effect::AccessChanged => {}
             Effect::ConnectionForced { .. } => panic!("no user or virtual host is deleted"),
-            Effect::Append { .. } | Effect::Fetch(_) => panic!("the host carries these out"),
+            Effect::Append { .. } | Effect::Fetch(_) | Effect::Spill(_) | Effect::Release { .. } => {
+                panic!("the host carries these out")
+            }
         }
     }
 

@@ -42,6 +42,10 @@ pub struct Reached {
     pub merged_bytes: u64,
     /// Settled segments that were removed: merged, or dead.
     pub settled_removed: u64,
+    /// Places of transient messages that were spilled.
+    pub spilled: u64,
+    /// Bytes of volatile segments that were written again, to make room.
+    pub spill_moved_bytes: u64,
     /// Crashes while serving.
     pub crashes: u64,
     /// Crashes in a recovery.
@@ -81,6 +85,8 @@ pub(super) struct World {
     /// A worker that hardly gets on in this life, so that the others overtake it.
     slow: Option<Worker>,
     trace: u64,
+    /// What the core told its operator to be lost.
+    lost: Option<String>,
 }
 
 /// The store's workers.
@@ -90,6 +96,7 @@ enum Worker {
     Reader,
     Keeper,
     Settler,
+    Spiller,
 }
 
 /// A running server.
@@ -154,6 +161,7 @@ impl World {
             worker_ms: 0,
             slow: None,
             trace: 0xcbf2_9ce4_8422_2325,
+            lost: None,
             rng,
         }
     }
@@ -163,7 +171,7 @@ impl World {
         for _ in 0..lives {
             let mut life = self.start(true)?;
             self.inspect(&mut life)?;
-            let slow = [Worker::Writer, Worker::Reader, Worker::Keeper, Worker::Settler];
+            let slow = [Worker::Writer, Worker::Reader, Worker::Keeper, Worker::Settler, Worker::Spiller];
             self.slow = if self.rng.u8(..3) == 0 { self.rng.choice(slow) } else { None };
             let planned = self.rng.u8(..5) > 0;
             if planned {
@@ -259,6 +267,7 @@ impl World {
             self.worker_ms += 1;
             life.workers.writer.step(self.worker_ms);
             life.workers.reader.step();
+            life.workers.spiller.step(self.worker_ms);
             if life.workers.keeper.step(self.worker_ms) == Step::Done && life.host.failure().is_none() {
                 return Ok(End::Stopped);
             }
@@ -267,7 +276,7 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
-        match self.rng.u8(..17) {
+        match self.rng.u8(..18) {
             0..5 => {
                 self.reached.operations += 1;
                 self.clients.act(life, &mut self.rng, &mut self.reached);
@@ -277,8 +286,9 @@ impl World {
             12 if self.gets_on(Worker::Reader) => drop(life.workers.reader.step()),
             13 if self.gets_on(Worker::Keeper) => drop(life.workers.keeper.step(self.worker_ms)),
             14 if self.gets_on(Worker::Settler) => drop(life.workers.settler.step(self.worker_ms)),
-            8..15 => {}
-            15 => {
+            15 if self.gets_on(Worker::Spiller) => drop(life.workers.spiller.step(self.worker_ms)),
+            8..16 => {}
+            16 => {
                 let ms = self.rng.u64(..40);
                 self.worker_ms += ms;
                 // The wall clock may jump either way.
@@ -312,6 +322,7 @@ impl World {
         if tracing {
             effects.iter().for_each(|effect| eprintln!("  <- {effect:?}"));
         }
+        self.note_losses(&effects);
         for effect in &effects {
             for byte in format!("{effect:?}").bytes() {
                 self.trace = (self.trace ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
@@ -336,12 +347,14 @@ impl World {
             let inputs: Vec<Input> = life.inputs.drain(..).collect();
             let mut effects = Vec::new();
             life.host.turn(inputs, self.wall_ms, &mut effects);
+            self.note_losses(&effects);
             life.effects.extend(effects);
             self.worker_ms += 1;
             let busy = life.workers.writer.step(self.worker_ms) == Step::Worked
                 || life.workers.reader.step() == Step::Worked
                 || life.workers.keeper.step(self.worker_ms) == Step::Worked
-                || life.workers.settler.step(self.worker_ms) == Step::Worked;
+                || life.workers.settler.step(self.worker_ms) == Step::Worked
+                || life.workers.spiller.step(self.worker_ms) == Step::Worked;
             let effects: Vec<Effect> = life.effects.drain(..).collect();
             for effect in effects {
                 self.clients.receive(effect, life);
@@ -384,8 +397,23 @@ impl World {
         self.checker.apply_all(&events)
     }
 
+    /// What the core has to pass over is lost, be it in the log or spilled.
+    fn note_losses(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            if let Effect::Warn { text } = effect
+                && text.contains("passed over")
+                && !self.disk.crashed()
+            {
+                self.lost.get_or_insert_with(|| text.clone());
+            }
+        }
+    }
+
     /// On a disk that fails nothing, every message that lives can be read.
     fn all_is_readable(&self, life: &Life) -> Result<(), Violation> {
+        if let Some(text) = &self.lost {
+            return Err(Violation { invariant: Invariant::I1, text: text.clone() });
+        }
         let unreadable = life.host.store().unreadable();
         if unreadable == 0 || self.disk.crashed() {
             return Ok(());
@@ -403,6 +431,8 @@ impl World {
         self.reached.settled += stats.settled_logs_total;
         self.reached.merged_bytes += stats.merge_bytes_total;
         self.reached.settled_removed += stats.settled_removed_total;
+        self.reached.spilled += stats.spilled_total;
+        self.reached.spill_moved_bytes += stats.spill_moved_bytes_total;
     }
 
     fn crash(&mut self, life: Life) {

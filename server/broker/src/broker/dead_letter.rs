@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Broker;
 use super::enqueue::learned_bytes;
+use crate::budget::Kept;
 use crate::death::{Letter, Reason};
 use crate::effect::{Batch, Effect};
 use crate::ids::{QueueId, Seq};
@@ -40,9 +41,12 @@ impl Broker {
                     self.give_up(id, taken, Reason::MaxLen);
                 }
                 Next::InStore if queue.drops_unread() => {
-                    let Some((level, seq)) = queue.drop_unread() else { return };
+                    let dropped = queue.drop_unread(&mut self.budget);
+                    let Some((level, seq, logged)) = dropped else { return };
                     self.counters.dropped += 1;
-                    self.tickets.ack(level, seq);
+                    if logged {
+                        self.tickets.ack(level, seq);
+                    }
                 }
                 // It is read first; until then the queue is longer than it may be.
                 Next::InStore | Next::Nothing => return,
@@ -53,12 +57,12 @@ impl Broker {
     /// A message that was ready leaves its queue.
     fn give_up(&mut self, id: QueueId, taken: Taken, reason: Reason) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        let (level, seq, stored) = (taken.queue, taken.seq, taken.stored);
+        let (level, seq, kept) = (taken.queue, taken.seq, taken.kept);
         if queue.known.dead_letter.is_some() {
             let message = taken.message().clone();
-            self.letters.push_back(Dead { queue: level, seq, stored, reason, message });
-        } else if stored {
-            self.tickets.ack(level, seq);
+            self.letters.push_back(Dead { queue: level, seq, kept, reason, message });
+        } else {
+            self.tickets.leave(level, seq, kept, &mut self.budget);
         }
         queue.discard(taken, &mut self.budget);
     }
@@ -68,9 +72,7 @@ impl Broker {
         let queue = self.queues.get_mut(&id)?;
         if queue.known.dead_letter.is_none() {
             let out = queue.settle(place.0, place.1, &mut self.budget)?;
-            if out.stored {
-                self.tickets.ack(place.0, place.1);
-            }
+            self.tickets.leave(place.0, place.1, out.kept, &mut self.budget);
             return Some(out);
         }
         let number = self.tickets.next_dying();
@@ -114,7 +116,8 @@ impl Broker {
                 (put, queues) = (done.put, done.queues);
             }
         }
-        let old = dead.stored.then_some((dead.queue, dead.seq));
+        self.budget.leave(dead.queue, dead.seq, dead.kept);
+        let old = (dead.kept == Kept::Log).then_some((dead.queue, dead.seq));
         match old {
             Some((level, seq)) if queues == 0 => self.tickets.ack(level, seq),
             _ => self.tickets.shift(old, put, out),

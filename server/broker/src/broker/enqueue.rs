@@ -6,7 +6,7 @@ use super::Broker;
 use super::declare::{queue_at, queue_fact};
 use super::publish::publish_bytes;
 use crate::arguments::Overflow;
-use crate::budget::Fresh;
+use crate::budget::{Fresh, Kept};
 use crate::death::Reason;
 use crate::effect::{Batch, Effect, Outcome, Put};
 use crate::ids::{QueueId, Seq};
@@ -108,9 +108,9 @@ impl Broker {
         if let Some(queue) = self.queues.get(&id)
             && queue.known.overflow == Overflow::RejectPublishDlx
         {
-            let (seq, stored, reason) = (Seq(0), false, Reason::MaxLen);
+            let (seq, kept, reason) = (Seq(0), Kept::Nowhere, Reason::MaxLen);
             let message = message.clone();
-            self.letters.push_back(Dead { queue: id, seq, stored, reason, message });
+            self.letters.push_back(Dead { queue: id, seq, kept, reason, message });
         }
         true
     }

@@ -146,9 +146,7 @@ impl Broker {
             Settle::Ack => {
                 let out = queue.settle(level, seq, &mut self.budget)?;
                 self.counters.acked += 1;
-                if out.stored {
-                    self.tickets.ack(level, seq);
-                }
+                self.tickets.leave(level, seq, out.kept, &mut self.budget);
                 Some(out)
             }
             Settle::Drop => {

@@ -25,6 +25,7 @@ mod replies;
 mod settle;
 mod settle_permit;
 mod single_active;
+mod spill;
 pub(crate) mod store;
 mod strict;
 mod tx;

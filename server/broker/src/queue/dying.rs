@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Queue;
 use super::level::{Level, Out};
 use super::window::{Loss, TakenIn};
-use crate::budget::Budget;
+use crate::budget::{Budget, Kept};
 use crate::death::Reason;
 use crate::ids::{QueueId, Seq};
 use crate::input::Fetched;
@@ -26,8 +26,8 @@ pub(crate) struct Dead {
     /// Its level's number.
     pub(crate) queue: QueueId,
     pub(crate) seq: Seq,
-    /// It is in the log, so the move acks it there.
-    pub(crate) stored: bool,
+    /// Where it is: what is in the log, the move acks there.
+    pub(crate) kept: Kept,
     pub(crate) reason: Reason,
     pub(crate) message: Arc<Message>,
 }
@@ -49,7 +49,7 @@ impl Queue {
             Some(body) => {
                 let message = body.message().clone();
                 level.drop_body(body, budget);
-                Some(Dead { queue: id, seq, stored: out.stored, reason, message })
+                Some(Dead { queue: id, seq, kept: out.kept, reason, message })
             }
             None => {
                 level.dying.insert(seq.0, Dying { reason, number });
@@ -80,8 +80,8 @@ impl Level {
             taken.ended.push(number);
             match record::decode_message(&bytes) {
                 Ok(message) => {
-                    let (queue, message) = (self.id, Arc::new(message));
-                    taken.dead.push(Dead { queue, seq, stored: true, reason, message });
+                    let (queue, kept, message) = (self.id, self.kept_as(&message), Arc::new(message));
+                    taken.dead.push(Dead { queue, seq, kept, reason, message });
                 }
                 Err(reason) => taken.losses.push(Loss::Place(seq, reason.to_string())),
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::level::{Holder, Level};
 use super::{Queue, ranges};
-use crate::budget::Budget;
+use crate::budget::{Budget, Kept};
 use crate::ids::{QueueId, Seq};
 
 impl Queue {
@@ -42,22 +42,27 @@ impl Level {
         let ready = self.ready();
         let mut places = Vec::new();
         for (seq, returned) in std::mem::take(&mut self.returned) {
-            if returned.stored {
-                ranges::join(&mut places, seq, seq);
+            match returned.kept {
+                Kept::Log => ranges::join(&mut places, seq, seq),
+                kept => budget.leave(self.id, Seq(seq), kept),
             }
             if let Some(body) = returned.body {
                 self.drop_body(body, budget);
             }
         }
         for (seq, body) in std::mem::take(&mut self.loaded) {
-            if self.keeps.keeps(body.message()) {
-                ranges::join(&mut places, seq, seq);
+            match body.kept {
+                Kept::Log => ranges::join(&mut places, seq, seq),
+                kept => budget.leave(self.id, Seq(seq), kept),
             }
             self.drop_body(body, budget);
         }
         if self.last_stored >= self.loaded_to {
             // Transient and dead places in between are dead already, which an ack may repeat.
             ranges::join(&mut places, self.loaded_to, self.last_stored);
+        }
+        if self.spills && self.tail > 0 {
+            budget.unspill(self.id, Seq(self.loaded_to), Seq(self.next - 1));
         }
         for (_, body) in std::mem::take(&mut self.resident) {
             self.drop_body(body, budget);
@@ -79,6 +84,9 @@ impl Level {
                 self.drop_body(body, budget);
             }
         }
+        if self.spills {
+            budget.unspill(self.id, Seq(0), Seq(u64::MAX));
+        }
     }
 
     fn leases(&self) -> impl Iterator<Item = (u64, Seq)> {
@@ -89,8 +97,8 @@ impl Level {
     }
 
     fn delivered_before(&self) -> Vec<(Seq, Seq)> {
-        let out = self.out.iter().filter(|(_, o)| o.stored).map(|(seq, _)| *seq);
-        let returned = self.returned.iter().filter(|(_, r)| r.stored).map(|(seq, _)| *seq);
+        let out = self.out.iter().filter(|(_, o)| o.kept == Kept::Log).map(|(seq, _)| *seq);
+        let returned = self.returned.iter().filter(|(_, r)| r.kept == Kept::Log).map(|(seq, _)| *seq);
         let loaded =
             self.loaded.iter().filter(|(seq, _)| self.was_delivered_before(*seq)).map(|(seq, _)| *seq);
         let dying = self.dying.keys().copied();

@@ -3,6 +3,8 @@
 use super::level::{Level, Next};
 use super::{Queue, ranges::Ranges};
 use crate::arguments::Overflow;
+use crate::budget::Budget;
+use crate::ids::{QueueId, Seq};
 use crate::message::Message;
 
 /// Bytes of the ready bodies of a level.
@@ -113,11 +115,11 @@ impl Queue {
         self.known.bytes_max.is_none() && self.known.dead_letter.is_none()
     }
 
-    /// Removes the next message although it is not in memory. The caller acks it.
-    pub(crate) fn drop_unread(&mut self) -> Option<(crate::ids::QueueId, crate::ids::Seq)> {
+    /// Removes the next message although it is not in memory. The caller acks it if it is true that it has to.
+    pub(crate) fn drop_unread(&mut self, budget: &mut Budget) -> Option<(QueueId, Seq, bool)> {
         let level = self.head_level()?;
-        let seq = level.drop_unread()?;
-        Some((level.id, seq))
+        let (seq, logged) = level.drop_unread(budget)?;
+        Some((level.id, seq, logged))
     }
 
     fn ready_bytes(&self) -> u64 {

@@ -19,7 +19,7 @@ use super::dying::Dying;
 use super::lengths::ReadyBytes;
 use super::ranges::Ranges;
 use super::window::Fetching;
-use crate::budget::{Body, Budget, Fresh};
+use crate::budget::{Body, Budget, Fresh, Kept};
 use crate::ids::{ChanId, QueueId, Seq};
 use crate::message::Message;
 use crate::recovered::RecoveredQueue;
@@ -39,11 +39,13 @@ pub(crate) struct Level {
     pub(super) loaded_to: u64,
     /// Ready places in `[loaded_to, next)`.
     pub(super) tail: u64,
-    /// Those of the tail that are in memory: all transient messages, which the store does not have, and stored ones
-    /// that came while a read that nearly catches up was under way.
+    /// Those of the tail that are in memory: transient messages, until they are spilled where there is no room, and
+    /// stored ones that came while a read that nearly catches up was under way.
     pub(super) resident: BTreeMap<u64, Body>,
     /// Behind the last place of the tail that is not resident.
     pub(super) absent_to: u64,
+    /// Places of it were spilled, or are.
+    pub(super) spills: bool,
     pub(super) returned: BTreeMap<u64, Returned>,
     /// Places of `returned` without a body.
     pub(super) bodiless: BTreeSet<u64>,
@@ -80,7 +82,7 @@ pub(super) struct Returned {
     pub(super) attempt: u32,
     /// None: to be fetched.
     pub(super) body: Option<Body>,
-    pub(super) stored: bool,
+    pub(super) kept: Kept,
     /// Length of its body.
     pub(super) size: u32,
 }
@@ -90,11 +92,11 @@ pub(super) struct Returned {
 pub(crate) struct Out {
     pub(crate) attempt: u32,
     pub(crate) holder: Holder,
-    /// It is in the log, so its ack goes there.
-    pub(crate) stored: bool,
+    /// Where it is beside memory, so who hears of its end.
+    pub(crate) kept: Kept,
     /// Length of its body.
     pub(super) size: u32,
-    /// Kept for a requeue as long as the budget has room; always when it is not stored.
+    /// Kept for a requeue as long as the budget has room; always when it is nowhere else.
     pub(super) body: Option<Body>,
 }
 
@@ -115,7 +117,7 @@ pub(crate) struct Taken {
     pub(crate) seq: Seq,
     pub(crate) attempt: u32,
     pub(crate) redelivered: bool,
-    pub(crate) stored: bool,
+    pub(crate) kept: Kept,
     pub(super) body: Body,
 }
 
@@ -168,6 +170,7 @@ impl Level {
             tail: next - head - dead_at_open.count(head, next),
             resident: BTreeMap::new(),
             absent_to: next,
+            spills: false,
             returned: BTreeMap::new(),
             bodiless: BTreeSet::new(),
             out: BTreeMap::new(),
@@ -188,7 +191,7 @@ impl Level {
     }
 
     /// Adds a message at the end. `first`: somebody takes it at once if nothing is before it, so it is held in memory
-    /// even if the budget is full.
+    /// even if the budget is full. Others that find no room are left to the log, or spilled.
     pub(super) fn push(&mut self, fresh: &Fresh, first: bool, budget: &mut Budget) -> Seq {
         let seq = self.next;
         if self.tail == 0 {
@@ -204,20 +207,29 @@ impl Level {
         if self.loaded_to == seq {
             // A ready consumer may always have one message, or a full budget would stop all queues.
             let first = first && self.loaded.is_empty() && self.returned.is_empty();
-            if !stored || has_room || first {
-                let body = self.hold(fresh, budget);
+            if has_room || first {
+                let body = self.hold(fresh, if stored { Kept::Log } else { Kept::Nowhere }, budget);
                 self.loaded.push_back((seq, body));
                 self.loaded_to = self.next;
                 return Seq(seq);
             }
         }
         self.tail += 1;
-        if !stored || (has_room && self.nearly_caught_up()) {
-            let body = self.hold(fresh, budget);
-            self.resident.insert(seq, body);
-        } else {
-            self.absent_to = self.next;
-        }
+        let kept = match (stored, has_room) {
+            (true, true) if self.nearly_caught_up() => Kept::Log,
+            (true, _) => {
+                self.absent_to = self.next;
+                return Seq(seq);
+            }
+            (false, true) => Kept::Nowhere,
+            (false, false) => {
+                self.spills = true;
+                budget.spill(self.id, Seq(seq), fresh.message());
+                Kept::Spilling
+            }
+        };
+        let body = self.hold(fresh, kept, budget);
+        self.resident.insert(seq, body);
         Seq(seq)
     }
 
@@ -227,7 +239,7 @@ impl Level {
             return if first.body.is_some() { Next::InMemory } else { Next::InStore };
         }
         if self.loaded.is_empty() {
-            self.promote_residents();
+            self.promote_residents(1);
         }
         match (self.loaded.is_empty(), self.tail) {
             (false, _) => Next::InMemory,
@@ -254,7 +266,7 @@ impl Level {
         if returned == most || returned < self.returned.len() {
             return returned;
         }
-        self.promote_residents();
+        self.promote_residents(most);
         most.min(returned + self.loaded.len())
     }
 
@@ -273,40 +285,44 @@ impl Level {
                 seq: Seq(seq),
                 attempt,
                 redelivered: true,
-                stored: returned.stored,
+                kept: returned.kept,
                 body,
             });
         }
         let (seq, body) = self.loaded.pop_front()?;
         self.count_bytes_out(seq, body_len(body.message()));
         let redelivered = self.was_delivered_before(seq);
-        let stored = self.keeps.keeps(body.message());
-        Some(Taken { queue, seq: Seq(seq), attempt: 1, redelivered, stored, body })
+        Some(Taken { queue, seq: Seq(seq), attempt: 1, redelivered, kept: body.kept, body })
     }
 
-    /// Removes the next ready message although it is not in memory. The caller acks it.
-    pub(super) fn drop_unread(&mut self) -> Option<Seq> {
+    /// Removes the next ready message although it is not in memory. The caller acks it if it is told to; where a spilled
+    /// one may stand, that goes as well.
+    pub(super) fn drop_unread(&mut self, budget: &mut Budget) -> Option<(Seq, bool)> {
         if self.next_ready() != Next::InStore {
             return None;
         }
-        if let Some((seq, _)) = self.returned.pop_first() {
+        if let Some((seq, returned)) = self.returned.pop_first() {
             self.bodiless.remove(&seq);
-            return Some(Seq(seq));
+            budget.leave(self.id, Seq(seq), returned.kept);
+            return Some((Seq(seq), returned.kept == Kept::Log));
         }
-        // No resident can be the first of the tail here, so the first live place is one of the store.
+        // No resident can be the first of the tail here, so the first live place is in the log or spilled.
         let seq = self.dead_at_open.first_outside(self.loaded_to);
         self.loaded_to = seq + 1;
         self.tail -= 1;
         self.dead_at_open.drop_below(self.loaded_to);
-        Some(Seq(seq))
+        if self.spills {
+            budget.unspill(self.id, Seq(seq), Seq(seq));
+        }
+        // An ack of a transient place among logged ones repeats what the store knows.
+        Some((Seq(seq), seq <= self.last_stored))
     }
 
     /// The taken message is now out.
     pub(super) fn put_out(&mut self, taken: Taken, holder: Holder, budget: &mut Budget) {
         let size = body_len(taken.message());
-        let body = self.keep_body(taken.body, taken.stored, budget);
-        self.out
-            .insert(taken.seq.0, Out { attempt: taken.attempt, holder, stored: taken.stored, size, body });
+        let (body, kept) = self.keep_body(taken.seq.0, taken.body, taken.kept, budget);
+        self.out.insert(taken.seq.0, Out { attempt: taken.attempt, holder, kept, size, body });
     }
 
     /// A message that is out is gone for good. Says what it was, if it was out.
@@ -321,12 +337,15 @@ impl Level {
     /// A message that is out goes back to its old place. Says what it was, if it was out.
     pub(super) fn requeue(&mut self, seq: Seq, budget: &mut Budget) -> Option<Out> {
         let mut out = self.out.remove(&seq.0)?;
-        let body = out.body.take().and_then(|body| self.keep_body(body, out.stored, budget));
+        let (body, kept) = match out.body.take() {
+            Some(body) => self.keep_body(seq.0, body, out.kept, budget),
+            None => (None, out.kept),
+        };
         if body.is_none() {
             self.bodiless.insert(seq.0);
         }
-        let (attempt, stored, size) = (out.attempt, out.stored, out.size);
-        self.returned.insert(seq.0, Returned { attempt, body, stored, size });
+        let (attempt, size) = (out.attempt, out.size);
+        self.returned.insert(seq.0, Returned { attempt, body, kept, size });
         self.count_bytes_in(seq.0, size);
         Some(out)
     }
@@ -335,8 +354,8 @@ impl Level {
         seq < self.next_at_open && (seq < self.redelivered_below || self.redelivered.contains(seq))
     }
 
-    pub(super) fn hold(&mut self, fresh: &Fresh, budget: &mut Budget) -> Body {
-        let body = budget.hold(fresh);
+    pub(super) fn hold(&mut self, fresh: &Fresh, kept: Kept, budget: &mut Budget) -> Body {
+        let body = budget.hold(fresh, kept);
         self.memory_bytes += body.cost_bytes();
         body
     }
@@ -346,13 +365,24 @@ impl Level {
         budget.release(body);
     }
 
-    /// Keeps a body that may be needed again, unless it is stored and the budget is short.
-    fn keep_body(&mut self, body: Body, stored: bool, budget: &mut Budget) -> Option<Body> {
-        if stored && !budget.has_room_to_stay() {
-            self.drop_body(body, budget);
-            return None;
+    /// Keeps a body that may be needed again, unless the budget is short and it is kept elsewhere; if it is not, it is
+    /// to be.
+    fn keep_body(&mut self, seq: u64, body: Body, kept: Kept, budget: &mut Budget) -> (Option<Body>, Kept) {
+        if budget.has_room_to_stay() {
+            return (Some(body), kept);
         }
-        Some(body)
+        match kept {
+            Kept::Log | Kept::Spilled => {
+                self.drop_body(body, budget);
+                (None, kept)
+            }
+            Kept::Spilling => (Some(body), kept),
+            Kept::Nowhere => {
+                self.spills = true;
+                budget.spill(self.id, Seq(seq), body.message());
+                (Some(body), Kept::Spilling)
+            }
+        }
     }
 }
 

@@ -78,7 +78,8 @@ impl Level {
             }
             match decode(&bytes) {
                 Ok(fresh) => {
-                    let body = self.hold(&fresh, budget);
+                    let kept = self.kept_as(fresh.message());
+                    let body = self.hold(&fresh, kept, budget);
                     if let Some(out) = self.out.get_mut(&seq.0) {
                         out.body = Some(body);
                     }

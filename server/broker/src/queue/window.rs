@@ -6,10 +6,11 @@ use std::sync::Arc;
 use super::dying::Dead;
 use super::level::{Level, body_len};
 use super::{Queue, ranges::Ranges};
-use crate::budget::{Budget, Fresh};
+use crate::budget::{Budget, Fresh, Kept};
 use crate::effect::Fetch;
 use crate::ids::{Seq, Ticket};
 use crate::input::Fetched;
+use crate::message::Message;
 use crate::record;
 
 const FETCH_COUNT_MAX: u32 = 4096;
@@ -160,7 +161,7 @@ impl Level {
     }
 
     fn plan_tail(&mut self) -> Option<Fetching> {
-        self.promote_residents();
+        self.promote_residents(0);
         let absent = self.tail - self.resident.len() as u64;
         (absent > 0).then_some(Fetching { from: self.loaded_to, upto: self.absent_to, what: What::Tail })
     }
@@ -206,7 +207,8 @@ impl Level {
             found += 1 + self.load_residents(seq.0);
             match decode(&bytes) {
                 Ok(fresh) => {
-                    let body = self.hold(&fresh, budget);
+                    let kept = self.kept_as(fresh.message());
+                    let body = self.hold(&fresh, kept, budget);
                     self.loaded.push_back((seq.0, body));
                 }
                 Err(reason) => losses.push(Loss::Place(seq, reason)),
@@ -221,7 +223,7 @@ impl Level {
         self.tail -= expected;
         self.dead_at_open.drop_below(upto);
         // So that the next message finds the window at the end, if it is.
-        self.promote_residents();
+        self.promote_residents(0);
         losses
     }
 
@@ -239,7 +241,8 @@ impl Level {
             }
             match decode(&bytes) {
                 Ok(fresh) => {
-                    let body = self.hold(&fresh, budget);
+                    let kept = self.kept_as(fresh.message());
+                    let body = self.hold(&fresh, kept, budget);
                     if let Some(returned) = self.returned.get_mut(&seq.0) {
                         returned.body = Some(body);
                     }
@@ -274,8 +277,14 @@ impl Level {
         self.count_bytes(upto, &sizes.collect::<Vec<_>>());
     }
 
-    /// Moves residents to the window as long as no stored message stands before them.
-    pub(super) fn promote_residents(&mut self) {
+    /// Where a message is that was read back.
+    pub(super) fn kept_as(&self, message: &Message) -> Kept {
+        if self.keeps.keeps(message) { Kept::Log } else { Kept::Spilled }
+    }
+
+    /// Moves residents to the window as long as no stored message stands before them. Those that are being spilled, so
+    /// that they leave memory soon, only while the window holds fewer than `spilling_max`.
+    pub(super) fn promote_residents(&mut self, spilling_max: usize) {
         if self.tail == 0 {
             self.loaded_to = self.next;
             self.dead_at_open.drop_below(self.next);
@@ -288,8 +297,11 @@ impl Level {
             self.loaded_to = self.next_at_open;
             self.dead_at_open.drop_below(self.next_at_open);
         }
-        while let Some(body) = self.resident.remove(&self.loaded_to) {
-            self.loaded.push_back((self.loaded_to, body));
+        while let Some(entry) = self.resident.first_entry()
+            && *entry.key() == self.loaded_to
+            && (entry.get().kept != Kept::Spilling || self.loaded.len() < spilling_max)
+        {
+            self.loaded.push_back(entry.remove_entry());
             self.loaded_to += 1;
             self.tail -= 1;
         }

@@ -75,6 +75,8 @@ pub(super) enum Step {
     Answer {
         limit: usize,
     },
+    /// The store tells what it has spilled, and spills what waits for it.
+    Spill,
     Restart,
     Crash {
         part: usize,
@@ -137,6 +139,7 @@ fn step() -> impl Strategy<Value = Step> {
         20 => Just(Step::EndTurn),
         8 => n.clone().prop_map(|part| Step::Confirm { part }),
         10 => (0..4usize).prop_map(|limit| Step::Answer { limit }),
+        8 => Just(Step::Spill),
         1 => Just(Step::Restart),
         1 => n.prop_map(|part| Step::Crash { part }),
     ]
@@ -177,6 +180,8 @@ fn any_history_agrees_with_the_model() {
         (reached.deliveries, 25_000),
         (reached.redeliveries, 3_500),
         (reached.fetches, 10_000),
+        (reached.spilled, 5_000),
+        (reached.spilled_in_vain, 500),
         (reached.late, 300),
         (reached.stale, 500),
         (reached.opens, 3_000),

@@ -129,6 +129,7 @@ fn queues_with_arguments_agree_with_lists() {
     let floors = [
         (reached.deliveries, 10_000),
         (reached.fetches, 10_000),
+        (reached.spilled, 2_000),
         (reached.refused, 500),
         (reached.expired, 5_000),
         (reached.dropped, 5_000),

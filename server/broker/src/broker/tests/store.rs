@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::effect::{Batch, Fetch};
+use crate::effect::{Batch, Fetch, Put};
 use crate::ids::{Epoch, QueueId, Seq, Ticket};
 use crate::input::Fetched;
 use crate::recovered::{Recovered, RecoveredQueue};
@@ -28,6 +28,8 @@ pub(crate) struct Store {
     ended: BTreeSet<QueueId>,
     next_queue_id: u64,
     epoch: u64,
+    /// Messages outside of the log, by queue and place. A restart forgets them.
+    pub(crate) spilled: BTreeMap<(QueueId, u64), Bytes>,
     /// Places that cannot be read.
     pub(crate) broken: BTreeSet<(QueueId, u64)>,
 }
@@ -76,13 +78,39 @@ impl Store {
         }
     }
 
+    /// Writes a message to a volatile segment: Ok with its places.
+    pub(crate) fn spill(&mut self, put: &Put) -> Vec<(QueueId, Seq)> {
+        assert!(!put.targets.is_empty(), "a message without places");
+        let mut bytes = BytesMut::from(&put.header[..]);
+        bytes.extend_from_slice(&put.body);
+        let bytes = bytes.freeze();
+        for (id, seq) in &put.targets {
+            let logged = self.queues.get(id).is_some_and(|queue| queue.live.contains_key(&seq.0));
+            assert!(!logged, "what is in the log is not spilled");
+            assert!(self.spilled.insert((*id, seq.0), bytes.clone()).is_none(), "spilled twice");
+        }
+        put.targets.clone()
+    }
+
+    pub(crate) fn release(&mut self, places: &[(QueueId, Seq, Seq)]) {
+        for (id, first, last) in places {
+            assert!(first <= last, "a range of places, not {first} to {last}");
+            let gone: Vec<_> =
+                self.spilled.range((*id, first.0)..=(*id, last.0)).map(|(place, _)| *place).collect();
+            gone.iter().for_each(|place| drop(self.spilled.remove(place)));
+        }
+    }
+
     pub(crate) fn answer(&self, fetch: &Fetch) -> Fetched {
         assert!(fetch.after.0 <= self.issued, "a fetch waits for an append that was issued");
         assert!(fetch.from < fetch.upto, "a fetch of nothing");
         let (mut records, mut lost) = (Vec::new(), Vec::new());
         let (mut upto, mut bytes, mut count) = (fetch.upto, 0, 0);
-        let live =
+        let logged =
             self.queues.get(&fetch.queue).into_iter().flat_map(|q| q.live.range(fetch.from.0..fetch.upto.0));
+        let spilled = self.spilled.range((fetch.queue, fetch.from.0)..(fetch.queue, fetch.upto.0));
+        let spilled = spilled.map(|((_, seq), record)| (seq, record));
+        let live: BTreeMap<&u64, &Bytes> = logged.chain(spilled).collect();
         for (seq, record) in live {
             if count >= fetch.count_max || (count > 0 && bytes + record.len() as u64 > fetch.bytes_max) {
                 upto = Seq(*seq);
@@ -103,6 +131,7 @@ impl Store {
     pub(crate) fn reopen(&mut self, mark: Option<Mark>) -> Recovered {
         self.epoch += 1;
         self.issued = 0;
+        self.spilled.clear();
         match mark {
             None => self.queues.values_mut().for_each(|q| q.redelivered_below = q.next),
             Some(mark) => {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 pub(crate) use super::parts::{arguments_of, expiring, numbers_from, string, with_properties};
 use super::store::Store;
 use crate::broker::Broker;
-use crate::effect::{Deliver, Effect, Fetch, Got, GotMessage, Outcome, QueueRow, Reply};
+use crate::effect::{Deliver, Effect, Fetch, Got, GotMessage, Outcome, Put, QueueRow, Reply};
 use crate::ids::{AckId, ChanId, ConnId, ReqId, Ticket};
 use crate::input::{
     Binding, ConnectionInfo, Consume, DeclareExchange, DeclareQueue, DestinationKind, Get, Hold, Input, Op,
@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) prompt: bool,
     /// Fetches that wait for their answer.
     pub(crate) fetches: Vec<Fetch>,
+    /// Messages that wait to be spilled.
+    pub(crate) spills: Vec<Put>,
     pub(crate) now_ms: u64,
     requests: u64,
     tags: Vec<(ChanId, u64)>,
@@ -51,8 +53,8 @@ impl World {
 
     fn on(store: Store, settings: Settings, recovered: crate::Recovered, now_ms: u64) -> Self {
         let broker = Broker::new(settings, recovered, now_ms).expect("the store is sound");
-        let tags = Vec::new();
-        Self { broker, store, prompt: true, fetches: Vec::new(), now_ms, requests: 0, tags }
+        let (fetches, spills, tags) = (Vec::new(), Vec::new(), Vec::new());
+        Self { broker, store, prompt: true, fetches, spills, now_ms, requests: 0, tags }
     }
 
     /// A world with connection 1 and channel 1 on it.
@@ -90,12 +92,17 @@ impl World {
         loop {
             let before = self.store.issued;
             self.absorb(&mut out, &mut seen);
-            if !self.prompt || (self.fetches.is_empty() && before == self.store.issued) {
+            let rests = self.fetches.is_empty() && self.spills.is_empty();
+            if !self.prompt || (rests && before == self.store.issued) {
                 return seen;
             }
             self.broker.step(Input::Confirmable { ticket: Ticket(self.store.issued) }, &mut out);
             for fetch in std::mem::take(&mut self.fetches) {
                 self.broker.step(Input::Fetched(self.store.answer(&fetch)), &mut out);
+            }
+            for put in std::mem::take(&mut self.spills) {
+                let places = self.store.spill(&put);
+                self.broker.step(Input::Spilled { places }, &mut out);
             }
             self.broker.finish(&mut out);
         }
@@ -106,6 +113,8 @@ impl World {
             match &effect {
                 Effect::Append { ticket, batch, .. } => self.store.apply(*ticket, batch),
                 Effect::Fetch(fetch) => self.fetches.push(fetch.clone()),
+                Effect::Spill(put) => self.spills.push(put.clone()),
+                Effect::Release { places } => self.store.release(places),
                 _ => {}
             }
             seen.push(effect);
@@ -126,6 +135,13 @@ impl World {
     pub(crate) fn answer(&mut self) -> Vec<Effect> {
         let answers = std::mem::take(&mut self.fetches);
         let inputs = answers.iter().map(|fetch| Input::Fetched(self.store.answer(fetch))).collect();
+        self.turn(inputs)
+    }
+
+    /// Spills what waits for it.
+    pub(crate) fn spill(&mut self) -> Vec<Effect> {
+        let puts = std::mem::take(&mut self.spills);
+        let inputs = puts.iter().map(|put| Input::Spilled { places: self.store.spill(put) }).collect();
         self.turn(inputs)
     }
 

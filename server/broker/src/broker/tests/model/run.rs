@@ -14,8 +14,8 @@ use crate::Settings;
 use crate::broker::Broker;
 use crate::broker::tests::store::{Mark, Store};
 use crate::broker::tests::world::{SETTINGS, binding, consumer, get, message, queue, settlement, text};
-use crate::effect::{Batch, Fetch, Outcome};
-use crate::ids::{AckId, ChanId, ConnId, Epoch, QueueId, ReqId, Ticket};
+use crate::effect::{Batch, Fetch, Outcome, Put};
+use crate::ids::{AckId, ChanId, ConnId, Epoch, QueueId, ReqId, Seq, Ticket};
 use crate::input::{ConnectionInfo, Consume, DeclareQueue, Hold as Held, Input, Op, Publish, Settle};
 use crate::message::Message;
 use crate::refusal::RefusalKind;
@@ -36,6 +36,9 @@ pub(super) struct Run {
     store: Store,
     confirmable: u64,
     fetches: Vec<Fetch>,
+    /// Messages that wait to be spilled, and places that were and the broker does not know.
+    spills: Vec<Put>,
+    told: Vec<(QueueId, Seq)>,
     oracle: Oracle,
     /// The channels that steps speak of, by what they are called now.
     slots: [u64; 3],
@@ -60,6 +63,8 @@ pub(super) struct Reached {
     pub(super) deliveries: u64,
     pub(super) redeliveries: u64,
     pub(super) fetches: u64,
+    pub(super) spilled: u64,
+    pub(super) spilled_in_vain: u64,
     pub(super) late: u64,
     pub(super) stale: u64,
     pub(super) opens: u64,
@@ -118,6 +123,8 @@ impl Reached {
         self.deliveries += other.deliveries;
         self.redeliveries += other.redeliveries;
         self.fetches += other.fetches;
+        self.spilled += other.spilled;
+        self.spilled_in_vain += other.spilled_in_vain;
         self.late += other.late;
         self.stale += other.stale;
         self.opens += other.opens;
@@ -139,6 +146,8 @@ impl Run {
             store,
             confirmable: 0,
             fetches: Vec::new(),
+            spills: Vec::new(),
+            told: Vec::new(),
             oracle: Oracle::default(),
             slots: [0; 3],
             chans: BTreeMap::new(),
@@ -192,6 +201,7 @@ impl Run {
                 self.finish();
             }
             Step::Answer { limit } => self.answer(limit),
+            Step::Spill => self.spill(),
             Step::Restart => self.restart(),
             Step::Crash { part } => self.crash(part),
         }
@@ -220,6 +230,7 @@ impl Run {
         let stats = self.broker.stats();
         assert_eq!((stats.body_bytes, stats.confirmed), (0, stats.published));
         assert!(self.store.queues.values().all(|q| q.live.is_empty()));
+        assert!(self.store.spilled.is_empty(), "what is gone is released: {:?}", self.store.spilled);
     }
 
     fn begin(&mut self) {
@@ -351,12 +362,39 @@ impl Run {
         self.finish();
     }
 
+    fn spill(&mut self) {
+        if !self.told.is_empty() {
+            self.reached.spilled += self.told.len() as u64;
+            let places = std::mem::take(&mut self.told);
+            let is_gone = |(queue, seq): &&(QueueId, Seq)| !self.store.spilled.contains_key(&(*queue, seq.0));
+            self.reached.spilled_in_vain += places.iter().filter(is_gone).count() as u64;
+            self.input(Input::Spilled { places });
+        }
+        for put in std::mem::take(&mut self.spills) {
+            self.told.extend(self.store.spill(&put));
+        }
+        self.finish();
+    }
+
+    /// What waits to be spilled is not any more where nobody wants it; what is spilled already is told all the same.
+    pub(super) fn release(&mut self, places: &[(QueueId, Seq, Seq)]) {
+        self.store.release(places);
+        for put in &mut self.spills {
+            put.targets.retain(|(queue, seq)| {
+                !places.iter().any(|(of, first, last)| of == queue && (first..=last).contains(&seq))
+            });
+        }
+        self.spills.retain(|put| !put.targets.is_empty());
+    }
+
     fn quiesce(&mut self) {
         self.finish();
         for _ in 0..10_000 {
-            if self.fetches.is_empty() && self.confirmable == self.store.issued {
+            let spilled = self.spills.is_empty() && self.told.is_empty();
+            if spilled && self.fetches.is_empty() && self.confirmable == self.store.issued {
                 return;
             }
+            self.spill();
             self.confirmable = self.store.issued;
             self.input(Input::Confirmable { ticket: Ticket(self.confirmable) });
             match self.fetches.is_empty() {
@@ -418,6 +456,8 @@ impl Run {
         self.batches.clear();
         self.confirmable = 0;
         self.fetches.clear();
+        self.spills.clear();
+        self.told.clear();
         self.chans.clear();
         self.consumers.clear();
         self.active = None;

@@ -40,6 +40,7 @@ pub(super) struct Run {
 pub(super) struct Reached {
     pub(super) deliveries: u64,
     pub(super) fetches: u64,
+    pub(super) spilled: u64,
     pub(super) refused: u64,
     pub(super) expired: u64,
     pub(super) dropped: u64,
@@ -53,6 +54,7 @@ impl Reached {
     pub(super) fn add(&mut self, other: &Self) {
         self.deliveries += other.deliveries;
         self.fetches += other.fetches;
+        self.spilled += other.spilled;
         self.refused += other.refused;
         self.expired += other.expired;
         self.dropped += other.dropped;
@@ -126,6 +128,7 @@ impl Run {
         }
         assert_eq!(self.world.broker.stats().body_bytes, 0);
         assert!(self.world.store.queues.values().all(|q| q.live.is_empty()));
+        assert!(self.world.store.spilled.is_empty(), "what is gone is released");
         assert_eq!(self.world.broker.stats().messages_ready, 0);
         let reached = &mut self.reached;
         (reached.expired, reached.dropped) = (self.naive.expired, self.naive.dropped);
@@ -139,6 +142,7 @@ impl Run {
             match effect {
                 Effect::Append { batch, .. } => self.batches.push(copy(batch)),
                 Effect::Fetch(_) => self.reached.fetches += 1,
+                Effect::Spill(put) => self.reached.spilled += put.targets.len() as u64,
                 _ => {}
             }
         }

@@ -22,6 +22,8 @@ impl Run {
                     self.reached.fetches += 1;
                     self.fetches.push(fetch);
                 }
+                Effect::Spill(put) => self.spills.push(put),
+                Effect::Release { places } => self.release(&places),
                 Effect::Deliver(d) => {
                     let consumer = self.consumers.get_mut(&*d.consumer_tag).expect("the consumer is there");
                     let no = number(&d.message);
