@@ -14,6 +14,7 @@ use crate::manifest::{self, CheckpointEntry, Edit, SegmentEnd, SegmentEntry, Set
 use crate::ranges::Places;
 use crate::record::{self, Record};
 use crate::settled::{Builder, SettledFile, SettledHeader};
+use crate::volatile;
 
 const STORE: u64 = 0x0123_4567_89ab_cdef;
 
@@ -61,6 +62,21 @@ fn a_settled_segment_of_version_1() {
     let window = file.window(&extents[1], Seq(400), 1 << 20).expect("readable");
     let body = |seq: u64| (Seq(seq), Bytes::from(format!("message {seq}")));
     assert_eq!(window.records, [401, 403, 405, 407].map(body));
+}
+
+#[test]
+fn a_volatile_segment_of_version_1() {
+    let bytes = golden("volatile-1");
+    let mut written = Writer(volatile::encode_header(STORE, Epoch(3)));
+    let targets = [(QueueId(1), Seq(3)), (QueueId(2), Seq(9))];
+    let payload = Payload { head: Bytes::from_static(b"head"), body: Bytes::from_static(b"body") };
+    record::encode_message(&targets, &payload, &mut written);
+    assert_eq!(written.0, bytes, "today's code writes other bytes");
+    let disk = tempfile::tempdir().expect("a directory");
+    std::fs::write(disk.path().join("volatile-0000000006.vol"), &bytes).expect("written");
+    let real = crate::RealDisk::open(disk.path()).expect("opens");
+    let is_ours = |store| volatile::is_ours(&real, "volatile-0000000006.vol", store).expect("readable");
+    assert_eq!((is_ours(STORE), is_ours(STORE + 1)), (true, false));
 }
 
 #[test]

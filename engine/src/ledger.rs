@@ -11,11 +11,13 @@ use crate::ranges::Places;
 use crate::record::Record;
 use crate::settled::Extent;
 
+mod memory;
 mod queue;
 
 #[cfg(test)]
 mod tests;
 
+pub use memory::LedgerMemory;
 pub(crate) use queue::{At, Found, Queue, Settled};
 use queue::{Chunk, Run};
 
@@ -88,7 +90,8 @@ impl Ledger {
         }
         for (key, value) in &batch.facts {
             match value {
-                Some(value) => drop(self.facts.insert(key.clone(), value.clone())),
+                // Copied, so that what the batch holds beside it goes with the batch.
+                Some(value) => self.set_fact(key, value),
                 None => drop(self.facts.remove(key)),
             }
         }
@@ -134,7 +137,8 @@ impl Ledger {
         match record {
             Record::Put { targets, .. } => self.apply_put(segment, block, targets.into_iter()),
             Record::Ack { queue, first, last } => self.ack(queue, first, last),
-            Record::Fact { key, value } => drop(self.facts.insert(key, value)),
+            // Copied: a slice would keep the whole frame in memory, 4 KiB for a fact of a few bytes.
+            Record::Fact { key, value } => self.set_fact(&key, &value),
             Record::Unfact { key } => drop(self.facts.remove(&key)),
             Record::QueueCreated { queue } => self.create_queue(queue),
             Record::QueueDeleted { queue } => drop(self.queues.remove(&queue)),
@@ -281,12 +285,8 @@ impl Ledger {
         }
     }
 
-    /// Bytes that the index takes, about.
-    pub(crate) fn index_bytes(&self) -> u64 {
-        let chunk = |chunk: &Chunk| (size_of::<Chunk>() + chunk.runs.capacity() * size_of::<Run>()) as u64;
-        let chunks: u64 = self.queues.values().flat_map(|queue| queue.chunks.values()).map(chunk).sum();
-        let extents: usize = self.settled.values().map(|used| used.extents.len()).sum();
-        chunks + (extents * (size_of::<Settled>() + 2 * size_of::<(QueueId, Seq)>())) as u64
+    fn set_fact(&mut self, key: &[u8], value: &[u8]) {
+        self.facts.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
     }
 
     fn create_queue(&mut self, queue: QueueId) {

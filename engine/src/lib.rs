@@ -51,6 +51,7 @@ pub use fetch::{Fetch, Fetched};
 pub use format::FORMAT_VERSION;
 pub use ids::{EditNo, Epoch, FileId, FrameNo, QueueId, SegmentNo, Seq, Ticket};
 pub use keeper::Keeper;
+pub use ledger::LedgerMemory;
 pub use reader::Reader;
 pub use recovery::{Cut, Report};
 pub use settings::{Fsync, Settings};

@@ -82,6 +82,11 @@ impl Places {
         ranges
     }
 
+    /// What it takes of memory, about.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        if self.0.is_empty() { 0 } else { self.0.serialized_size() as u64 }
+    }
+
     /// For a checkpoint: roaring's portable format.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         self.0.serialize_into(out).expect("writing into a Vec cannot fail");

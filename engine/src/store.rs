@@ -14,7 +14,7 @@ use crate::fetch::{Fetch, Fetched};
 use crate::format::{FRAME_HEADER_BYTES, FRAME_TRAILER_BYTES};
 use crate::ids::{Epoch, QueueId, Seq, Ticket};
 use crate::keeper::Keeper;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerMemory};
 use crate::reader::Reader;
 use crate::recovery::{self, Report};
 use crate::settings::Settings;
@@ -110,8 +110,8 @@ pub struct Stats {
     pub recycled_total: u64,
     /// Times that the disk was found full.
     pub out_of_space_total: u64,
-    /// Memory of the index: where messages stand in the log and in settled segments.
-    pub index_bytes: u64,
+    /// Memory of what is known of queues, and where messages stand.
+    pub memory: LedgerMemory,
     /// Settled segments.
     pub settled_segments: u64,
     /// Bytes of them.
@@ -377,7 +377,7 @@ impl Gauge {
             (volatile.waiting_bytes(), volatile.index.memory_bytes());
         drop(volatile);
         let ledger = lock(&self.shared.ledger);
-        let (index_bytes, shares) = (ledger.index_bytes(), ledger.settled_shares());
+        let (memory, shares) = (ledger.memory(), ledger.settled_shares());
         drop(ledger);
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
@@ -409,7 +409,7 @@ impl Gauge {
             checkpoints_total: counters.checkpoints.load(Ordering::Relaxed),
             recycled_total: counters.recycled.load(Ordering::Relaxed),
             out_of_space_total: counters.out_of_space.load(Ordering::Relaxed),
-            index_bytes,
+            memory,
             disk_free_bytes: self.shared.disk.free_space().unwrap_or(0),
             confirmable: Ticket(self.shared.confirmable.load(Ordering::Acquire)),
             durable: self.shared.durable(),
@@ -432,8 +432,20 @@ fn recovered(ledger: &Ledger, settings: &Settings, report: Report) -> Recovered 
     Recovered {
         epoch: report.epoch,
         next_queue: ledger.next_queue,
-        facts: ledger.facts.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        facts: copies(&ledger.facts),
         queues: queues.collect(),
         report,
     }
+}
+
+/// All facts in one piece of memory, which goes at once when the owner has read them. Clones would make each of ours
+/// shared for good, which takes more than a short fact itself.
+fn copies(facts: &BTreeMap<Bytes, Bytes>) -> Vec<(Bytes, Bytes)> {
+    let mut all = Vec::with_capacity(facts.iter().map(|(key, value)| key.len() + value.len()).sum());
+    for (key, value) in facts {
+        all.extend_from_slice(key);
+        all.extend_from_slice(value);
+    }
+    let mut rest = Bytes::from(all);
+    facts.iter().map(|(key, value)| (rest.split_to(key.len()), rest.split_to(value.len()))).collect()
 }

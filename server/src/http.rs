@@ -41,7 +41,7 @@ pub struct MetricsSnapshot {
     pub publishers_held: bool,
     /// Memory budget for bodies.
     pub memory_budget_bytes: u64,
-    /// Further parts of memory by name; bodies and index are taken from the figures above.
+    /// Memory by part.
     pub memory_parts: Vec<(&'static str, u64)>,
     /// Queues, of which [`QUEUES_MAX`] are shown.
     pub queues: Vec<QueueFigures>,
@@ -71,8 +71,16 @@ pub struct EngineFigures {
     pub checkpoints_total: u64,
     /// Segments recycled.
     pub recycled_total: u64,
-    /// Memory of the index.
-    pub index_bytes: u64,
+    /// Transient messages on the disk, once for each of their queues.
+    pub spilled_messages: u64,
+    /// Bytes of the files that hold them.
+    pub spilled_bytes: u64,
+    /// Transient messages that were written there.
+    pub spilled_total: u64,
+    /// Bytes written there.
+    pub spill_bytes_total: u64,
+    /// Bytes written again, so that files of which little lived could go.
+    pub spill_moved_bytes_total: u64,
     /// Settled segments.
     pub settled_segments: u64,
     /// Bytes of settled segments.

@@ -110,6 +110,8 @@ struct Inner {
     channel_credit_bytes: u64,
     /// Why publishers are held, if they are.
     hold: watch::Sender<Option<Pressure>>,
+    /// What front ends hold of messages that have come in part.
+    half_sent_bytes: Arc<AtomicU64>,
 }
 
 /// A connection or session. Dropping it ends it in the core.
@@ -156,6 +158,7 @@ impl Hub {
                 publish_permits_bytes: publish_bytes,
                 channel_credit_bytes,
                 hold: watch::Sender::new(None),
+                half_sent_bytes: Arc::default(),
             }),
         }
     }
@@ -180,6 +183,17 @@ impl Hub {
     /// Holds publishers, or lets them go on. Everything else goes on in any case.
     pub fn hold_publishers(&self, why: Option<Pressure>) {
         self.inner.hold.send_if_modified(|held| std::mem::replace(held, why) != why);
+    }
+
+    /// Bytes of publishes on their way to the disk.
+    pub fn publishing_bytes(&self) -> u64 {
+        let free = self.inner.publish_permits.available_permits() as u64;
+        u64::from(self.inner.publish_permits_bytes).saturating_sub(free)
+    }
+
+    /// What front ends hold of messages that have come in part: they count it here.
+    pub fn half_sent_bytes(&self) -> &Arc<AtomicU64> {
+        &self.inner.half_sent_bytes
     }
 
     /// Why publishers are held, if they are.

@@ -40,6 +40,8 @@ impl Bench<'_> {
         self.tell(format!("{title}: restart, {cold}"), format!("{:.2} s", took.as_secs_f64()), "< 2 s", fast);
         let queues = status(&server).await?.queues;
         self.tell(format!("{title}: queues after it"), queues.to_string(), "all", queues == count as u64);
+        // What the recovery took goes back.
+        tokio::time::sleep(Duration::from_secs(2)).await;
         let after = anonymous_bytes(server.pid())?;
         self.each(&format!("{title}: memory of each then"), count, after.saturating_sub(before));
         Ok(())

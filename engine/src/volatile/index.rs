@@ -98,7 +98,10 @@ impl Index {
             let first = places[at];
             let mut end = at + 1;
             // What lives between two places stands elsewhere: runs must not overlap.
-            while end < places.len() && spilled.live.count(Seq(places[end - 1].0 + 1), places[end]) == 0 {
+            while end < places.len()
+                && (places[end] == places[end - 1].next()
+                    || spilled.live.count(places[end - 1].next(), places[end]) == 0)
+            {
                 end += 1;
             }
             let last = places[end - 1];
@@ -112,8 +115,8 @@ impl Index {
             }
             at = end;
         }
-        for seq in places {
-            spilled.live.insert(*seq, *seq);
+        for together in places.chunk_by(|one, other| one.next() == *other) {
+            spilled.live.insert(together[0], together[together.len() - 1]);
         }
         if let Some(segment) = self.segments.get_mut(&segment) {
             segment.live += all;

@@ -40,6 +40,8 @@ use waiting::{Batch, Waiting};
 
 /// Written at once, about: what is behind it waits so long, and what a fetch reads at a time at most.
 const CHUNK_BYTES: u64 = 1 << 20;
+/// A segment that is longer is not continued, so that places in it are 32 bits.
+const SEGMENT_BYTES_MAX: u64 = 1 << 30;
 /// How long to wait before trying again what failed.
 const RETRY_MS: u64 = 1_000;
 /// The newest segment goes when nothing in it lived for so long.
@@ -245,7 +247,8 @@ impl Spiller {
     }
 
     fn begin(&mut self, chunk: Chunk) -> Job {
-        if self.current.as_ref().is_some_and(|(.., bytes)| *bytes < self.shared.settings.segment_bytes) {
+        let bytes_max = self.shared.settings.segment_bytes.min(SEGMENT_BYTES_MAX);
+        if self.current.as_ref().is_some_and(|(.., bytes)| *bytes < bytes_max) {
             return Job::Write(chunk);
         }
         self.current = None;
@@ -303,7 +306,9 @@ impl Spiller {
                 // Where it was not released meanwhile, it lives here from now on.
                 From::Segment(old) => {
                     places.retain(|seq| volatile.index.stands_in(queue, *seq, old));
-                    places.iter().for_each(|seq| volatile.index.release(queue, *seq, *seq));
+                    for together in places.chunk_by(|one, other| one.next() == *other) {
+                        volatile.index.release(queue, together[0], together[together.len() - 1]);
+                    }
                 }
             }
             if places.is_empty() {

@@ -54,7 +54,8 @@ pub struct Broker {
     pub(crate) access: Access,
     /// Only those virtual hosts exist that the log names.
     pub(crate) defaults_made: bool,
-    pub(crate) queues: BTreeMap<QueueId, Queue>,
+    /// Boxed, since a tree leaves every other place of what it holds free.
+    pub(crate) queues: BTreeMap<QueueId, Box<Queue>>,
     /// Whose the levels of queues are that have a number of their own.
     pub(crate) levels: BTreeMap<QueueId, QueueId>,
     pub(crate) next_queue_id: QueueId,
@@ -188,7 +189,7 @@ impl Broker {
     /// the mark of a clean close (E10).
     pub fn at_close(&self) -> Vec<(QueueId, Vec<(Seq, Seq)>)> {
         let durable = self.queues.values().filter(|q| q.props.durable);
-        durable.flat_map(Queue::delivered_before).filter(|(_, places)| !places.is_empty()).collect()
+        durable.flat_map(|queue| queue.delivered_before()).filter(|(_, places)| !places.is_empty()).collect()
     }
 
     /// Whether [`crate::Op::MakeDefaults`] was carried out, once in the life of the store.

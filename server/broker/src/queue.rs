@@ -102,7 +102,8 @@ impl Queue {
     }
 
     /// A queue as the store found it, without its levels above priority 0.
-    pub(crate) fn recover(props: QueueProps, found: RecoveredQueue) -> Self {
+    pub(crate) fn recover(mut props: QueueProps, found: RecoveredQueue) -> Self {
+        props.arguments.0.shrink_to_fit();
         let known = QueueArguments::read(&props.arguments);
         let mut queue = Self {
             id: found.queue,
@@ -150,6 +151,8 @@ impl Queue {
 
     fn insert_level(&mut self, level: Level) {
         let at = self.levels.partition_point(|other| other.priority > level.priority);
+        // Most queues have one, and are many.
+        self.levels.reserve_exact(1);
         self.levels.insert(at, level);
     }
 

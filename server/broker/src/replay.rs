@@ -54,7 +54,7 @@ pub enum RecoverError {
 pub(crate) struct State {
     pub(crate) vhosts: Vhosts,
     pub(crate) access: Access,
-    pub(crate) queues: BTreeMap<QueueId, Queue>,
+    pub(crate) queues: BTreeMap<QueueId, Box<Queue>>,
     /// Whose the levels of queues are.
     pub(crate) levels: BTreeMap<QueueId, QueueId>,
     pub(crate) next_queue_id: QueueId,
@@ -64,17 +64,18 @@ pub(crate) struct State {
 
 pub(crate) fn replay(recovered: Recovered) -> Result<State, RecoverError> {
     let mut exchanges = Vec::new();
-    let mut queues = Vec::new();
-    let mut bindings = Vec::new();
+    // Queues and bindings come last, and are decoded one by one: all at once they would take several times the memory
+    // that they take in the end.
+    let (many, facts): (Vec<_>, Vec<_>) =
+        recovered.facts.into_iter().partition(|(key, _)| Fact::is_of_many(key));
     let mut vhosts = Vhosts::default();
     let mut defaults_made = false;
     let mut access = Access::default();
     let (mut permissions, mut topic_permissions) = (Vec::new(), Vec::new());
-    for (key, value) in recovered.facts {
+    for (key, value) in facts {
         match Fact::decode(&key, &value).map_err(|source| bad(&key, source))? {
             Fact::Exchange(fact) => exchanges.push((key, fact)),
-            Fact::Queue(fact) => queues.push((key, fact)),
-            Fact::Binding(fact) => bindings.push((key, fact)),
+            Fact::Queue(_) | Fact::Binding(_) => unreachable!("they are among the many"),
             Fact::Vhost(fact) => {
                 let tags = fact.tags.into_iter().map(Arc::from).collect();
                 vhosts.add(Arc::from(fact.name), Arc::from(fact.description), tags);
@@ -93,9 +94,8 @@ pub(crate) fn replay(recovered: Recovered) -> Result<State, RecoverError> {
     if !defaults_made && vhosts.find(vhosts::DEFAULT).is_none() {
         vhosts.add(Arc::from(vhosts::DEFAULT), Arc::from(""), Vec::new());
     }
-    let mut found: BTreeMap<QueueId, RecoveredQueue> =
-        recovered.queues.into_iter().map(|queue| (queue.queue, queue)).collect();
-    let highest = found.last_key_value().map_or(QueueId(0), |(id, _)| *id);
+    let mut found = Found::new(recovered.queues);
+    let highest = found.0.last().map_or(QueueId(0), |(id, _)| *id);
     let mut state = State {
         vhosts,
         access,
@@ -107,14 +107,25 @@ pub(crate) fn replay(recovered: Recovered) -> Result<State, RecoverError> {
     for (key, fact) in exchanges {
         state.add_exchange(&key, fact)?;
     }
-    for (key, fact) in queues {
-        state.add_queue(&key, fact, &mut found)?;
+    // Keys are in order: queues come before bindings.
+    let decode = |(key, value): (Bytes, Bytes)| {
+        let fact = Fact::decode(&key, &value).map_err(|source| bad(&key, source))?;
+        Ok((key, fact))
+    };
+    let mut many = many.into_iter().map(decode).peekable();
+    while let Some(next) = many.next_if(|next| !matches!(next, Ok((_, Fact::Binding(_))))) {
+        if let (key, Fact::Queue(fact)) = next? {
+            state.add_queue(&key, fact, &mut found)?;
+        }
     }
-    if let Some((id, _)) = found.first_key_value() {
-        return Err(RecoverError::Nameless(*id));
+    if let Some(id) = found.first() {
+        return Err(RecoverError::Nameless(id));
     }
-    for (key, fact) in bindings {
-        state.add_binding(&key, &fact)?;
+    drop(found);
+    for next in many {
+        if let (key, Fact::Binding(fact)) = next? {
+            state.add_binding(&key, &fact)?;
+        }
     }
     for (key, fact) in permissions {
         let row = Permissions {
@@ -139,6 +150,25 @@ pub(crate) fn replay(recovered: Recovered) -> Result<State, RecoverError> {
         granted.map_err(|refusal| dangling(&key, refusal.text))?;
     }
     Ok(state)
+}
+
+/// The queues of the store that no fact has named yet, in order of their ids.
+struct Found(Vec<(QueueId, Option<RecoveredQueue>)>);
+
+impl Found {
+    fn new(mut queues: Vec<RecoveredQueue>) -> Self {
+        queues.sort_by_key(|queue| queue.queue);
+        Self(queues.into_iter().map(|queue| (queue.queue, Some(queue))).collect())
+    }
+
+    fn take(&mut self, id: QueueId) -> Option<RecoveredQueue> {
+        let at = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        self.0[at].1.take()
+    }
+
+    fn first(&self) -> Option<QueueId> {
+        self.0.iter().find(|(_, queue)| queue.is_some()).map(|(id, _)| *id)
+    }
 }
 
 impl State {
@@ -170,14 +200,9 @@ impl State {
         Ok(())
     }
 
-    fn add_queue(
-        &mut self,
-        key: &Bytes,
-        fact: QueueFact,
-        found: &mut BTreeMap<QueueId, RecoveredQueue>,
-    ) -> Result<(), RecoverError> {
+    fn add_queue(&mut self, key: &Bytes, fact: QueueFact, found: &mut Found) -> Result<(), RecoverError> {
         let mut take = |id: QueueId| {
-            let store = found.remove(&id);
+            let store = found.take(id);
             let store = store.ok_or_else(|| dangling(key, format!("there is no queue {id} in the store")))?;
             check_numbers(&store).map(|()| store)
         };
@@ -204,7 +229,7 @@ impl State {
             self.levels.insert(level_id, id);
         }
         self.vhost(key, &fact.vhost)?.1.add_queue(name, id, true);
-        self.queues.insert(id, queue);
+        self.queues.insert(id, Box::new(queue));
         Ok(())
     }
 

@@ -62,17 +62,19 @@ struct QueueEnd {
 pub(crate) struct Topology {
     exchanges: BTreeMap<Arc<str>, Exchange>,
     queues: BTreeMap<Arc<str>, QueueEnd>,
-    /// Bindings by destination, so that the end of a queue or exchange finds those that lead to it.
-    inbound: BTreeMap<End, BTreeSet<Inbound>>,
+    /// Bindings by destination, so that the end of a queue or exchange finds those that lead to it. One set for all: most
+    /// queues have a binding or two, and a set of its own would take a kilobyte.
+    inbound: BTreeSet<Inbound>,
     bindings: u64,
     cache: RouteCache,
 }
 
-/// Where bindings lead to.
-type End = (DestinationKind, Arc<str>);
-
-/// A binding by its source.
-type Inbound = (Arc<str>, BindingKey);
+/// A binding, which begins with where it leads to, and its source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Inbound {
+    key: BindingKey,
+    source: Arc<str>,
+}
 
 /// What a bind found wrong.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,7 +93,7 @@ impl Topology {
         let mut topology = Self {
             exchanges: BTreeMap::new(),
             queues: BTreeMap::new(),
-            inbound: BTreeMap::new(),
+            inbound: BTreeSet::new(),
             bindings: 0,
             cache: RouteCache::default(),
         };
@@ -149,7 +151,8 @@ impl Topology {
     }
 
     /// Adds a binding. Some(whether it is durable) when it is new.
-    pub(crate) fn bind(&mut self, binding: Binding) -> Result<Option<bool>, BindError> {
+    pub(crate) fn bind(&mut self, mut binding: Binding) -> Result<Option<bool>, BindError> {
+        self.share_names(&mut binding);
         let Some(source) = self.exchanges.get(&binding.source) else {
             return Err(BindError::NoExchange(binding.source));
         };
@@ -175,8 +178,7 @@ impl Topology {
         };
         self.cache.clear();
         self.bindings += 1;
-        let end = (binding.destination_kind, to.clone());
-        self.inbound.entry(end).or_default().insert((binding.source.clone(), key.clone()));
+        self.inbound.insert(Inbound { key: key.clone(), source: binding.source.clone() });
         if let Some(source) = self.exchanges.get_mut(&binding.source) {
             source.insert(key, Bound { binding, durable, target }, wanted);
         }
@@ -188,7 +190,7 @@ impl Topology {
         let key = BindingKey::of(binding);
         let found = self.exchanges.get(&binding.source).is_some_and(|e| e.bindings.contains_key(&key));
         if found {
-            self.remove_bindings(vec![(binding.source.clone(), key)], gone);
+            self.remove_bindings(vec![Inbound { key, source: binding.source.clone() }], gone);
         }
         found
     }
@@ -197,8 +199,7 @@ impl Topology {
     pub(crate) fn remove_queue(&mut self, name: &Arc<str>, gone: &mut Gone) {
         self.cache.clear();
         self.queues.remove(name);
-        let inbound = self.inbound.remove(&(DestinationKind::Queue, name.clone())).unwrap_or_default();
-        self.remove_bindings(inbound.into_iter().collect(), gone);
+        self.remove_bindings(self.leading_to(DestinationKind::Queue, name), gone);
     }
 
     /// Removes an exchange and the bindings from and to it.
@@ -237,16 +238,44 @@ impl Topology {
         if exchange.props.durable {
             gone.exchanges.push((name.clone(), exchange.props));
         }
-        self.inbound
-            .remove(&(DestinationKind::Exchange, name.clone()))
-            .unwrap_or_default()
-            .into_iter()
-            .collect()
+        self.leading_to(DestinationKind::Exchange, name)
+    }
+
+    /// The bindings that lead to a queue or exchange.
+    fn leading_to(&self, kind: DestinationKind, name: &Arc<str>) -> Vec<Inbound> {
+        let nothing: Arc<str> = Arc::from("");
+        // Nothing is below it of all that lead there.
+        let key = BindingKey {
+            kind,
+            destination: name.clone(),
+            routing_key: nothing.clone(),
+            arguments: Bytes::new(),
+        };
+        let from = Inbound { key, source: nothing };
+        let there = |inbound: &&Inbound| inbound.key.kind == kind && inbound.key.destination == *name;
+        self.inbound.range(from..).take_while(there).cloned().collect()
+    }
+
+    /// Gives a binding the names that its ends have in memory already, rather than copies of them.
+    fn share_names(&self, binding: &mut Binding) {
+        let source = self.exchanges.get_key_value(&binding.source).map(|(name, _)| name.clone());
+        let destination = match binding.destination_kind {
+            DestinationKind::Queue => self.queues.get_key_value(&binding.destination).map(|(name, _)| name),
+            DestinationKind::Exchange => {
+                self.exchanges.get_key_value(&binding.destination).map(|(name, _)| name)
+            }
+        };
+        binding.destination = destination.cloned().unwrap_or_else(|| binding.destination.clone());
+        binding.source = source.unwrap_or_else(|| binding.source.clone());
+        // Named like its queue, as often.
+        if binding.routing_key == binding.destination {
+            binding.routing_key = binding.destination.clone();
+        }
     }
 
     fn remove_bindings(&mut self, mut waiting: Vec<Inbound>, gone: &mut Gone) {
         self.cache.clear();
-        while let Some((source, key)) = waiting.pop() {
+        while let Some(Inbound { key, source }) = waiting.pop() {
             let Some(exchange) = self.exchanges.get_mut(&source) else { continue };
             let Some(bound) = exchange.remove(&key) else { continue };
             let ends = exchange.props.auto_delete && exchange.bindings.is_empty();
@@ -262,13 +291,7 @@ impl Topology {
     }
 
     fn forget_inbound(&mut self, source: &Arc<str>, key: &BindingKey) {
-        let end = (key.kind, key.destination.clone());
-        if let Some(inbound) = self.inbound.get_mut(&end) {
-            inbound.remove(&(source.clone(), key.clone()));
-            if inbound.is_empty() {
-                self.inbound.remove(&end);
-            }
-        }
+        self.inbound.remove(&Inbound { key: key.clone(), source: source.clone() });
     }
 }
 

@@ -5,7 +5,7 @@
 //! done by then.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -19,6 +19,8 @@ const STEP_BYTES: u64 = 16 * 1024;
 pub(super) struct HalfSent {
     bytes_max: u64,
     parts: Arc<Mutex<Parts>>,
+    /// For who looks at it from outside.
+    shown: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
@@ -52,9 +54,9 @@ pub(super) struct Share {
 }
 
 impl HalfSent {
-    /// A pool in which all parts together have at most so many bytes.
-    pub(super) fn new(bytes_max: u64) -> Self {
-        Self { bytes_max, parts: Arc::default() }
+    /// A pool in which all parts together have at most so many bytes. It shows how many they have.
+    pub(super) fn new(bytes_max: u64, shown: Arc<AtomicU64>) -> Self {
+        Self { bytes_max, parts: Arc::default(), shown }
     }
 
     /// The share of a new connection.
@@ -83,6 +85,7 @@ impl Share {
             parts.remove(age);
         }
         if bytes == 0 {
+            self.pool.shown.store(parts.bytes, Ordering::Relaxed);
             return;
         }
         let age = (since, parts.next);
@@ -97,6 +100,7 @@ impl Share {
             owner.evicted.store(true, Ordering::Release);
             owner.told.notify_one();
         }
+        self.pool.shown.store(parts.bytes, Ordering::Relaxed);
     }
 
     /// Its part has to go: nothing more of it is counted.
@@ -120,7 +124,9 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         if let Some((age, _)) = self.held {
-            self.pool.parts().remove(age);
+            let mut parts = self.pool.parts();
+            parts.remove(age);
+            self.pool.shown.store(parts.bytes, Ordering::Relaxed);
         }
     }
 }

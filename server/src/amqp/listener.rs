@@ -28,7 +28,7 @@ pub async fn serve(
     stage: stage::Receiver,
 ) {
     let settings = Arc::new(settings);
-    let half_sent = HalfSent::new(settings.half_sent_bytes_max);
+    let half_sent = HalfSent::new(settings.half_sent_bytes_max, Arc::clone(hub.half_sent_bytes()));
     let mut connections = JoinSet::new();
     let mut stopping = std::pin::pin!(stage::reached(stage.clone(), Stage::Draining));
     loop {

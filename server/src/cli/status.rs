@@ -29,22 +29,32 @@ const FIGURES: &[Column<StatusResponse>] = figures! {
     confirmed_total, delivered_total, acked_total, memory_body_bytes, memory_budget_bytes, log_bytes, log_segments,
     log_syncs_total, log_frames_total, checkpoints_total, recycled_total, disk_free_bytes,
     settled_segments, settled_bytes, settled_live_bytes, log_record_bytes_total, settle_bytes_total, merge_bytes_total,
-    checkpoint_bytes_total, background_errors_total, write_amplification, publishers_held,
+    checkpoint_bytes_total, background_errors_total, write_amplification, publishers_held, spilled_messages, spilled_bytes,
+    spill_bytes_total,
 };
 
 pub(super) async fn status(options: &ClientOptions, out: &mut Out) -> Result<(), Failure> {
     let status = connect(options).await?.status(StatusRequest {}).await?.into_inner();
     if options.json {
         let columns: Vec<_> = FIGURES.iter().collect();
-        out.json(&Value::Object(object(&status, &columns)))?;
+        let mut all = object(&status, &columns);
+        let parts = status.memory_parts.iter().map(|part| (part.name.clone(), json!(part.bytes)));
+        all.insert("memory_parts".into(), Value::Object(parts.collect()));
+        out.json(&Value::Object(all))?;
     } else {
-        let width = FIGURES.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
+        let parts: Vec<_> =
+            status.memory_parts.iter().map(|part| (format!("memory: {}", part.name), part.bytes)).collect();
+        let names = FIGURES.iter().map(|figure| figure.name.len());
+        let width = names.chain(parts.iter().map(|(name, _)| name.len())).max().unwrap_or(0);
         for figure in FIGURES {
             out.line(format!(
                 "{:width$}  {}",
                 figure.name,
                 for_people(figure.name, &(figure.value)(&status))
             ))?;
+        }
+        for (name, bytes) in parts {
+            out.line(format!("{name:width$}  {}", human_bytes(bytes)))?;
         }
     }
     Ok(out.flush()?)

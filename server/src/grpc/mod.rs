@@ -38,7 +38,7 @@ use tonic_reflection::server::Builder;
 
 pub use health::Health;
 
-pub use status::{ServerStatus, StatusSource};
+pub use status::{ServerStatus, StatusSource, memory_parts};
 
 use crate::auth::Auth;
 use crate::hub::Hub;

@@ -7,7 +7,7 @@ use leveret_broker::{
 use leveret_proto::v1;
 
 use super::convert::table_to;
-use super::status::ServerStatus;
+use super::status::{ServerStatus, memory_parts};
 
 pub(super) fn exchange(row: ExchangeRow) -> v1::ExchangeInfo {
     v1::ExchangeInfo {
@@ -135,7 +135,14 @@ pub(super) fn status(core: CoreStats, server: ServerStatus) -> v1::StatusRespons
     } else {
         server
     };
+    // Parts of what others do as well.
+    let parts = if core.partial { Vec::new() } else { memory_parts(&core, &server.memory) };
+    let part = |(name, bytes): (&str, u64)| v1::MemoryPart { name: name.to_owned(), bytes };
     v1::StatusResponse {
+        memory_parts: parts.into_iter().map(part).collect(),
+        spilled_messages: server.spilled_messages,
+        spilled_bytes: server.spilled_bytes,
+        spill_bytes_total: server.spill_bytes_total,
         version: server.version,
         format_version: server.format_version,
         data_dir: server.data_dir,

@@ -1,5 +1,11 @@
 //! What Status says beside the core's counters.
 
+use leveret_broker::CoreStats;
+
+/// What a queue and a binding take of the core's memory, about, as measured with 100,000 of each.
+const QUEUE_BYTES: u64 = 1_000;
+const BINDING_BYTES: u64 = 600;
+
 /// Where the figures come from.
 pub trait StatusSource: Send + Sync + 'static {
     /// The figures now. Must not wait for the disk for long: it is called on the network's threads.
@@ -41,7 +47,7 @@ pub struct ServerStatus {
     pub recycled_total: u64,
     /// Bytes free on the data directory's file system.
     pub disk_free_bytes: u64,
-    /// Why publishers are held: "disk-low" or "settling-lags"; empty when they are not.
+    /// Why publishers are held: "disk-low", "settling-lags" or "spilling-lags"; empty when they are not.
     pub publishers_held: String,
     /// Settled segments: what lives of old log segments, grouped by queue.
     pub settled_segments: u64,
@@ -61,4 +67,25 @@ pub struct ServerStatus {
     pub background_errors_total: u64,
     /// Bytes written over bytes of records.
     pub write_amplification: f64,
+    /// Memory by part; bodies, queues and bindings are the core's to tell.
+    pub memory: Vec<(&'static str, u64)>,
+    /// Transient messages on the disk, once for each of their queues.
+    pub spilled_messages: u64,
+    /// Bytes of the files that hold them.
+    pub spilled_bytes: u64,
+    /// Bytes written into such files.
+    pub spill_bytes_total: u64,
+}
+
+/// All parts of memory, by name, where these are the store's and the shell's.
+pub fn memory_parts(core: &CoreStats, others: &[(&'static str, u64)]) -> Vec<(&'static str, u64)> {
+    let queues = core.queues * QUEUE_BYTES + core.bindings * BINDING_BYTES;
+    let mut parts = vec![("bodies", core.body_bytes), ("queues", queues)];
+    for (name, bytes) in others {
+        match parts.iter_mut().find(|(part, _)| part == name) {
+            Some((_, sum)) => *sum += bytes,
+            None => parts.push((*name, *bytes)),
+        }
+    }
+    parts
 }

@@ -30,7 +30,7 @@ const FAMILIES: &[Family] = &[
     ("leveret_messages_redelivered_total", COUNTER, "Deliveries marked as redelivered.", |m| m.core.redelivered),
     ("leveret_messages_acked_total", COUNTER, "Messages acknowledged.", |m| m.core.acked),
     ("leveret_messages_requeued_total", COUNTER, "Messages returned to their queue.", |m| m.core.requeued),
-    ("leveret_publishers_held", GAUGE, "1 while publishers wait because settling lags or the disk is low.", |m| m.publishers_held.into()),
+    ("leveret_publishers_held", GAUGE, "1 while publishers wait because settling or spilling lags, or the disk is low.", |m| m.publishers_held.into()),
     ("leveret_memory_budget_bytes", GAUGE, "Budget for bodies in memory.", |m| m.memory_budget_bytes),
     ("leveret_log_bytes", GAUGE, "Bytes of log segments in use.", |m| m.engine.log_bytes),
     ("leveret_log_segments", GAUGE, "Log segments in use.", |m| m.engine.log_segments),
@@ -47,6 +47,11 @@ const FAMILIES: &[Family] = &[
     ("leveret_settle_bytes_total", COUNTER, "Bytes written by settling.", |m| m.engine.settle_bytes_total),
     ("leveret_merge_bytes_total", COUNTER, "Bytes written by merging.", |m| m.engine.merge_bytes_total),
     ("leveret_settled_removed_total", COUNTER, "Settled segments removed.", |m| m.engine.settled_removed_total),
+    ("leveret_spilled_messages", GAUGE, "Transient messages on the disk, once for each of their queues.", |m| m.engine.spilled_messages),
+    ("leveret_spilled_bytes", GAUGE, "Bytes of the files that hold them.", |m| m.engine.spilled_bytes),
+    ("leveret_spilled_messages_total", COUNTER, "Transient messages written to the disk for want of memory.", |m| m.engine.spilled_total),
+    ("leveret_spill_bytes_total", COUNTER, "Bytes written for them.", |m| m.engine.spill_bytes_total),
+    ("leveret_spill_moved_bytes_total", COUNTER, "Bytes of them written again to make room.", |m| m.engine.spill_moved_bytes_total),
     ("leveret_checkpoint_bytes_total", COUNTER, "Bytes of checkpoints written.", |m| m.engine.checkpoint_bytes_total),
     ("leveret_background_errors_total", COUNTER, "Work in the background that failed and is tried again.", |m| m.engine.background_errors_total),
     ("leveret_log_durable_ticket", GAUGE, "Newest append that is durable.", |m| m.engine.durable_ticket),
@@ -79,9 +84,7 @@ pub(super) fn encode(snapshot: Option<&MetricsSnapshot>) -> String {
 
 fn memory(page: &mut Page, snapshot: &MetricsSnapshot) {
     const NAME: &str = "leveret_memory_bytes";
-    page.head(NAME, GAUGE, "Memory by part.");
-    page.sample(NAME, &[("part", "bodies")], snapshot.core.body_bytes);
-    page.sample(NAME, &[("part", "index")], snapshot.engine.index_bytes);
+    page.head(NAME, GAUGE, "Memory by part, about.");
     for (part, bytes) in &snapshot.memory_parts {
         page.sample(NAME, &[("part", part)], bytes);
     }

@@ -1,5 +1,6 @@
 //! The broker behind the front ends: it opens the store, runs the core thread, and reads the figures of both.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Instant, SystemTime};
@@ -15,6 +16,7 @@ use crate::auth;
 use crate::config::{Fsync, ServeSettings};
 use crate::core_thread::{self, Ended, now_ms};
 use crate::exit::Exit;
+use crate::grpc::memory_parts;
 use crate::host::Host;
 use crate::http::{EngineFigures, MetricsSnapshot, MetricsSource, QUEUES_MAX, QueueFigures, SnapshotFuture};
 use crate::hub::{Caller, Hub};
@@ -128,17 +130,34 @@ impl RealBackend {
         settings
     }
 
+    /// Memory by part, the core's own apart.
+    fn memory_of(&self, stats: &engine::Stats) -> Vec<(&'static str, u64)> {
+        vec![
+            ("log_index", stats.memory.log_index),
+            ("extents", stats.memory.extents),
+            ("dead_sets", stats.memory.dead_sets),
+            ("queues", stats.memory.queues),
+            ("facts", stats.memory.facts),
+            ("spill_index", stats.spill_index_bytes),
+            ("spilling", stats.spill_waiting_bytes),
+            ("publishing", self.hub.publishing_bytes()),
+            ("half_sent", self.hub.half_sent_bytes().load(Ordering::Relaxed)),
+        ]
+    }
+
     async fn figures(&self) -> MetricsSnapshot {
         let core = match self.ask("/".into(), Op::Stats).await {
             Some(Reply::Stats(stats)) => stats,
             _ => CoreStats::default(),
         };
+        let stats = self.open.get().map(|open| open.gauge.stats()).unwrap_or_default();
+        let memory_parts = memory_parts(&core, &self.memory_of(&stats));
         MetricsSnapshot {
             core,
-            engine: self.open.get().map(|open| figures(&open.gauge.stats())).unwrap_or_default(),
+            engine: figures(&stats),
             publishers_held: self.hub.publishers_held().is_some(),
             memory_budget_bytes: self.settings.memory_budget.0,
-            memory_parts: Vec::new(),
+            memory_parts,
             queues: self.queues().await,
         }
     }
@@ -216,6 +235,10 @@ impl StatusSource for RealBackend {
             checkpoint_bytes_total: stats.checkpoint_bytes_total,
             background_errors_total: stats.background_errors_total,
             write_amplification: stats.write_amplification(),
+            memory: self.memory_of(&stats),
+            spilled_messages: stats.spilled_messages,
+            spilled_bytes: stats.spilled_bytes,
+            spill_bytes_total: stats.spill_bytes_total,
         }
     }
 }
@@ -269,7 +292,11 @@ fn figures(stats: &engine::Stats) -> EngineFigures {
         record_bytes_total: stats.record_bytes_total,
         checkpoints_total: stats.checkpoints_total,
         recycled_total: stats.recycled_total,
-        index_bytes: stats.index_bytes,
+        spilled_messages: stats.spilled_messages,
+        spilled_bytes: stats.spilled_bytes,
+        spilled_total: stats.spilled_total,
+        spill_bytes_total: stats.spill_bytes_total,
+        spill_moved_bytes_total: stats.spill_moved_bytes_total,
         settled_segments: stats.settled_segments,
         settled_bytes: stats.settled_bytes,
         settled_live_bytes: stats.settled_live_bytes,

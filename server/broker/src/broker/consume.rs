@@ -175,7 +175,7 @@ impl Broker {
             return Err(no_channel(chan));
         }
         let id = self.readable_queue(who, &get.queue)?;
-        let known = |queue: &&crate::queue::Queue| {
+        let known = |queue: &&Box<crate::queue::Queue>| {
             queue.known.queue_type == QueueType::Quorum && queue.known.single_active_consumer
         };
         if let Some(props) = self.queues.get(&id).filter(known).map(|queue| &queue.props) {

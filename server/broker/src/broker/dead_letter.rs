@@ -140,7 +140,7 @@ impl Broker {
         let bytes = letter.message.cost_bytes() + record::HEADER_FIXED_BYTES;
         let targeted = targets.iter().filter_map(|id| self.queues.get(id));
         let learns = targeted.filter(|queue| !queue.has_level(queue.priority(letter.priority)));
-        let learned = learns.map(learned_bytes);
+        let learned = learns.map(|queue| learned_bytes(queue));
         Batch::put_bytes(bytes, targets.len() as u64) + learned.sum::<u64>()
     }
 

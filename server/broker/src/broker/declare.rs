@@ -172,7 +172,7 @@ impl Broker {
         if let Some(topology) = self.vhosts.topology_mut(vhost) {
             topology.add_queue(name, id, durable);
         }
-        self.queues.insert(id, queue);
+        self.queues.insert(id, Box::new(queue));
         id
     }
 

@@ -123,7 +123,7 @@ impl Broker {
                 let expires = extras.expiration_ms.is_some() && !queue.expiring;
                 queue.props.durable && (expires || !queue.has_level(queue.priority(extras.priority)))
             });
-            learns.map(learned_bytes).sum()
+            learns.map(|queue| learned_bytes(queue)).sum()
         });
         publish_bytes(publish, queues.len()) + learned
     }

@@ -85,7 +85,7 @@ impl Broker {
         match name {
             Some(name) => {
                 let id = self.named_queue(vhost, name)?;
-                Ok(self.queues.get(&id).map(queue_row).into_iter().collect())
+                Ok(self.queues.get(&id).map(|queue| queue_row(queue)).into_iter().collect())
             }
             None => Ok(self.listed_queues(self.topology(vhost)?).map(queue_row).collect()),
         }
@@ -94,7 +94,7 @@ impl Broker {
     /// In order of their names.
     fn listed_queues<'a>(&'a self, topology: &'a Topology) -> impl Iterator<Item = &'a Queue> {
         let listed = topology.queues().filter(|(name, _)| !is_reply_queue(name));
-        listed.filter_map(|(_, id)| self.queues.get(&id))
+        listed.filter_map(|(_, id)| self.queues.get(&id).map(|queue| &**queue))
     }
 
     pub(super) fn binding_rows(&self, vhost: &VhostRef) -> Result<Vec<BindingRow>, Refusal> {

@@ -1,3 +1,5 @@
+use super::Queue;
+use super::level::Level;
 use super::ranges::{Ranges, join};
 use crate::ids::Seq;
 
@@ -30,4 +32,12 @@ fn ranges_join_where_they_touch() {
         join(&mut joined, from, last);
     }
     assert_eq!(joined, [(1, 2), (4, 9), (11, 11)]);
+}
+
+/// There may be 100,000 of them. What a queue owns on the heap beside these comes to about as much again with its
+/// names, its binding and what the store knows of it: `leveret-bench -- store idle`.
+#[test]
+fn an_idle_queue_is_small() {
+    assert!(size_of::<Queue>() <= 520, "{} bytes", size_of::<Queue>());
+    assert!(size_of::<Level>() <= 480, "{} bytes", size_of::<Level>());
 }

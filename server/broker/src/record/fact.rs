@@ -204,6 +204,11 @@ impl Fact {
         buf.freeze()
     }
 
+    /// Whether a key is that of a queue or a binding: of these there may be very many.
+    pub fn is_of_many(key: &[u8]) -> bool {
+        matches!(key.first(), Some(&(KIND_QUEUE | KIND_BINDING)))
+    }
+
     /// Reads a fact back.
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Fact, FactError> {
         let malformed = |e: prost::DecodeError| FactError::Malformed(e.to_string());

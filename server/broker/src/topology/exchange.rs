@@ -113,7 +113,14 @@ impl Exchange {
         let index_key = self.index_key(&key.routing_key);
         let target = bound.target.clone();
         match &mut self.index {
-            Index::Keys(keys) => keys.entry(index_key).or_default().push(target),
+            Index::Keys(keys) => {
+                let targets = keys.entry(index_key).or_default();
+                if targets.is_empty() {
+                    // Most keys lead to one.
+                    targets.reserve_exact(1);
+                }
+                targets.push(target);
+            }
             Index::Patterns(trie) => trie.insert(&index_key, target),
             Index::Headers(bindings) => drop(bindings.insert(key.clone(), (wanted, target))),
         }

@@ -9,7 +9,7 @@ fn at(ms: u64) -> Instant {
 
 #[test]
 fn the_oldest_part_goes_when_there_is_no_room() {
-    let pool = HalfSent::new(4 * STEP_BYTES);
+    let pool = HalfSent::new(4 * STEP_BYTES, Arc::default());
     let (mut slow, mut quick) = (pool.share(), pool.share());
     slow.hold(at(0), 2 * STEP_BYTES);
     quick.hold(at(10), 2 * STEP_BYTES);
@@ -26,7 +26,7 @@ fn the_oldest_part_goes_when_there_is_no_room() {
 
 #[test]
 fn whoever_begins_again_is_young() {
-    let pool = HalfSent::new(4 * STEP_BYTES);
+    let pool = HalfSent::new(4 * STEP_BYTES, Arc::default());
     let (mut busy, mut slow, mut third) = (pool.share(), pool.share(), pool.share());
     busy.hold(at(0), 2 * STEP_BYTES);
     slow.hold(at(10), STEP_BYTES);
@@ -37,7 +37,7 @@ fn whoever_begins_again_is_young() {
 
 #[test]
 fn what_is_whole_or_gone_counts_no_more() {
-    let pool = HalfSent::new(2 * STEP_BYTES);
+    let pool = HalfSent::new(2 * STEP_BYTES, Arc::default());
     let (mut one, mut other) = (pool.share(), pool.share());
     one.hold(at(0), STEP_BYTES - 1);
     assert_eq!(pool.parts().bytes, 0, "less than a step is free");
@@ -54,7 +54,7 @@ fn what_is_whole_or_gone_counts_no_more() {
 
 #[tokio::test]
 async fn an_evicted_connection_is_woken() {
-    let pool = HalfSent::new(STEP_BYTES);
+    let pool = HalfSent::new(STEP_BYTES, Arc::default());
     let (mut slow, mut quick) = (pool.share(), pool.share());
     slow.hold(at(0), STEP_BYTES);
     let woken = async {
@@ -71,7 +71,7 @@ async fn an_evicted_connection_is_woken() {
 /// One connection alone may not pass the bound either.
 #[test]
 fn a_part_larger_than_all_room_goes_itself() {
-    let pool = HalfSent::new(STEP_BYTES);
+    let pool = HalfSent::new(STEP_BYTES, Arc::default());
     let mut only = pool.share();
     only.hold(at(0), 2 * STEP_BYTES);
     assert!(only.is_evicted());
