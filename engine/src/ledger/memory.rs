@@ -1,8 +1,7 @@
 //! What the ledger takes of memory, by part, about. Counted where somebody asks: a walk over all queues.
 
 use super::{Chunk, Ledger, Queue, Run};
-use crate::ids::{QueueId, Seq};
-use crate::ledger::Settled;
+use crate::ids::QueueId;
 
 /// A place in a tree, beside what stands there: trees that grow at their end are half full.
 const TREE_SLACK: u64 = 2;
@@ -31,10 +30,9 @@ impl Ledger {
         let mut memory = LedgerMemory::default();
         for queue in self.queues.values() {
             memory.log_index += queue.chunks.values().map(chunk).sum::<u64>();
+            memory.extents += size_of_val(queue.extents()) as u64;
             memory.dead_sets += queue.dead.memory_bytes() + queue.redelivered.memory_bytes();
         }
-        let extents: usize = self.settled.values().map(|used| used.extents.len()).sum();
-        memory.extents = (extents * (size_of::<Settled>() + 2 * size_of::<(QueueId, Seq)>())) as u64;
         memory.queues = self.queues.len() as u64 * size_of::<(QueueId, Queue)>() as u64 * TREE_SLACK;
         let bytes: usize = self.facts.iter().map(|(key, value)| key.len() + value.len()).sum();
         memory.facts = bytes as u64 + self.facts.len() as u64 * FACT_BYTES;

@@ -175,10 +175,12 @@ impl Broker {
             return Err(no_channel(chan));
         }
         let id = self.readable_queue(who, &get.queue)?;
-        let known = |queue: &&Box<crate::queue::Queue>| {
+        let known = |queue: &&crate::queue::Queue| {
             queue.known.queue_type == QueueType::Quorum && queue.known.single_active_consumer
         };
-        if let Some(props) = self.queues.get(&id).filter(known).map(|queue| &queue.props) {
+        if let Some(props) =
+            self.queues.get(&id).map(|queue| &**queue).filter(known).map(|queue| &queue.props)
+        {
             let text = format!(
                 "cannot obtain access to locked {}. basic.get operations are not supported by quorum queues with single \
                  active consumer",

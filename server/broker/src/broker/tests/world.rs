@@ -138,13 +138,6 @@ impl World {
         self.turn(inputs)
     }
 
-    /// Spills what waits for it.
-    pub(crate) fn spill(&mut self) -> Vec<Effect> {
-        let puts = std::mem::take(&mut self.spills);
-        let inputs = puts.iter().map(|put| Input::Spilled { places: self.store.spill(put) }).collect();
-        self.turn(inputs)
-    }
-
     pub(crate) fn tick(&mut self, ms: u64) -> Vec<Effect> {
         self.now_ms += ms;
         self.send(Input::Tick { now_ms: self.now_ms })

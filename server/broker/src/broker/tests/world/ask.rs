@@ -69,4 +69,11 @@ impl World {
         let effects = self.ask_effects_in(name, op);
         replies(effects, self.requests).expect("the answer comes at once")
     }
+
+    /// Spills what waits for it.
+    pub(crate) fn spill(&mut self) -> Vec<Effect> {
+        let puts = std::mem::take(&mut self.spills);
+        let inputs = puts.iter().map(|put| Input::Spilled { places: self.store.spill(put) }).collect();
+        self.turn(inputs)
+    }
 }
