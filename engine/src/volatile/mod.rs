@@ -32,8 +32,7 @@ mod reading;
 mod tests;
 mod waiting;
 
-use header::encode_header;
-pub(crate) use header::is_ours;
+pub(crate) use header::{encode_header, is_ours};
 use index::{Index, Segment};
 pub(crate) use reading::{Reading, Recent};
 use waiting::{Batch, Waiting};
