@@ -11,11 +11,13 @@ use crate::ranges::Places;
 use crate::record::Record;
 use crate::settled::Extent;
 
+mod live;
 mod queue;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use live::{LiveCount, Weight, Weights};
 pub(crate) use queue::{At, Found, Queue, Settled};
 use queue::{Chunk, Run};
 
@@ -260,25 +262,17 @@ impl Ledger {
         (parts, None)
     }
 
-    /// Counts what lives of the settled segments that `live_bytes` names, some queues at a time; and the queue to go on
-    /// with, if there are more.
-    pub(crate) fn count_live(
-        &self,
-        live_bytes: &mut BTreeMap<FileId, u64>,
-        from: QueueId,
-    ) -> Option<QueueId> {
+    /// Counts what lives of the settled segments that `count` names, some queues at a time; and the queue to go on with, if
+    /// there are more.
+    pub(crate) fn count_live(&self, count: &mut LiveCount<'_>, from: QueueId) -> Option<QueueId> {
         let mut looked_at = 0;
         for (id, queue) in self.queues.range(from..) {
             if looked_at >= LOOK_EXTENTS + LOOK_QUEUES {
                 return Some(*id);
             }
             looked_at += queue.extents().len() + 1;
-            for Settled { file, extent } in queue.extents() {
-                let Some(counted) = live_bytes.get_mut(file) else { continue };
-                let live = u128::from(queue.live_between(extent.first, extent.last.next()));
-                // Bytes are not told apart: records of an extent count alike.
-                let bytes = u128::from(extent.bytes) * live / u128::from(extent.records.max(1));
-                *counted += bytes as u64;
+            for here in queue.extents() {
+                count.add(here, queue.live_between(here.extent.first, here.extent.last.next()));
             }
         }
         None

@@ -294,3 +294,38 @@ fn short_extents_of_many_queues_are_joined_and_none_is_lost() {
     assert_eq!(all, found);
     assert!(joined * 5 < apart, "{joined} of {apart}");
 }
+
+/// Guards against a settled segment that seems full because its many small messages live, while the few large ones that
+/// make up its length are dead.
+#[test]
+fn disk_follows_the_bytes_that_live_where_small_messages_live_among_large_dead_ones() {
+    let disk = SimDisk::default();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (mut store, mut workers, _) = Store::open(&shared, settings(1 << 20)).expect("opens");
+    commit(&mut store, &mut workers, Batch { queues_created: vec![QueueId(1)], ..Batch::default() });
+    // Of ten, one is large: almost all bytes, and a tenth of the records.
+    let length = |seq: u64| if seq.is_multiple_of(10) { 8_000 } else { 20 };
+    for seq in 1..=1_000 {
+        let payload = Payload { head: Bytes::new(), body: Bytes::from(vec![seq as u8; length(seq)]) };
+        let puts = vec![Put { targets: vec![(QueueId(1), Seq(seq))], payload }];
+        commit(&mut store, &mut workers, Batch { puts, ..Batch::default() });
+        settle(&mut workers, seq, 1);
+    }
+    let settled = |disk: &SimDisk| -> u64 {
+        let names = disk.names().into_iter().filter(|(name, _)| name.ends_with(".set"));
+        names.map(|(_, bytes)| bytes).sum()
+    };
+    let last = settled_files(&disk).iter().flat_map(|(_, extents)| extents).map(|e| e.last.0).max();
+    let last = last.expect("some settled");
+    let before = settled(&disk);
+    let acks = (10..=last).step_by(10).map(|seq| (QueueId(1), Seq(seq), Seq(seq))).collect();
+    commit(&mut store, &mut workers, Batch { acks, ..Batch::default() });
+    settle(&mut workers, 2_000, 60);
+    let live = (1..=last).filter(|seq| !seq.is_multiple_of(10)).count() as u64 * 64;
+    let after = settled(&disk);
+    assert!(before > 500_000 && after < 3 * live + 10_000, "{before} to {after}, {live} live");
+    let (found, lost) = fetch(&store, &mut workers, 1, 1_001);
+    assert!(lost.is_empty());
+    let wanted: Vec<u64> = (1..=1_000_u64).filter(|seq| !seq.is_multiple_of(10) || *seq > last).collect();
+    assert_eq!(found.into_keys().collect::<Vec<_>>(), wanted);
+}
