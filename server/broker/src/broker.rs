@@ -27,6 +27,7 @@ use crate::access::Access;
 use crate::budget::Budget;
 use crate::channel::{Channel, Connection};
 use crate::consumers::{Consumer, ConsumerId};
+use crate::controls::Control;
 use crate::effect::{CoreStats, Effect, Outcome, Reply};
 use crate::ids::{ChanId, ConnId, Epoch, QueueId, ReqId, Seq};
 use crate::input::{Fetched, Input};
@@ -213,6 +214,9 @@ impl Broker {
         let progress = answer.upto > answer.from;
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let name = queue.props.name.clone();
+        if self.tickets.switches.has(Control::StaleFetch) {
+            queue.take_late(&answer, &mut self.budget);
+        }
         let taken = queue.fetched(answer, &mut self.budget);
         self.letters.extend(taken.dead);
         self.tickets.end_dying(taken.ended);
