@@ -37,6 +37,10 @@ pub struct Settings {
     /// Publishers are held while less than this is free on the disk, what the unsettled log may take when it is settled
     /// counted as taken (E11). 0: whatever is free.
     pub disk_low_bytes: u64,
+    /// Bytes that the scrub reads in a second; 0: there is no scrub.
+    pub scrub_bytes_per_s: u64,
+    /// Between the beginnings of two passes of the scrub, in milliseconds.
+    pub scrub_pass_ms: u64,
     /// Zeroed segments kept ahead of need.
     pub spares: usize,
     /// A batch that nobody waits for leaves after so many milliseconds at the latest.
@@ -63,6 +67,8 @@ impl Default for Settings {
             settle_strip_bytes: 32 << 20,
             settled_bytes: 512 << 20,
             disk_low_bytes: 0,
+            scrub_bytes_per_s: 4 << 20,
+            scrub_pass_ms: 86_400_000,
             spares: 1,
             lazy_ms: 10,
             idle_ms: 50,

@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     /// What went wrong in the background, or was found to be damaged: for the operator, nothing fails by it.
     pub(crate) findings: Mutex<VecDeque<String>>,
     pub(crate) has_findings: AtomicBool,
+    /// What is known to be damaged, as sentences: found at the open or by the scrub.
+    pub(crate) damage: Mutex<Vec<String>>,
     /// The writer has written and synced all there was and will do nothing more.
     pub(crate) writer_done: AtomicBool,
     /// Threads sleep here; without threads nobody does.
@@ -57,6 +59,7 @@ pub(crate) trait Bells: Send + Sync {
     fn ring_reader(&self);
     fn ring_keeper(&self);
     fn ring_settler(&self);
+    fn ring_scrub(&self);
     fn ring_owner(&self);
 }
 
@@ -123,6 +126,10 @@ pub(crate) struct Counters {
     /// Settled segments removed, merged or dead.
     pub(crate) settled_removed: AtomicU64,
     pub(crate) background_errors: AtomicU64,
+    /// Bytes read by the scrub, its passes, and what it found to be damaged.
+    pub(crate) scrub_bytes: AtomicU64,
+    pub(crate) scrub_passes: AtomicU64,
+    pub(crate) scrub_findings: AtomicU64,
     /// Places told as lost by the reader.
     pub(crate) unreadable: AtomicU64,
 }
@@ -164,6 +171,7 @@ impl Shared {
             pressure: AtomicU8::new(0),
             findings: Mutex::default(),
             has_findings: AtomicBool::new(false),
+            damage: Mutex::default(),
             writer_done: AtomicBool::new(false),
             bells: OnceLock::new(),
             counters: Counters::default(),
@@ -181,6 +189,7 @@ impl Shared {
             bells.ring_reader();
             bells.ring_keeper();
             bells.ring_settler();
+            bells.ring_scrub();
         });
     }
 
@@ -203,6 +212,16 @@ impl Shared {
         drop(findings);
         self.has_findings.store(true, Ordering::Release);
         self.ring(|bells| bells.ring_owner());
+    }
+
+    /// Tells of damage, and keeps it for the figures.
+    pub(crate) fn find_damage(&self, sentence: String) {
+        let mut damage = lock(&self.damage);
+        if damage.len() < FINDINGS_MAX {
+            damage.push(sentence.clone());
+        }
+        drop(damage);
+        self.find(sentence);
     }
 
     /// Takes back pins on log segments.

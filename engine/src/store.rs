@@ -17,6 +17,7 @@ use crate::keeper::Keeper;
 use crate::ledger::Ledger;
 use crate::reader::Reader;
 use crate::recovery::{self, Report};
+use crate::scrub::Scrub;
 use crate::settings::Settings;
 use crate::settler::Settler;
 use crate::shared::{Delivered, Pending, Pressure, Shared, lock};
@@ -46,6 +47,8 @@ pub struct Workers {
     pub keeper: Keeper,
     /// Settles old log segments and merges settled ones.
     pub settler: Settler,
+    /// Looks for what went bad.
+    pub scrub: Scrub,
 }
 
 /// What an open found.
@@ -129,6 +132,12 @@ pub struct Stats {
     pub background_errors_total: u64,
     /// Times that a message which lives was asked for and could not be read.
     pub unreadable_total: u64,
+    /// Bytes read by the scrub.
+    pub scrub_bytes_total: u64,
+    /// Passes over everything that the scrub finished.
+    pub scrub_passes_total: u64,
+    /// Places that the scrub found to be damaged.
+    pub scrub_findings_total: u64,
     /// Bytes free on the file system; 0 where unknown.
     pub disk_free_bytes: u64,
     /// Newest ticket whose confirm may go out.
@@ -161,6 +170,7 @@ impl Store {
     pub fn open(disk: &Arc<dyn Disk>, settings: Settings) -> Result<(Self, Workers, Recovered)> {
         let opened = recovery::open(disk, settings)?;
         let shared = opened.shared;
+        lock(&shared.damage).clone_from(&opened.report.damaged);
         let recovered = recovered(&lock(&shared.ledger), &shared.settings, opened.report);
         let logged = recovered.queues.iter().map(|queue| (queue.queue, queue.next)).collect();
         let workers = Workers {
@@ -168,6 +178,7 @@ impl Store {
             reader: Reader::new(Arc::clone(&shared)),
             keeper: Keeper::new(Arc::clone(&shared), opened.kept),
             settler: Settler::new(Arc::clone(&shared)),
+            scrub: Scrub::new(Arc::clone(&shared)),
         };
         Ok((Self { shared, next_ticket: Ticket(1), logged }, workers, recovered))
     }
@@ -274,6 +285,11 @@ impl Store {
         self.shared.counters.unreadable.load(Ordering::Relaxed)
     }
 
+    /// Places that the scrub found to be damaged, since the open.
+    pub fn damage_found(&self) -> u64 {
+        self.shared.counters.scrub_findings.load(Ordering::Relaxed)
+    }
+
     /// Figures.
     pub fn stats(&self) -> Stats {
         self.gauge().stats()
@@ -317,6 +333,11 @@ pub struct Gauge {
 }
 
 impl Gauge {
+    /// What is known to be damaged, a sentence each: found at the open or by the scrub, the first hundred.
+    pub fn damage(&self) -> Vec<String> {
+        lock(&self.shared.damage).clone()
+    }
+
     /// Figures as of now.
     pub fn stats(&self) -> Stats {
         let counters = &self.shared.counters;
@@ -344,6 +365,9 @@ impl Gauge {
             checkpoint_bytes_total: count(&counters.checkpoint_bytes),
             background_errors_total: count(&counters.background_errors),
             unreadable_total: count(&counters.unreadable),
+            scrub_bytes_total: count(&counters.scrub_bytes),
+            scrub_passes_total: count(&counters.scrub_passes),
+            scrub_findings_total: count(&counters.scrub_findings),
             log_bytes,
             log_segments,
             spare_segments,

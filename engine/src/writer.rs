@@ -235,6 +235,7 @@ impl Writer {
                 bells.ring_keeper();
                 bells.ring_reader();
                 bells.ring_settler();
+                bells.ring_scrub();
             });
             return Ok(Step::Done);
         }

@@ -72,6 +72,10 @@ pub trait DiskFile: Send + Sync + Debug {
     fn will_read(&self, offset: u64, bytes: u64) {
         let _ = (offset, bytes);
     }
+    /// A hint that a range will not be read again soon.
+    fn will_not_read(&self, offset: u64, bytes: u64) {
+        let _ = (offset, bytes);
+    }
     /// Maps a file that is never written again.
     fn map(&self) -> io::Result<Box<dyn DiskMap>>;
 }

@@ -207,6 +207,11 @@ impl DiskFile for RealFile {
         let _ = rustix::fs::fadvise(&*self.file, offset, bytes, rustix::fs::Advice::WillNeed);
     }
 
+    fn will_not_read(&self, offset: u64, bytes: u64) {
+        let bytes = std::num::NonZeroU64::new(bytes);
+        let _ = rustix::fs::fadvise(&*self.file, offset, bytes, rustix::fs::Advice::DontNeed);
+    }
+
     fn map(&self) -> io::Result<Box<dyn DiskMap>> {
         Ok(Box::new(RealMap::new(&self.file)?))
     }

@@ -155,6 +155,16 @@ impl SimDisk {
         world.durable_names.insert(name.to_owned(), file);
     }
 
+    /// Turns a byte of a file over, for those who have it open as well: the medium went bad.
+    pub fn flip(&self, name: &str, offset: u64) {
+        let mut world = lock(&self.world);
+        if let Some(file) = world.names.get(name).copied()
+            && let Some(byte) = world.contents(file).bytes.get_mut(offset as usize)
+        {
+            *byte ^= 0x40;
+        }
+    }
+
     /// Takes a file away, durably.
     pub fn take(&self, name: &str) {
         let mut world = lock(&self.world);

@@ -42,6 +42,8 @@ pub struct Reached {
     pub merged_bytes: u64,
     /// Settled segments that were removed: merged, or dead.
     pub settled_removed: u64,
+    /// Passes of the scrub.
+    pub scrubs: u64,
     /// Crashes while serving.
     pub crashes: u64,
     /// Crashes in a recovery.
@@ -90,6 +92,7 @@ enum Worker {
     Reader,
     Keeper,
     Settler,
+    Scrub,
 }
 
 /// A running server.
@@ -135,6 +138,8 @@ impl World {
             settle_strip_bytes: *rng.choice(&[3_000, 50_000, 1 << 20]).unwrap_or(&3_000),
             settled_bytes: *rng.choice(&[20_000, 200_000, 1 << 20]).unwrap_or(&20_000),
             idle_checkpoint_ms: 300,
+            scrub_bytes_per_s: 10 << 20,
+            scrub_pass_ms: 30,
             new_store_id: seed | 1,
             control: bug.and_then(Bug::of_engine),
             ..Settings::default()
@@ -163,7 +168,7 @@ impl World {
         for _ in 0..lives {
             let mut life = self.start(true)?;
             self.inspect(&mut life)?;
-            let slow = [Worker::Writer, Worker::Reader, Worker::Keeper, Worker::Settler];
+            let slow = [Worker::Writer, Worker::Reader, Worker::Keeper, Worker::Settler, Worker::Scrub];
             self.slow = if self.rng.u8(..3) == 0 { self.rng.choice(slow) } else { None };
             let planned = self.rng.u8(..5) > 0;
             if planned {
@@ -267,7 +272,7 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
-        match self.rng.u8(..17) {
+        match self.rng.u8(..18) {
             0..5 => {
                 self.reached.operations += 1;
                 self.clients.act(life, &mut self.rng, &mut self.reached);
@@ -277,8 +282,9 @@ impl World {
             12 if self.gets_on(Worker::Reader) => drop(life.workers.reader.step()),
             13 if self.gets_on(Worker::Keeper) => drop(life.workers.keeper.step(self.worker_ms)),
             14 if self.gets_on(Worker::Settler) => drop(life.workers.settler.step(self.worker_ms)),
-            8..15 => {}
-            15 => {
+            15 if self.gets_on(Worker::Scrub) => drop(life.workers.scrub.step(self.worker_ms)),
+            8..16 => {}
+            16 => {
                 let ms = self.rng.u64(..40);
                 self.worker_ms += ms;
                 // The wall clock may jump either way.
@@ -342,6 +348,7 @@ impl World {
                 || life.workers.reader.step() == Step::Worked
                 || life.workers.keeper.step(self.worker_ms) == Step::Worked
                 || life.workers.settler.step(self.worker_ms) == Step::Worked;
+            life.workers.scrub.step(self.worker_ms);
             let effects: Vec<Effect> = life.effects.drain(..).collect();
             for effect in effects {
                 self.clients.receive(effect, life);
@@ -386,12 +393,14 @@ impl World {
 
     /// On a disk that fails nothing, every message that lives can be read.
     fn all_is_readable(&self, life: &Life) -> Result<(), Violation> {
-        let unreadable = life.host.store().unreadable();
-        if unreadable == 0 || self.disk.crashed() {
+        let (unreadable, damage) = (life.host.store().unreadable(), life.host.store().damage_found());
+        if (unreadable == 0 && damage == 0) || self.disk.crashed() {
             return Ok(());
         }
-        let text =
-            format!("{unreadable} messages that live could not be read: {:?}", life.host.store().findings());
+        let text = format!(
+            "{unreadable} messages that live could not be read, {damage} places are damaged: {:?}",
+            life.host.store().findings()
+        );
         Err(Violation { invariant: Invariant::I1, text })
     }
 
@@ -403,6 +412,7 @@ impl World {
         self.reached.settled += stats.settled_logs_total;
         self.reached.merged_bytes += stats.merge_bytes_total;
         self.reached.settled_removed += stats.settled_removed_total;
+        self.reached.scrubs += stats.scrub_passes_total;
     }
 
     fn crash(&mut self, life: Life) {
