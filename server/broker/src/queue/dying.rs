@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Queue;
-use super::level::{Level, Out};
+use super::level::{Level, Out, Taken};
 use super::window::{Loss, TakenIn};
 use crate::budget::Budget;
 use crate::death::Reason;
@@ -19,6 +19,9 @@ pub(crate) struct Dying {
     /// Names it to who waits for its end.
     pub(super) number: u64,
 }
+
+/// Letters of a level that wait at most, so that memory stays bounded; then its head waits with them.
+pub(crate) const WAITING_MAX: usize = 10_000;
 
 /// A message that left its queue to be dead-lettered. It lives on in the log until the move is there.
 #[derive(Debug)]
@@ -57,6 +60,29 @@ impl Queue {
             }
         };
         Some((out, dead))
+    }
+
+    /// A stored message that was ready is to be dead-lettered when there is room for it: until then it stays in the
+    /// store at its place, and is neither ready nor out.
+    pub(crate) fn wait_as_letter(&mut self, taken: Taken, reason: Reason, budget: &mut Budget) {
+        if let Some(level) = self.level_mut(taken.queue) {
+            level.waiting.insert(taken.seq.0, reason);
+        }
+        self.discard(taken, budget);
+    }
+
+    /// Whether as many letters wait as may.
+    pub(crate) fn waiting_is_full(&self) -> bool {
+        self.levels.iter().any(|level| level.waiting.len() >= WAITING_MAX)
+    }
+
+    /// Those that waited are read, to move.
+    pub(crate) fn wake_letters(&mut self) {
+        for level in &mut self.levels {
+            // Nobody waits for their ends.
+            let waiting = std::mem::take(&mut level.waiting);
+            level.dying.extend(waiting.into_iter().map(|(seq, reason)| (seq, Dying { reason, number: 0 })));
+        }
     }
 
     /// The numbers of all that wait to be read.

@@ -39,8 +39,9 @@ impl Queue {
 
 impl Level {
     fn purge(&mut self, budget: &mut Budget) -> (u64, Vec<(u64, u64)>) {
-        let ready = self.ready();
+        let ready = self.ready() + self.waiting.len() as u64;
         let mut places = Vec::new();
+        std::mem::take(&mut self.waiting).into_keys().for_each(|seq| ranges::join(&mut places, seq, seq));
         for (seq, returned) in std::mem::take(&mut self.returned) {
             if returned.stored {
                 ranges::join(&mut places, seq, seq);
@@ -93,7 +94,7 @@ impl Level {
         let returned = self.returned.iter().filter(|(_, r)| r.stored).map(|(seq, _)| *seq);
         let loaded =
             self.loaded.iter().filter(|(seq, _)| self.was_delivered_before(*seq)).map(|(seq, _)| *seq);
-        let dying = self.dying.keys().copied();
+        let dying = self.dying.keys().chain(self.waiting.keys()).copied();
         let singles: BTreeSet<u64> = out.chain(returned).chain(loaded).chain(dying).collect();
         let mut places = Vec::new();
         singles.into_iter().for_each(|seq| ranges::join(&mut places, seq, seq));
