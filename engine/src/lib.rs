@@ -31,6 +31,7 @@ mod ranges;
 mod reader;
 mod record;
 mod recovery;
+mod reserve;
 mod scan;
 mod scrub;
 mod settings;

@@ -41,6 +41,8 @@ pub struct Settings {
     pub scrub_bytes_per_s: u64,
     /// Between the beginnings of two passes of the scrub, in milliseconds.
     pub scrub_pass_ms: u64,
+    /// Whether room for the store's own needs is kept on the disk: five log segments' worth (E11).
+    pub reserve: bool,
     /// Zeroed segments kept ahead of need.
     pub spares: usize,
     /// A batch that nobody waits for leaves after so many milliseconds at the latest.
@@ -69,6 +71,7 @@ impl Default for Settings {
             disk_low_bytes: 0,
             scrub_bytes_per_s: 4 << 20,
             scrub_pass_ms: 86_400_000,
+            reserve: true,
             spares: 1,
             lazy_ms: 10,
             idle_ms: 50,

@@ -132,6 +132,11 @@ pub struct Stats {
     pub background_errors_total: u64,
     /// Times that a message which lives was asked for and could not be read.
     pub unreadable_total: u64,
+    /// Milliseconds since the oldest log segment that is not settled yet was begun, or since the open if it is older; 0
+    /// while only the one that is written is left.
+    pub oldest_unsettled_ms: u64,
+    /// Room on the disk that is kept for the store's own needs.
+    pub reserve_bytes: u64,
     /// Bytes read by the scrub.
     pub scrub_bytes_total: u64,
     /// Passes over everything that the scrub finished.
@@ -149,6 +154,11 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// What of the settled segments is dead, about.
+    pub fn settled_dead_bytes(&self) -> u64 {
+        self.settled_bytes.saturating_sub(self.settled_live_bytes)
+    }
+
     /// Bytes written since the open over bytes of records: log, settling, merging and checkpoints. Padding and the zeros
     /// of new segments are left out. 0 before anything is written.
     pub fn write_amplification(&self) -> f64 {
@@ -341,6 +351,7 @@ impl Gauge {
     /// Figures as of now.
     pub fn stats(&self) -> Stats {
         let counters = &self.shared.counters;
+        let below = lock(&self.shared.ledger).settled_below;
         let log = lock(&self.shared.log);
         let bytes = |end: Option<crate::manifest::SegmentEnd>, punched| match end {
             Some(end) if punched => end.bytes,
@@ -348,6 +359,9 @@ impl Gauge {
         };
         let log_bytes = log.segments.values().map(|segment| bytes(segment.end, segment.punched)).sum();
         let (log_segments, spare_segments) = (log.segments.len() as u64, log.spares.len() as u64);
+        let oldest = log.segments.range(below..).next().filter(|(_, segment)| segment.end.is_some());
+        let now_ms = self.shared.now_ms.load(Ordering::Relaxed);
+        let oldest_unsettled_ms = oldest.map_or(0, |(_, segment)| now_ms.saturating_sub(segment.opened_ms));
         drop(log);
         let settled_bytes = lock(&self.shared.settled).values().map(|file| file.entry.bytes).sum();
         let ledger = lock(&self.shared.ledger);
@@ -365,6 +379,8 @@ impl Gauge {
             checkpoint_bytes_total: count(&counters.checkpoint_bytes),
             background_errors_total: count(&counters.background_errors),
             unreadable_total: count(&counters.unreadable),
+            oldest_unsettled_ms,
+            reserve_bytes: self.shared.reserve.pieces() as u64 * self.shared.settings.segment_bytes,
             scrub_bytes_total: count(&counters.scrub_bytes),
             scrub_passes_total: count(&counters.scrub_passes),
             scrub_findings_total: count(&counters.scrub_findings),

@@ -14,6 +14,7 @@ use crate::ids::{EditNo, Epoch, FileId, FrameNo};
 use crate::keeper::CHECKPOINT_TMP_NAME;
 use crate::manifest::{self, CheckpointEntry, MANIFEST_NAME, MANIFEST_TMP_NAME, SegmentEntry, State};
 use crate::recovery;
+use crate::reserve::{self, parse_reserve_name};
 use crate::scan::{self, Scan};
 use crate::settler::SETTLED_TMP_NAME;
 
@@ -232,7 +233,8 @@ impl Survey {
         // Under another name, perhaps.
         for (other, _) in files.iter().filter(|(other, _)| !other.starts_with(SET_ASIDE)) {
             let listed = state.checkpoints.iter().any(|entry| checkpoint_name(entry.file) == *other);
-            if listed || other == MANIFEST_NAME || parse_name(other, "log-", ".seg").is_some() {
+            let segment = parse_name(other, "log-", ".seg").is_some();
+            if listed || other == MANIFEST_NAME || segment || parse_reserve_name(other).is_some() {
                 continue;
             }
             if let Some(checkpoint) = read_any_checkpoint(disk, other)?
@@ -292,7 +294,9 @@ impl Survey {
         };
         let mut notes = Vec::new();
         for (name, _) in files {
-            let what = if ours(name) || name == MANIFEST_NAME {
+            let reserve =
+                parse_reserve_name(name).is_some() && reserve::is_ours(disk, name, self.state.store_id)?;
+            let what = if ours(name) || name == MANIFEST_NAME || reserve {
                 continue;
             } else if name.starts_with(SET_ASIDE) {
                 "it was set aside and is not read"

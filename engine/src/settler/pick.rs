@@ -1,12 +1,14 @@
 //! What is settled or merged next.
 
+use std::sync::atomic::Ordering;
+
 use super::merge::Merge;
 use super::{Job, Listing, LogInput, Output, Settle, Settler, Strip};
 use crate::format::{BLOCK_BYTES, segment_name};
 use crate::group::Gather;
 use crate::ids::{FileId, SegmentNo};
 use crate::ledger::SettledShare;
-use crate::shared::{Counters, lock};
+use crate::shared::{Counters, Pressure, lock};
 
 /// Most log segments that are settled at a time.
 const SEGMENTS_MAX: usize = 8;
@@ -27,6 +29,8 @@ impl Settler {
         let over = (segments * settings.segment_bytes).saturating_sub(settings.log_budget_bytes);
         let unsettled = log.segments.range(below..).filter(|(_, segment)| segment.end.is_some());
         let at_once = (settings.log_budget_bytes / 4 / settings.segment_bytes).clamp(1, SEGMENTS_MAX as u64);
+        // On a disk that is low a small step is one that can be taken.
+        let at_once = if self.disk_is_low() { 1 } else { at_once };
         let chosen: Vec<SegmentNo> = unsettled.map(|(no, _)| *no).take(at_once as usize).collect();
         if over == 0 || chosen.iter().all(|no| ledger.is_dead(*no)) {
             return None;
@@ -75,8 +79,16 @@ impl Settler {
         if !dead.is_empty() {
             return Job::List(Box::new(Listing { removed: dead, ..Listing::nothing() }));
         }
-        let files = if merging { self.worth_merging(shares) } else { Vec::new() };
+        let mut files = if merging { self.worth_merging(shares) } else { Vec::new() };
+        if self.disk_is_low() {
+            files.truncate(1);
+        }
         if files.is_empty() { Job::None } else { Job::Merge(Box::new(Merge::begin(&self.shared, files))) }
+    }
+
+    fn disk_is_low(&self) -> bool {
+        let held = self.shared.pressure.load(Ordering::Acquire);
+        held == Pressure::number(Some(Pressure::DiskLow)) || self.shared.reserve.is_short()
     }
 
     /// Those under half live, emptiest and oldest first, until what lives of them fills one; or many small ones.

@@ -78,6 +78,7 @@ impl Reached {
         self.merged_bytes += other.merged_bytes;
         self.settled_removed += other.settled_removed;
         self.scrubs += other.scrubs;
+        self.found_full += other.found_full;
         self.crashes += other.crashes;
         self.crashes_in_recovery += other.crashes_in_recovery;
         self.cuts += other.cuts;
@@ -114,6 +115,7 @@ impl Reached {
             ("bytes merged", self.merged_bytes, 50_000),
             ("settled segments removed", self.settled_removed, 100),
             ("passes of the scrub", self.scrubs, 1_000),
+            ("times that the disk was full", self.found_full, 1_000),
             ("crashes in recovery", self.crashes_in_recovery, 200),
             ("torn tails", self.cuts, 200),
             ("consumers lost with messages out", self.consumers_lost, 100),
@@ -142,7 +144,7 @@ impl fmt::Display for Reached {
         write!(
             f,
             "{} seeds: {} operations, {} rotations, {} checkpoints, {} recycled, {} settled, \
-             {} bytes merged, {} settled segments removed, {} scrubs, {} crashes, {} in recovery, {} torn tails, \
+             {} bytes merged, {} settled segments removed, {} scrubs, {} times a full disk, {} crashes, {} in recovery, {} torn tails, \
              {} frames copied, {} consumers lost, {} clean stops; {} sent, {} confirmed, {} delivered ({} redelivered), \
              {} found after a crash, {} acked, {} returned; {} commits, {} rollbacks, {} moved, {} moved by a rule, {} moves \
              under way at a crash ({} kept, {} undone)",
@@ -155,6 +157,7 @@ impl fmt::Display for Reached {
             self.merged_bytes,
             self.settled_removed,
             self.scrubs,
+            self.found_full,
             self.crashes,
             self.crashes_in_recovery,
             self.cuts,

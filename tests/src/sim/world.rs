@@ -44,6 +44,8 @@ pub struct Reached {
     pub settled_removed: u64,
     /// Passes of the scrub.
     pub scrubs: u64,
+    /// Times that the disk was found full.
+    pub found_full: u64,
     /// Crashes while serving.
     pub crashes: u64,
     /// Crashes in a recovery.
@@ -80,6 +82,8 @@ pub(super) struct World {
     pub(super) reached: Reached,
     wall_ms: u64,
     worker_ms: u64,
+    /// Somebody else fills the disk now and then, and makes room.
+    crowded: bool,
     /// A worker that hardly gets on in this life, so that the others overtake it.
     slow: Option<Worker>,
     trace: u64,
@@ -128,6 +132,7 @@ impl World {
             1 => Fsync::Never,
             _ => Fsync::Always,
         };
+        let crowded = rng.u8(..4) == 0;
         let settings = Settings {
             fsync,
             segment_bytes: 16384 * rng.u64(2..6),
@@ -140,6 +145,7 @@ impl World {
             idle_checkpoint_ms: 300,
             scrub_bytes_per_s: 10 << 20,
             scrub_pass_ms: 30,
+            disk_low_bytes: if crowded { 100_000 } else { 0 },
             new_store_id: seed | 1,
             control: bug.and_then(Bug::of_engine),
             ..Settings::default()
@@ -158,6 +164,7 @@ impl World {
             wall_ms: 1_700_000_000_000,
             worker_ms: 0,
             slow: None,
+            crowded,
             trace: 0xcbf2_9ce4_8422_2325,
             rng,
         }
@@ -224,6 +231,11 @@ impl World {
                     self.reached.crashes_in_recovery += 1;
                     self.lose();
                 }
+                Err(Error::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::StorageFull && self.reserve() == 0 =>
+                {
+                    self.disk.resize(u64::MAX);
+                }
                 Err(error @ (Error::Damage { .. } | Error::Io { .. })) => {
                     return Err(refused(&error.to_string()));
                 }
@@ -234,6 +246,8 @@ impl World {
 
     /// Everything that exists, listed before any client is at work.
     fn inspect(&mut self, life: &mut Life) -> Result<(), Violation> {
+        // What waits for room is answered.
+        self.disk.resize(u64::MAX);
         self.clients.ask_listings(life);
         self.settle_down(life);
         let (queues, bindings) = self.clients.take_listings();
@@ -245,6 +259,9 @@ impl World {
         self.clients.begin(life, &mut self.rng);
         let steps = self.rng.u32(200..1500);
         for _ in 0..steps {
+            if self.crowded && self.rng.u8(..60) == 0 {
+                self.fill_or_empty();
+            }
             // Also when only a read has met the crash so far: nobody lives on to tell of it.
             if self.disk.crashed() || life.host.failure().is_some() {
                 return Ok(End::Crashed);
@@ -257,7 +274,11 @@ impl World {
             return Ok(End::Crashed);
         }
         life.host.close();
-        for _ in 0..10_000 {
+        for step in 0..10_000 {
+            if step == 5_000 {
+                // What was accepted waits for room.
+                self.disk.resize(u64::MAX);
+            }
             if self.disk.crashed() || life.host.failure().is_some() {
                 return Ok(End::Crashed);
             }
@@ -269,6 +290,18 @@ impl World {
             }
         }
         panic!("a clean close came to no end");
+    }
+
+    /// Pieces of the store's reserve.
+    fn reserve(&self) -> usize {
+        self.disk.names().iter().filter(|(name, _)| name.starts_with("reserve-")).count()
+    }
+
+    /// Somebody else fills the disk, or makes room.
+    fn fill_or_empty(&mut self) {
+        let room = if self.rng.bool() { 0 } else { self.rng.u64(..200_000) };
+        let full = self.rng.u8(..3) > 0;
+        self.disk.resize(if full { self.disk.used() + room } else { u64::MAX });
     }
 
     fn step(&mut self, life: &mut Life) {
@@ -413,6 +446,7 @@ impl World {
         self.reached.merged_bytes += stats.merge_bytes_total;
         self.reached.settled_removed += stats.settled_removed_total;
         self.reached.scrubs += stats.scrub_passes_total;
+        self.reached.found_full += stats.out_of_space_total;
     }
 
     fn crash(&mut self, life: Life) {

@@ -61,7 +61,7 @@ fn settle(workers: &mut Workers, from_s: u64, seconds: u64) {
 }
 
 fn used(disk: &SimDisk) -> u64 {
-    disk.names().iter().map(|(_, bytes)| bytes).sum()
+    disk.used()
 }
 
 fn settled_files(disk: &SimDisk) -> Vec<(String, Vec<Extent>)> {
