@@ -104,7 +104,9 @@ impl Survey {
         let state = loaded.state;
         let mut scans = Vec::new();
         let mut walks = Vec::new();
-        let total = state.segments.iter().map(|entry| entry.end.map_or(0, |end| end.bytes)).sum();
+        let settled: u64 = state.settled.iter().map(|entry| entry.bytes).sum();
+        let log = state.segments.iter().map(|entry| entry.end.map_or(0, |end| end.bytes));
+        let total = log.sum::<u64>() + settled;
         let mut done = 0;
         for entry in &state.segments {
             progress(done, total);
@@ -126,7 +128,9 @@ impl Survey {
                 Err(error) => return Err(error),
             }
         }
-        progress(done, done);
+        // The open segment's length was not known; what is left is settled.
+        let total = done + settled;
+        progress(done, total);
         let mut report = recovery::Report::default();
         recovery::check_manifest_tail(disk, &state, &loaded.tail, loaded.last, &scans, &mut report)?;
         for note in report.notes {
@@ -153,7 +157,7 @@ impl Survey {
         for entry in &state.checkpoints {
             self.listed_checkpoint(disk, &state, *entry)?;
         }
-        settled::listed(self, disk, &state)?;
+        settled::listed(self, disk, &state, (done, total), progress)?;
         self.never_checkpointed = state.checkpoints.is_empty();
         self.checkpoints.sort_by_key(|sound| sound.checkpoint.ledger.cut);
         self.state = state;

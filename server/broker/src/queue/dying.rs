@@ -1,5 +1,6 @@
 //! Messages that a queue gives up for dead letters although they are not in memory: they are read back first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Queue;
@@ -20,6 +21,8 @@ pub(crate) struct Dying {
     pub(super) number: u64,
 }
 
+/// The number of those for whose end nobody waits.
+const NOBODY: u64 = 0;
 /// Letters of a level that wait at most, so that memory stays bounded; then its head waits with them.
 pub(crate) const WAITING_MAX: usize = 10_000;
 
@@ -81,7 +84,9 @@ impl Queue {
         for level in &mut self.levels {
             // Nobody waits for their ends.
             let waiting = std::mem::take(&mut level.waiting);
-            level.dying.extend(waiting.into_iter().map(|(seq, reason)| (seq, Dying { reason, number: 0 })));
+            level
+                .dying
+                .extend(waiting.into_iter().map(|(seq, reason)| (seq, Dying { reason, number: NOBODY })));
         }
     }
 
@@ -92,6 +97,19 @@ impl Queue {
 }
 
 impl Level {
+    /// Whether a place waits to move by itself, or is read for it.
+    pub(super) fn is_letter(&self, seq: u64) -> bool {
+        self.waiting.contains_key(&seq) || self.dying.get(&seq).is_some_and(|dying| dying.number == NOBODY)
+    }
+
+    /// Takes the places out that wait to move by themselves, or are read for it, in order.
+    pub(super) fn take_letters(&mut self) -> BTreeSet<u64> {
+        let mut letters: BTreeSet<u64> = std::mem::take(&mut self.waiting).into_keys().collect();
+        letters.extend(self.dying.iter().filter(|(_, dying)| dying.number == NOBODY).map(|(seq, _)| *seq));
+        self.dying.retain(|_, dying| dying.number != NOBODY);
+        letters
+    }
+
     /// Takes in what was read of them.
     pub(super) fn take_dying(&mut self, from: u64, upto: u64, answer: Fetched) -> TakenIn {
         let mut taken = TakenIn::default();

@@ -39,9 +39,10 @@ impl Queue {
 
 impl Level {
     fn purge(&mut self, budget: &mut Budget) -> (u64, Vec<(u64, u64)>) {
-        let ready = self.ready() + self.waiting.len() as u64;
+        let (letters, mut waiting) = (self.take_letters(), Vec::new());
+        letters.iter().for_each(|seq| ranges::join(&mut waiting, *seq, *seq));
+        let ready = self.ready() + letters.len() as u64;
         let mut places = Vec::new();
-        std::mem::take(&mut self.waiting).into_keys().for_each(|seq| ranges::join(&mut places, seq, seq));
         for (seq, returned) in std::mem::take(&mut self.returned) {
             if returned.stored {
                 ranges::join(&mut places, seq, seq);
@@ -60,6 +61,7 @@ impl Level {
             // Transient and dead places in between are dead already, which an ack may repeat.
             ranges::join(&mut places, self.loaded_to, self.last_stored);
         }
+        places.extend(waiting);
         for (_, body) in std::mem::take(&mut self.resident) {
             self.drop_body(body, budget);
         }

@@ -4,6 +4,7 @@ use super::world::{SETTINGS, World, expiring, string, to_queue, transient};
 use crate::Settings;
 use crate::input::{Input, Op, Settle};
 use crate::queue::WAITING_MAX;
+use crate::refusal::RefusalKind;
 use crate::value::Value;
 
 /// A queue q whose dead letters go to the queue dead.
@@ -94,14 +95,32 @@ fn rejected_and_transient_messages_move_all_the_same() {
 
 #[test]
 fn a_purge_takes_those_that_wait() {
-    let mut world = with(SETTINGS.memory_budget_bytes, &[ttl()]);
-    world.fill("q", &["a", "b"]);
+    // One is returned before they expire, so that it stands below those that wait.
+    let mut world = with(SETTINGS.memory_budget_bytes, &[]);
+    world.publish(to_queue("q", "returned"));
+    let held = world.leased("q", 1);
+    world.publish(expiring("q", "a", 100));
+    world.publish(expiring("q", "b", 100));
     hold(&mut world, true);
     world.tick(100);
+    world.settle_ids(&[held[0].ack_id], Settle::Requeue);
+    assert_eq!((world.counts("q"), world.stored("q").len()), ((1, 0), 3));
     world.ok(Op::PurgeQueue { name: "q".into() });
     assert_eq!(world.stored("q").len(), 0);
     hold(&mut world, false);
     assert_eq!(world.counts("dead"), (0, 0));
+    // Nor is one moved that was being read when the purge came.
+    world.publish(expiring("q", "c", 100));
+    hold(&mut world, true);
+    world.tick(100);
+    world.prompt = false;
+    world.send(Input::HoldLetters { wait: false });
+    let purge = world.request(Some(1), Op::PurgeQueue { name: "q".into() });
+    world.send(purge);
+    world.prompt = true;
+    world.confirm();
+    world.answer();
+    assert_eq!((world.stored("q").len(), world.counts("dead")), (0, (0, 0)));
 }
 
 #[test]
@@ -118,4 +137,17 @@ fn with_very_many_of_them_the_queue_waits_at_its_head() {
     hold(&mut world, false);
     world.answer();
     assert_eq!((world.counts("q"), world.counts("dead").0), ((0, 0), WAITING_MAX as u64 + 5));
+}
+
+#[test]
+fn a_late_ack_of_one_that_waits_does_not_say_that_it_is_gone() {
+    let mut world = with(SETTINGS.memory_budget_bytes, &[ttl()]);
+    world.fill("q", &["a"]);
+    let held = world.leased("q", 1);
+    world.settle_ids(&[held[0].ack_id], Settle::Requeue);
+    hold(&mut world, true);
+    world.tick(100);
+    assert_eq!(world.settle_ids(&[held[0].ack_id], Settle::Ack), [Err(RefusalKind::AckIdStale)]);
+    hold(&mut world, false);
+    assert_eq!(world.drain("dead"), ["a"]);
 }
