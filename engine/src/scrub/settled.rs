@@ -1,11 +1,12 @@
 //! A settled segment, read from its footer to its last mark.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Damage, READ_BYTES, Read, cannot_be_read};
 use crate::error::Error;
 use crate::ids::{QueueId, Seq};
+use crate::ledger::Queue;
 use crate::record;
 use crate::settled::{Extent, SettledFile, read_footer};
 use crate::shared::{Shared, lock};
@@ -203,13 +204,11 @@ impl SettledScrub {
 
     fn lives_in_all(&self, shared: &Shared) -> Vec<(QueueId, u64)> {
         let ledger = lock(&shared.ledger);
-        let mut lives = BTreeMap::new();
-        for here in ledger.extents_of(self.file.entry.file) {
-            let queue = ledger.queues.get(&here.extent.queue);
-            let count = queue.map_or(0, |q| q.live_between(here.extent.first, here.extent.last.next()));
-            *lives.entry(here.extent.queue).or_insert(0) += count;
-        }
-        lives.into_iter().collect()
+        let here = |queue: &Queue| {
+            let extents = queue.extents().iter().filter(|here| here.file == self.file.entry.file);
+            extents.map(|here| queue.live_between(here.extent.first, here.extent.last.next())).sum()
+        };
+        ledger.queues.iter().map(|(id, queue)| (*id, here(queue))).filter(|(_, live)| *live > 0).collect()
     }
 }
 
