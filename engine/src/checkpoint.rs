@@ -80,6 +80,43 @@ pub(crate) fn decode(name: &str, bytes: Bytes) -> Result<Checkpoint> {
     decode_body(bytes.slice(HEADER_BYTES..)).map_err(|e| damage(&e.to_string()))
 }
 
+/// Verifies a checkpoint file's checksum part by part.
+#[derive(Debug, Default)]
+pub(crate) struct Verify {
+    hasher: crc32fast::Hasher,
+    header: Vec<u8>,
+    read: u64,
+}
+
+impl Verify {
+    /// Takes the next bytes of the file.
+    pub(crate) fn take(&mut self, mut part: &[u8]) {
+        self.read += part.len() as u64;
+        if self.header.len() < HEADER_BYTES {
+            let (front, rest) = part.split_at(part.len().min(HEADER_BYTES - self.header.len()));
+            self.header.extend_from_slice(front);
+            part = rest;
+            if self.header.len() == HEADER_BYTES {
+                self.hasher.update(&self.header[..12]);
+                self.hasher.update(&[0; 4]);
+            }
+        }
+        self.hasher.update(part);
+    }
+
+    /// Bytes taken so far.
+    pub(crate) fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// Whether what was taken is a whole checkpoint.
+    pub(crate) fn matches(&self) -> bool {
+        self.header.len() == HEADER_BYTES
+            && &self.header[..8] == MAGIC
+            && self.hasher.clone().finalize() == LittleEndian::read_u32(&self.header[12..])
+    }
+}
+
 /// Over the whole file but for the field that holds it.
 fn checksum(file: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();

@@ -115,6 +115,12 @@ fn a_segment_of_version_1() {
     assert_eq!(groups[3], [Record::QueueDeleted { queue: QueueId(2) }]);
 }
 
+#[test]
+fn a_piece_of_the_reserve_of_version_1() {
+    let bytes = golden("reserve-1");
+    assert_eq!(crate::reserve::header(STORE), bytes, "today's code writes other bytes");
+}
+
 /// Makes what is missing: run once, by hand, when a format gets a new version.
 #[test]
 #[ignore = "writes into testdata"]
@@ -125,6 +131,7 @@ fn write_what_is_missing() {
         ("settled-1", settled_bytes().0),
         ("checkpoint-1", checkpoint::encode(STORE, Epoch(3), &ledger())),
         ("segment-1", segment_bytes()),
+        ("reserve-1", crate::reserve::header(STORE)),
     ];
     for (name, bytes) in files {
         let path = format!("{dir}/{name}");

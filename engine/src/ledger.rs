@@ -186,6 +186,12 @@ impl Ledger {
         true
     }
 
+    /// Per queue, what lives of a log segment from a 4 KiB block on.
+    pub(crate) fn lives_from(&self, segment: SegmentNo, block: u32) -> Vec<(QueueId, u64)> {
+        let live = |id: &QueueId| Some((*id, self.queues.get(id)?.lives_from(segment, block)));
+        self.queues_in(segment).iter().filter_map(live).collect()
+    }
+
     /// Forgets a dead segment.
     pub(crate) fn forget(&mut self, segment: SegmentNo) {
         let Some(used) = self.segments.remove(&segment) else { return };

@@ -5,6 +5,7 @@
 //! Store (front, one owner) -> inbox -> Writer -> frames in log segments -> sync -> Ledger, tickets
 //!                          -> fetches -> Reader -> answers
 //!                             Keeper: checkpoints, recycling, segments ahead of need; all listed in the Manifest
+//!                             Scrub: reads what is kept for long, to find what went bad
 //!                             Settler: old log segments -> settled segments, grouped by queue; merging
 //! ```
 //!
@@ -30,7 +31,9 @@ mod ranges;
 mod reader;
 mod record;
 mod recovery;
+mod reserve;
 mod scan;
+mod scrub;
 mod settings;
 mod settled;
 mod settler;
@@ -51,6 +54,7 @@ pub use ids::{EditNo, Epoch, FileId, FrameNo, QueueId, SegmentNo, Seq, Ticket};
 pub use keeper::Keeper;
 pub use reader::Reader;
 pub use recovery::{Cut, Report};
+pub use scrub::Scrub;
 pub use settings::{Fsync, Settings};
 pub use settler::Settler;
 pub use shared::{Delivered, Pressure, Step};

@@ -17,6 +17,7 @@ use crate::ids::{EditNo, Epoch, FileId, FrameNo, QueueId, SegmentNo};
 use crate::ledger::Ledger;
 use crate::manifest::{self, CheckpointEntry, MANIFEST_NAME, Manifest, SegmentEnd, SegmentEntry, State};
 use crate::record::{self, Walked};
+use crate::reserve::{self, Reserve};
 use crate::scan::Scan;
 use crate::settings::Settings;
 use crate::settled::SettledFile;
@@ -274,8 +275,14 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
     let same_length = found.scans.last().is_some_and(|scan| scan.file_bytes == settings.segment_bytes);
     for scan in std::mem::take(&mut found.scans) {
         let end = scan.entry.end;
-        let file =
-            LogFile { file_id: scan.entry.file, file: scan.file, end, pins: 0, punched: end.is_some() };
+        let file = LogFile {
+            file_id: scan.entry.file,
+            file: scan.file,
+            end,
+            pins: 0,
+            punched: end.is_some(),
+            opened_ms: 0,
+        };
         files.insert(scan.entry.no, file);
     }
     if !found.report.created {
@@ -284,7 +291,8 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         file.sync().map_err(Error::io("sync", MANIFEST_NAME))?;
         disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
     }
-    let (mut spares, mut next_file) = files::tidy(disk.as_ref(), &settings, &found.state, &mut found.report)?;
+    let files::Tidied { mut spares, mut next_file, mut reserve } =
+        files::tidy(disk.as_ref(), &settings, &found.state, &mut found.report)?;
     if settings.has(Control::CutNotRecorded) && !found.report.created {
         return write_on_in_place(disk, settings, found, files, spares, next_file);
     }
@@ -293,7 +301,8 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         Some(spare) => spare,
         None => {
             let name = segment_name(next_file);
-            (next_file, disk.create(&name, settings.segment_bytes).map_err(Error::io("create", name))?)
+            let create = || disk.create(&name, settings.segment_bytes).map_err(Error::io("create", &name));
+            (next_file, reserve::with_room(disk.as_ref(), &mut reserve, create)?)
         }
     };
     next_file = next_file.max(file_id.next());
@@ -370,15 +379,17 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
     state.next_segment = no.next();
     state.recovered_upto = state.recovered_upto.max(end.last_frame);
     state.next_file = next_file;
-    let manifest = Manifest::write(disk, state, last_edit)?;
+    let manifest =
+        reserve::with_room(disk.as_ref(), &mut reserve, || Manifest::write(disk, state.clone(), last_edit))?;
 
     reindex(&mut ledger, no, moved);
-    files.insert(no, LogFile { file_id, file, end: None, pins: 0, punched: false });
+    files.insert(no, LogFile { file_id, file, end: None, pins: 0, punched: false, opened_ms: 0 });
     let kept = manifest.state().checkpoints;
     let durable_frame = end.last_frame;
     let log = LogFiles { segments: files, spares, next_file };
-    let shared = Arc::new(Shared::new(Arc::clone(disk), settings, manifest, ledger, log, settled));
-    Ok(Opened { shared, end, durable_frame, kept, report })
+    let reserve = Reserve::new(reserve);
+    let shared = Shared::new(Arc::clone(disk), settings, manifest, ledger, log, settled, reserve);
+    Ok(Opened { shared: Arc::new(shared), end, durable_frame, kept, report })
 }
 
 /// The bug of [`Control::CutNotRecorded`]: nothing is copied, no end is recorded, the log goes on where it was cut.
@@ -406,9 +417,9 @@ fn write_on_in_place(
     let manifest = Manifest::write(disk, found.state, found.last_edit)?;
     let kept = manifest.state().checkpoints;
     let log = LogFiles { segments: files, spares, next_file };
-    let shared =
-        Arc::new(Shared::new(Arc::clone(disk), settings, manifest, found.ledger, log, found.settled));
-    Ok(Opened { shared, end, durable_frame: scan.last, kept, report: found.report })
+    let reserve = Reserve::default();
+    let shared = Shared::new(Arc::clone(disk), settings, manifest, found.ledger, log, found.settled, reserve);
+    Ok(Opened { shared: Arc::new(shared), end, durable_frame: scan.last, kept, report: found.report })
 }
 
 /// Copied frames stand elsewhere now.

@@ -17,6 +17,7 @@ use crate::keeper::Keeper;
 use crate::ledger::Ledger;
 use crate::reader::Reader;
 use crate::recovery::{self, Report};
+use crate::scrub::Scrub;
 use crate::settings::Settings;
 use crate::settler::Settler;
 use crate::shared::{Delivered, Pending, Pressure, Shared, lock};
@@ -46,6 +47,8 @@ pub struct Workers {
     pub keeper: Keeper,
     /// Settles old log segments and merges settled ones.
     pub settler: Settler,
+    /// Looks for what went bad.
+    pub scrub: Scrub,
 }
 
 /// What an open found.
@@ -129,6 +132,17 @@ pub struct Stats {
     pub background_errors_total: u64,
     /// Times that a message which lives was asked for and could not be read.
     pub unreadable_total: u64,
+    /// Milliseconds since the oldest log segment that is not settled yet was begun, or since the open if it is older; 0
+    /// while only the one that is written is left.
+    pub oldest_unsettled_ms: u64,
+    /// Room on the disk that is kept for the store's own needs.
+    pub reserve_bytes: u64,
+    /// Bytes read by the scrub.
+    pub scrub_bytes_total: u64,
+    /// Passes over everything that the scrub finished.
+    pub scrub_passes_total: u64,
+    /// Places that the scrub found to be damaged.
+    pub scrub_findings_total: u64,
     /// Bytes free on the file system; 0 where unknown.
     pub disk_free_bytes: u64,
     /// Newest ticket whose confirm may go out.
@@ -140,6 +154,11 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// What of the settled segments is dead, about.
+    pub fn settled_dead_bytes(&self) -> u64 {
+        self.settled_bytes.saturating_sub(self.settled_live_bytes)
+    }
+
     /// Bytes written since the open over bytes of records: log, settling, merging and checkpoints. Padding and the zeros
     /// of new segments are left out. 0 before anything is written.
     pub fn write_amplification(&self) -> f64 {
@@ -161,6 +180,7 @@ impl Store {
     pub fn open(disk: &Arc<dyn Disk>, settings: Settings) -> Result<(Self, Workers, Recovered)> {
         let opened = recovery::open(disk, settings)?;
         let shared = opened.shared;
+        lock(&shared.damage).clone_from(&opened.report.damaged);
         let recovered = recovered(&lock(&shared.ledger), &shared.settings, opened.report);
         let logged = recovered.queues.iter().map(|queue| (queue.queue, queue.next)).collect();
         let workers = Workers {
@@ -168,6 +188,7 @@ impl Store {
             reader: Reader::new(Arc::clone(&shared)),
             keeper: Keeper::new(Arc::clone(&shared), opened.kept),
             settler: Settler::new(Arc::clone(&shared)),
+            scrub: Scrub::new(Arc::clone(&shared)),
         };
         Ok((Self { shared, next_ticket: Ticket(1), logged }, workers, recovered))
     }
@@ -274,6 +295,11 @@ impl Store {
         self.shared.counters.unreadable.load(Ordering::Relaxed)
     }
 
+    /// Places that the scrub found to be damaged, since the open.
+    pub fn damage_found(&self) -> u64 {
+        self.shared.counters.scrub_findings.load(Ordering::Relaxed)
+    }
+
     /// Figures.
     pub fn stats(&self) -> Stats {
         self.gauge().stats()
@@ -317,9 +343,15 @@ pub struct Gauge {
 }
 
 impl Gauge {
+    /// What is known to be damaged, a sentence each: found at the open or by the scrub, the first hundred.
+    pub fn damage(&self) -> Vec<String> {
+        lock(&self.shared.damage).clone()
+    }
+
     /// Figures as of now.
     pub fn stats(&self) -> Stats {
         let counters = &self.shared.counters;
+        let below = lock(&self.shared.ledger).settled_below;
         let log = lock(&self.shared.log);
         let bytes = |end: Option<crate::manifest::SegmentEnd>, punched| match end {
             Some(end) if punched => end.bytes,
@@ -327,6 +359,9 @@ impl Gauge {
         };
         let log_bytes = log.segments.values().map(|segment| bytes(segment.end, segment.punched)).sum();
         let (log_segments, spare_segments) = (log.segments.len() as u64, log.spares.len() as u64);
+        let oldest = log.segments.range(below..).next().filter(|(_, segment)| segment.end.is_some());
+        let now_ms = self.shared.now_ms.load(Ordering::Relaxed);
+        let oldest_unsettled_ms = oldest.map_or(0, |(_, segment)| now_ms.saturating_sub(segment.opened_ms));
         drop(log);
         let settled_bytes = lock(&self.shared.settled).values().map(|file| file.entry.bytes).sum();
         let ledger = lock(&self.shared.ledger);
@@ -344,6 +379,11 @@ impl Gauge {
             checkpoint_bytes_total: count(&counters.checkpoint_bytes),
             background_errors_total: count(&counters.background_errors),
             unreadable_total: count(&counters.unreadable),
+            oldest_unsettled_ms,
+            reserve_bytes: self.shared.reserve.pieces() as u64 * self.shared.settings.segment_bytes,
+            scrub_bytes_total: count(&counters.scrub_bytes),
+            scrub_passes_total: count(&counters.scrub_passes),
+            scrub_findings_total: count(&counters.scrub_findings),
             log_bytes,
             log_segments,
             spare_segments,

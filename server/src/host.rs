@@ -16,6 +16,8 @@ pub struct Host {
     store: Store,
     told: engine::Ticket,
     last: engine::Ticket,
+    /// The core was told that dead letters are to wait.
+    letters_wait: bool,
     effects: Vec<Effect>,
 }
 
@@ -30,7 +32,7 @@ impl Host {
         settings.append_bytes_max = settings.append_bytes_max.min(store.batch_bytes_max());
         let broker = Broker::new(settings, for_core(recovered), now_ms)?;
         let zero = engine::Ticket(0);
-        Ok(Self { broker, store, told: zero, last: zero, effects: Vec::new() })
+        Ok(Self { broker, store, told: zero, last: zero, letters_wait: false, effects: Vec::new() })
     }
 
     /// Switches a deliberate bug of the core on, for tests of the tests.
@@ -49,6 +51,11 @@ impl Host {
             self.told = confirmable;
             let ticket = leveret_broker::Ticket(confirmable.0);
             self.broker.step(Input::Confirmable { ticket }, &mut effects);
+        }
+        let wait = self.store.pressure() == Some(engine::Pressure::DiskLow);
+        if wait != self.letters_wait {
+            self.letters_wait = wait;
+            self.broker.step(Input::HoldLetters { wait }, &mut effects);
         }
         for answer in self.store.answers() {
             self.broker.step(Input::Fetched(fetched(answer)), &mut effects);

@@ -208,6 +208,13 @@ impl Queue {
         }
     }
 
+    /// Live places that stand in a log segment from a block on.
+    pub(super) fn lives_from(&self, segment: SegmentNo, block: u32) -> u64 {
+        let Some(chunk) = self.chunks.get(&segment) else { return 0 };
+        let Some(run) = chunk.runs.iter().find(|run| run.block >= block) else { return 0 };
+        self.live_between(Seq(chunk.first.0 + u64::from(run.delta)), chunk.last.next())
+    }
+
     pub(super) fn lives_in(&self, segment: SegmentNo) -> bool {
         self.chunks.get(&segment).is_some_and(|chunk| self.live_between(chunk.first, chunk.last.next()) > 0)
     }

@@ -33,6 +33,8 @@ pub(crate) const MANIFEST_TMP_NAME: &str = "MANIFEST.tmp";
 const MANIFEST_VERSION: u16 = 2;
 /// The file is written afresh once it is longer than this.
 const REWRITE_BYTES: u64 = 1 << 20;
+/// Room for edits beyond that length, for as long as the disk has none for writing it afresh.
+const ROOM_BYTES: u64 = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"LVRTMAN1";
 const HEADER_BYTES: usize = 32;
@@ -299,6 +301,13 @@ fn write_file(disk: &dyn Disk, state: State, last: EditNo) -> Result<Open> {
     }
     let file = disk.create(MANIFEST_TMP_NAME, 0).map_err(Error::io("create", MANIFEST_TMP_NAME))?;
     file.write_at(0, &bytes).map_err(Error::io("write", MANIFEST_TMP_NAME))?;
+    // Room of its own for edits, so that a full disk does not stop what makes room (E11). Without it they may have to wait.
+    match file.allocate(REWRITE_BYTES.max(2 * bytes.len() as u64) + ROOM_BYTES) {
+        Err(error) if error.kind() != std::io::ErrorKind::StorageFull => {
+            return Err(Error::io("allocate", MANIFEST_TMP_NAME)(error));
+        }
+        _ => {}
+    }
     file.sync().map_err(Error::io("sync", MANIFEST_TMP_NAME))?;
     disk.rename(MANIFEST_TMP_NAME, MANIFEST_NAME).map_err(Error::io("rename", MANIFEST_TMP_NAME))?;
     disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;

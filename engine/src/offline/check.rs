@@ -29,6 +29,14 @@ pub(super) fn look(disk: &dyn Disk, progress: Progress<'_>) -> Result<(Survey, S
             survey.findings.push(Finding::new(FindingKind::Damage, "the store", 0, what));
         }
     }
+    for (queue, places) in &salvage.rescued {
+        let what = format!(
+            "{} messages of queue {queue} are lost with a settled segment but stand in the log still: a repair takes \
+             them from there",
+            places.len()
+        );
+        survey.findings.push(Finding::new(FindingKind::Damage, "the store", 0, what));
+    }
     // The open's word is the last one, whatever was found above.
     match recovery::read(disk, &Settings::default()) {
         Err(Error::Damage { file, offset, what }) => {

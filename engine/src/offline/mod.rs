@@ -20,6 +20,7 @@ mod check;
 mod inspect;
 mod rebuild;
 mod repair;
+mod rescue;
 mod salvage;
 mod settled;
 mod survey;

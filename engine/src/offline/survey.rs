@@ -14,6 +14,7 @@ use crate::ids::{EditNo, Epoch, FileId, FrameNo};
 use crate::keeper::CHECKPOINT_TMP_NAME;
 use crate::manifest::{self, CheckpointEntry, MANIFEST_NAME, MANIFEST_TMP_NAME, SegmentEntry, State};
 use crate::recovery;
+use crate::reserve::{self, parse_reserve_name};
 use crate::scan::{self, Scan};
 use crate::settler::SETTLED_TMP_NAME;
 
@@ -103,7 +104,9 @@ impl Survey {
         let state = loaded.state;
         let mut scans = Vec::new();
         let mut walks = Vec::new();
-        let total = state.segments.iter().map(|entry| entry.end.map_or(0, |end| end.bytes)).sum();
+        let settled: u64 = state.settled.iter().map(|entry| entry.bytes).sum();
+        let log = state.segments.iter().map(|entry| entry.end.map_or(0, |end| end.bytes));
+        let total = log.sum::<u64>() + settled;
         let mut done = 0;
         for entry in &state.segments {
             progress(done, total);
@@ -125,7 +128,9 @@ impl Survey {
                 Err(error) => return Err(error),
             }
         }
-        progress(done, done);
+        // The open segment's length was not known; what is left is settled.
+        let total = done + settled;
+        progress(done, total);
         let mut report = recovery::Report::default();
         recovery::check_manifest_tail(disk, &state, &loaded.tail, loaded.last, &scans, &mut report)?;
         for note in report.notes {
@@ -152,7 +157,7 @@ impl Survey {
         for entry in &state.checkpoints {
             self.listed_checkpoint(disk, &state, *entry)?;
         }
-        settled::listed(self, disk, &state)?;
+        settled::listed(self, disk, &state, (done, total), progress)?;
         self.never_checkpointed = state.checkpoints.is_empty();
         self.checkpoints.sort_by_key(|sound| sound.checkpoint.ledger.cut);
         self.state = state;
@@ -232,7 +237,8 @@ impl Survey {
         // Under another name, perhaps.
         for (other, _) in files.iter().filter(|(other, _)| !other.starts_with(SET_ASIDE)) {
             let listed = state.checkpoints.iter().any(|entry| checkpoint_name(entry.file) == *other);
-            if listed || other == MANIFEST_NAME || parse_name(other, "log-", ".seg").is_some() {
+            let segment = parse_name(other, "log-", ".seg").is_some();
+            if listed || other == MANIFEST_NAME || segment || parse_reserve_name(other).is_some() {
                 continue;
             }
             if let Some(checkpoint) = read_any_checkpoint(disk, other)?
@@ -292,7 +298,9 @@ impl Survey {
         };
         let mut notes = Vec::new();
         for (name, _) in files {
-            let what = if ours(name) || name == MANIFEST_NAME {
+            let reserve =
+                parse_reserve_name(name).is_some() && reserve::is_ours(disk, name, self.state.store_id)?;
+            let what = if ours(name) || name == MANIFEST_NAME || reserve {
                 continue;
             } else if name.starts_with(SET_ASIDE) {
                 "it was set aside and is not read"

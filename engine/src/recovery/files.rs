@@ -1,5 +1,6 @@
 //! The files of the data directory, at an open: those that must be there, and those that the manifest does not list.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Report;
@@ -11,6 +12,7 @@ use crate::group::read_frame;
 use crate::ids::{EditNo, FileId};
 use crate::keeper::CHECKPOINT_TMP_NAME;
 use crate::manifest::{self, MANIFEST_NAME, MANIFEST_TMP_NAME, State};
+use crate::reserve::{self, parse_reserve_name};
 use crate::scan::{self, Scan};
 use crate::settings::Settings;
 use crate::settled::{self, SettledHeader};
@@ -79,16 +81,24 @@ pub(crate) fn check_manifest_tail(
     Ok(())
 }
 
+/// What was found beside what the manifest lists.
+pub(super) struct Tidied {
+    pub(super) spares: Vec<(FileId, Arc<dyn DiskFile>)>,
+    pub(super) next_file: FileId,
+    /// Pieces of the reserve.
+    pub(super) reserve: BTreeSet<u32>,
+}
+
 /// E12: nothing listed is missing or damaged, so unlisted files of ours are cut-off work. Whole segments become
 /// spares, the rest goes; what is not ours is set aside or left alone.
-#[expect(clippy::type_complexity, reason = "spares as LogFiles holds them")]
 pub(super) fn tidy(
     disk: &dyn Disk,
     settings: &Settings,
     state: &State,
     report: &mut Report,
-) -> Result<(Vec<(FileId, Arc<dyn DiskFile>)>, FileId)> {
+) -> Result<Tidied> {
     let mut spares = Vec::new();
+    let mut pieces = BTreeSet::new();
     let mut next_file = state.next_file;
     let remove = |name: &str| disk.remove(name).map_err(Error::io("remove", name));
     for (name, bytes) in disk.list().map_err(Error::io("list", "the data directory"))? {
@@ -140,11 +150,20 @@ pub(super) fn tidy(
                     .notes
                     .push(format!("{name} is not listed and is left alone, since others are damaged"));
             }
+        } else if let Some(piece) = parse_reserve_name(&name) {
+            if !reserve::is_ours(disk, &name, state.store_id)? {
+                set_aside(disk, &name, report)?;
+            } else if bytes == settings.segment_bytes && settings.reserve {
+                pieces.insert(piece);
+            } else {
+                remove(&name)?;
+                report.notes.push(format!("{name} was a reserve of another length and is removed"));
+            }
         } else if name != MANIFEST_NAME && !name.starts_with("set-aside.") {
             report.notes.push(format!("{name} is not part of the store and is left alone"));
         }
     }
-    Ok((spares, next_file))
+    Ok(Tidied { spares, next_file, reserve: pieces })
 }
 
 /// What a file says it is at its front; None when it is no settled segment.

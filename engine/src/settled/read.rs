@@ -126,8 +126,13 @@ impl SettledFile {
         window
     }
 
+    /// The file itself.
+    pub(crate) fn file(&self) -> &dyn DiskFile {
+        self.file.as_ref()
+    }
+
     /// Places of the extent and where their records begin.
-    fn marks(&self, extent: &Extent) -> Result<Vec<(Seq, u64)>, String> {
+    pub(crate) fn marks(&self, extent: &Extent) -> Result<Vec<(Seq, u64)>, String> {
         let length = extent.marks as usize * MARK_BYTES;
         let marks = self.read(extent.marks_at, length as u64)?;
         if crc32fast::hash(&marks) != extent.marks_crc {

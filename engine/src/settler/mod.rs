@@ -120,6 +120,8 @@ impl Settler {
         let listing = matches!(self.job, Job::List(_) | Job::ListSync(_));
         match self.advance(now_ms) {
             Ok(step) => step,
+            // The edit is still to be made.
+            Err(error) if listing && error.is_full() => Step::Idle { again_ms: Some(RETRY_MS) },
             Err(error) if listing => {
                 self.shared.fail(error);
                 Step::Done
@@ -156,7 +158,7 @@ impl Settler {
             }
             Job::List(listing) => {
                 let added = listing.finished.as_ref().map(|finished| finished.entry);
-                self.shared.manifest.append(&[Edit::Settled {
+                self.shared.edit(&[Edit::Settled {
                     below: listing.below,
                     added: added.into_iter().collect(),
                     removed: listing.removed.clone(),
@@ -274,15 +276,20 @@ impl Settler {
         Counters::add(&self.shared.counters.background_errors, 1);
         let full =
             matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
+        // The next try is made out of the reserve, if there is one.
+        let soon = full && !self.shared.reserve.is_short() && self.shared.reserve.pieces() > 0;
         if full {
+            self.shared.reserve.found_full();
             Counters::add(&self.shared.counters.out_of_space, 1);
         }
         let (what, leftover) = match std::mem::replace(&mut self.job, Job::None) {
             Job::Settle(settle) => {
                 self.unpin(&settle.pinned);
                 // Each try writes all of it anew.
-                self.settle_from_ms = now_ms + (RETRY_MS << self.settle_failures.min(RETRY_DOUBLINGS));
-                self.settle_failures += 1;
+                if !soon {
+                    self.settle_from_ms = now_ms + (RETRY_MS << self.settle_failures.min(RETRY_DOUBLINGS));
+                    self.settle_failures += 1;
+                }
                 ("settling the log", settle.output.leftover())
             }
             Job::Merge(merge) => {

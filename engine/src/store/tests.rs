@@ -1,6 +1,7 @@
 //! The engine on a simulated disk against an obvious model, with crashes anywhere, in recovery too. What survives
 //! must be a prefix of the commits, at least as long as what was confirmable.
 
+mod full;
 mod policies;
 mod pressure;
 mod settling;
@@ -60,6 +61,9 @@ struct Counts {
     merged: u64,
     removed: u64,
     fetched_under_way: u64,
+    /// Opens and whole lives on a disk without room, and what was found to be full.
+    opened_full: u64,
+    found_full: u64,
 }
 
 impl World {
@@ -110,10 +114,21 @@ impl World {
                     self.counts.copied += recovered.report.frames_copied;
                     self.counts.clean += u64::from(recovered.report.clean);
                     self.store = Some((store, workers));
+                    self.counts.opened_full +=
+                        u64::from(self.disk.free_space().is_ok_and(|free| free < 50_000));
                     match self.read_back(&recovered) {
                         Some(found) => return self.accept(found, lowest, &recovered),
                         None => lowest = if self.crash_now() { durable } else { lowest },
                     }
+                }
+                Err(error) if error.is_full() && !self.disk.crashed() => {
+                    let pieces = self.disk.names().iter().filter(|(name, _)| name.ends_with(".spc")).count();
+                    assert_eq!(
+                        pieces, 0,
+                        "an open failed on a full disk and left the reserve alone: {error}"
+                    );
+                    self.disk.resize(u64::MAX);
+                    continue;
                 }
                 Err(error) => {
                     assert!(self.disk.crashed(), "open failed without a crash: {error}");
@@ -287,6 +302,13 @@ impl World {
         self.counts.commits += 1;
     }
 
+    /// Somebody else fills the disk, or makes room.
+    fn fill_or_empty(&mut self) {
+        let used: u64 = self.disk.used();
+        let room = if self.rng.bool() { 0 } else { self.rng.u64(..100_000) };
+        self.disk.resize(if self.rng.u8(..3) > 0 { used + room } else { u64::MAX });
+    }
+
     /// Asks for some messages while all else goes on.
     fn fetch_some(&mut self) {
         let queues: Vec<(QueueId, u64)> =
@@ -332,8 +354,12 @@ impl World {
         let mut budget = self.rng.u32(50..400);
         let closing = self.rng.u8(..4) == 0;
         let lowest = loop {
+            if self.rng.u8(..60) == 0 {
+                self.fill_or_empty();
+            }
             let (store, workers) = self.store.as_mut().expect("open");
             if store.failure().is_some() || self.disk.crashed() {
+                assert!(self.disk.crashed(), "a full disk is no failure: {:?}", store.failure());
                 break store.confirmable();
             }
             budget -= 1;
@@ -342,11 +368,16 @@ impl World {
             }
             if budget == 0 {
                 store.close(Vec::new());
-                let mut done = false;
+                let (mut done, mut steps) = (false, 0);
                 while !done && store.failure().is_none() {
                     self.now_ms += 1;
                     workers.writer.step(self.now_ms);
                     done = workers.keeper.step(self.now_ms) == Step::Done;
+                    steps += 1;
+                    if steps == 5_000 {
+                        // What was committed waits for room.
+                        self.disk.resize(u64::MAX);
+                    }
                 }
                 break if store.failure().is_none() {
                     Ticket(self.history.len() as u64 - 1)
@@ -367,6 +398,7 @@ impl World {
             self.look_at_answers();
         };
         let stats = self.store.as_ref().map(|(store, _)| store.stats()).unwrap_or_default();
+        self.counts.found_full += stats.out_of_space_total;
         self.counts.rotations += stats.rotations_total;
         self.counts.checkpoints += stats.checkpoints_total;
         self.counts.recycled += stats.recycled_total;
@@ -422,6 +454,8 @@ fn run_many(seeds: std::ops::Range<u64>) -> Counts {
         sum.merged += counts.merged;
         sum.removed += counts.removed;
         sum.fetched_under_way += counts.fetched_under_way;
+        sum.opened_full += counts.opened_full;
+        sum.found_full += counts.found_full;
     }
     sum
 }
@@ -443,6 +477,7 @@ fn what_survives_is_a_prefix_at_least_as_long_as_what_was_confirmed() {
         "{counts:?}"
     );
     assert!(counts.fetched_under_way > seeds, "{counts:?}");
+    assert!(counts.opened_full > seeds / 4 && counts.found_full > seeds, "{counts:?}");
 }
 
 #[test]

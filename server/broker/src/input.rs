@@ -106,6 +106,13 @@ pub enum Input {
     },
     /// Answer to [`crate::Effect::Fetch`].
     Fetched(Fetched),
+    /// Whether messages that expire or find their queue too long wait in it, instead of moving to where its dead letters
+    /// go: while the disk is low (E11). They are neither ready nor out then, and a queue with very many of them waits at
+    /// its head. What is not in the log, and what clients reject, moves all the same.
+    HoldLetters {
+        /// They wait from here on; or those that waited go on.
+        wait: bool,
+    },
     /// The process is stopping: no new deliveries; publishes, settlements and requests go on.
     StopDeliveries,
 }

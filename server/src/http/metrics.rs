@@ -49,6 +49,13 @@ const FAMILIES: &[Family] = &[
     ("leveret_settled_removed_total", COUNTER, "Settled segments removed.", |m| m.engine.settled_removed_total),
     ("leveret_checkpoint_bytes_total", COUNTER, "Bytes of checkpoints written.", |m| m.engine.checkpoint_bytes_total),
     ("leveret_background_errors_total", COUNTER, "Work in the background that failed and is tried again.", |m| m.engine.background_errors_total),
+    ("leveret_settled_dead_bytes", GAUGE, "What of the settled segments is dead, about.", |m| m.engine.settled_dead_bytes),
+    ("leveret_oldest_unsettled_seconds", GAUGE, "Since the oldest log segment that is not settled was begun, or since the start.", |m| m.engine.oldest_unsettled_ms / 1_000),
+    ("leveret_reserve_bytes", GAUGE, "Room on the disk that is kept for the store's own needs.", |m| m.engine.reserve_bytes),
+    ("leveret_out_of_space_total", COUNTER, "Times that the disk was found full.", |m| m.engine.out_of_space_total),
+    ("leveret_scrub_bytes_total", COUNTER, "Bytes read by the scrub.", |m| m.engine.scrub_bytes_total),
+    ("leveret_scrub_passes_total", COUNTER, "Passes that the scrub finished.", |m| m.engine.scrub_passes_total),
+    ("leveret_scrub_findings_total", COUNTER, "Places that the scrub found to be damaged.", |m| m.engine.scrub_findings_total),
     ("leveret_log_durable_ticket", GAUGE, "Newest append that is durable.", |m| m.engine.durable_ticket),
     ("leveret_log_confirmable_ticket", GAUGE, "Newest append whose confirms may go out.", |m| m.engine.confirmable_ticket),
 ];

@@ -126,6 +126,7 @@ impl RealBackend {
         // What is sorted at once when settling is memory as well: a small budget is not to be dwarfed by it.
         let strip = (self.settings.memory_budget.0 / 8).max(1 << 20);
         settings.settle_strip_bytes = settings.settle_strip_bytes.min(strip);
+        settings.scrub_bytes_per_s = self.settings.scrub_rate.0;
         settings.new_store_id = chance();
         settings
     }
@@ -216,6 +217,14 @@ impl StatusSource for RealBackend {
             merge_bytes_total: stats.merge_bytes_total,
             checkpoint_bytes_total: stats.checkpoint_bytes_total,
             background_errors_total: stats.background_errors_total,
+            oldest_unsettled_ms: stats.oldest_unsettled_ms,
+            settled_dead_bytes: stats.settled_dead_bytes(),
+            reserve_bytes: stats.reserve_bytes,
+            out_of_space_total: stats.out_of_space_total,
+            scrub_bytes_total: stats.scrub_bytes_total,
+            scrub_passes_total: stats.scrub_passes_total,
+            scrub_findings_total: stats.scrub_findings_total,
+            damage: open.map(|open| open.gauge.damage()).unwrap_or_default(),
             write_amplification: stats.write_amplification(),
         }
     }
@@ -279,6 +288,13 @@ fn figures(stats: &engine::Stats) -> EngineFigures {
         settled_removed_total: stats.settled_removed_total,
         checkpoint_bytes_total: stats.checkpoint_bytes_total,
         background_errors_total: stats.background_errors_total,
+        oldest_unsettled_ms: stats.oldest_unsettled_ms,
+        settled_dead_bytes: stats.settled_dead_bytes(),
+        reserve_bytes: stats.reserve_bytes,
+        out_of_space_total: stats.out_of_space_total,
+        scrub_bytes_total: stats.scrub_bytes_total,
+        scrub_passes_total: stats.scrub_passes_total,
+        scrub_findings_total: stats.scrub_findings_total,
         sync_latency_us: stats.sync_times.buckets,
         sync_latency_us_total: stats.sync_times.total_us,
         durable_ticket: stats.durable.0,

@@ -42,6 +42,10 @@ pub struct Reached {
     pub merged_bytes: u64,
     /// Settled segments that were removed: merged, or dead.
     pub settled_removed: u64,
+    /// Passes of the scrub.
+    pub scrubs: u64,
+    /// Times that the disk was found full.
+    pub found_full: u64,
     /// Crashes while serving.
     pub crashes: u64,
     /// Crashes in a recovery.
@@ -78,6 +82,8 @@ pub(super) struct World {
     pub(super) reached: Reached,
     wall_ms: u64,
     worker_ms: u64,
+    /// Somebody else fills the disk now and then, and makes room.
+    crowded: bool,
     /// A worker that hardly gets on in this life, so that the others overtake it.
     slow: Option<Worker>,
     trace: u64,
@@ -90,6 +96,7 @@ enum Worker {
     Reader,
     Keeper,
     Settler,
+    Scrub,
 }
 
 /// A running server.
@@ -125,6 +132,7 @@ impl World {
             1 => Fsync::Never,
             _ => Fsync::Always,
         };
+        let crowded = rng.u8(..4) == 0;
         let settings = Settings {
             fsync,
             segment_bytes: 16384 * rng.u64(2..6),
@@ -137,6 +145,9 @@ impl World {
             extents_crowded: *rng.choice(&[1, 1 << 20]).unwrap_or(&1),
             settled_bytes: *rng.choice(&[20_000, 200_000, 1 << 20]).unwrap_or(&20_000),
             idle_checkpoint_ms: 300,
+            scrub_bytes_per_s: 10 << 20,
+            scrub_pass_ms: 30,
+            disk_low_bytes: if crowded { 100_000 } else { 0 },
             new_store_id: seed | 1,
             control: bug.and_then(Bug::of_engine),
             ..Settings::default()
@@ -155,6 +166,7 @@ impl World {
             wall_ms: 1_700_000_000_000,
             worker_ms: 0,
             slow: None,
+            crowded,
             trace: 0xcbf2_9ce4_8422_2325,
             rng,
         }
@@ -165,7 +177,7 @@ impl World {
         for _ in 0..lives {
             let mut life = self.start(true)?;
             self.inspect(&mut life)?;
-            let slow = [Worker::Writer, Worker::Reader, Worker::Keeper, Worker::Settler];
+            let slow = [Worker::Writer, Worker::Reader, Worker::Keeper, Worker::Settler, Worker::Scrub];
             self.slow = if self.rng.u8(..3) == 0 { self.rng.choice(slow) } else { None };
             let planned = self.rng.u8(..5) > 0;
             if planned {
@@ -221,6 +233,11 @@ impl World {
                     self.reached.crashes_in_recovery += 1;
                     self.lose();
                 }
+                Err(Error::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::StorageFull && self.reserve() == 0 =>
+                {
+                    self.disk.resize(u64::MAX);
+                }
                 Err(error @ (Error::Damage { .. } | Error::Io { .. })) => {
                     return Err(refused(&error.to_string()));
                 }
@@ -231,6 +248,8 @@ impl World {
 
     /// Everything that exists, listed before any client is at work.
     fn inspect(&mut self, life: &mut Life) -> Result<(), Violation> {
+        // What waits for room is answered.
+        self.disk.resize(u64::MAX);
         self.clients.ask_listings(life);
         self.settle_down(life);
         let (queues, bindings) = self.clients.take_listings();
@@ -242,6 +261,9 @@ impl World {
         self.clients.begin(life, &mut self.rng);
         let steps = self.rng.u32(200..1500);
         for _ in 0..steps {
+            if self.crowded && self.rng.u8(..60) == 0 {
+                self.fill_or_empty();
+            }
             // Also when only a read has met the crash so far: nobody lives on to tell of it.
             if self.disk.crashed() || life.host.failure().is_some() {
                 return Ok(End::Crashed);
@@ -254,7 +276,11 @@ impl World {
             return Ok(End::Crashed);
         }
         life.host.close();
-        for _ in 0..10_000 {
+        for step in 0..10_000 {
+            if step == 5_000 {
+                // What was accepted waits for room.
+                self.disk.resize(u64::MAX);
+            }
             if self.disk.crashed() || life.host.failure().is_some() {
                 return Ok(End::Crashed);
             }
@@ -268,8 +294,20 @@ impl World {
         panic!("a clean close came to no end");
     }
 
+    /// Pieces of the store's reserve.
+    fn reserve(&self) -> usize {
+        self.disk.names().iter().filter(|(name, _)| name.starts_with("reserve-")).count()
+    }
+
+    /// Somebody else fills the disk, or makes room.
+    fn fill_or_empty(&mut self) {
+        let room = if self.rng.bool() { 0 } else { self.rng.u64(..200_000) };
+        let full = self.rng.u8(..3) > 0;
+        self.disk.resize(if full { self.disk.used() + room } else { u64::MAX });
+    }
+
     fn step(&mut self, life: &mut Life) {
-        match self.rng.u8(..17) {
+        match self.rng.u8(..18) {
             0..5 => {
                 self.reached.operations += 1;
                 self.clients.act(life, &mut self.rng, &mut self.reached);
@@ -279,8 +317,9 @@ impl World {
             12 if self.gets_on(Worker::Reader) => drop(life.workers.reader.step()),
             13 if self.gets_on(Worker::Keeper) => drop(life.workers.keeper.step(self.worker_ms)),
             14 if self.gets_on(Worker::Settler) => drop(life.workers.settler.step(self.worker_ms)),
-            8..15 => {}
-            15 => {
+            15 if self.gets_on(Worker::Scrub) => drop(life.workers.scrub.step(self.worker_ms)),
+            8..16 => {}
+            16 => {
                 let ms = self.rng.u64(..40);
                 self.worker_ms += ms;
                 // The wall clock may jump either way.
@@ -344,6 +383,7 @@ impl World {
                 || life.workers.reader.step() == Step::Worked
                 || life.workers.keeper.step(self.worker_ms) == Step::Worked
                 || life.workers.settler.step(self.worker_ms) == Step::Worked;
+            life.workers.scrub.step(self.worker_ms);
             let effects: Vec<Effect> = life.effects.drain(..).collect();
             for effect in effects {
                 self.clients.receive(effect, life);
@@ -388,12 +428,14 @@ impl World {
 
     /// On a disk that fails nothing, every message that lives can be read.
     fn all_is_readable(&self, life: &Life) -> Result<(), Violation> {
-        let unreadable = life.host.store().unreadable();
-        if unreadable == 0 || self.disk.crashed() {
+        let (unreadable, damage) = (life.host.store().unreadable(), life.host.store().damage_found());
+        if (unreadable == 0 && damage == 0) || self.disk.crashed() {
             return Ok(());
         }
-        let text =
-            format!("{unreadable} messages that live could not be read: {:?}", life.host.store().findings());
+        let text = format!(
+            "{unreadable} messages that live could not be read, {damage} places are damaged: {:?}",
+            life.host.store().findings()
+        );
         Err(Violation { invariant: Invariant::I1, text })
     }
 
@@ -405,6 +447,8 @@ impl World {
         self.reached.settled += stats.settled_logs_total;
         self.reached.merged_bytes += stats.merge_bytes_total;
         self.reached.settled_removed += stats.settled_removed_total;
+        self.reached.scrubs += stats.scrub_passes_total;
+        self.reached.found_full += stats.out_of_space_total;
     }
 
     fn crash(&mut self, life: Life) {

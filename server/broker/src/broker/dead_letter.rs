@@ -23,6 +23,9 @@ impl Broker {
             if !over || (message.received_ms == self.now_ms && !all) {
                 return;
             }
+            if self.letters_wait && queue.waiting_is_full() {
+                return;
+            }
             let Some(taken) = queue.remove() else { return };
             self.counters.expired += 1;
             self.give_up(id, taken, Reason::Expired);
@@ -34,6 +37,7 @@ impl Broker {
         loop {
             let Some(queue) = self.queues.get_mut(&id).filter(|queue| queue.is_over_limit()) else { return };
             match queue.next_ready() {
+                Next::InMemory if self.letters_wait && queue.waiting_is_full() => return,
                 Next::InMemory => {
                     let Some(taken) = queue.remove() else { return };
                     self.counters.dropped += 1;
@@ -50,10 +54,43 @@ impl Broker {
         }
     }
 
+    /// The disk is low, or not any more: what leaves queues by itself for others waits where it is. What a client rejects
+    /// moves at once, since its answer says so, and messages that are not in the log do.
+    pub(crate) fn hold_letters(&mut self, wait: bool) {
+        if !std::mem::replace(&mut self.letters_wait, wait) || wait {
+            return;
+        }
+        // Also those whose heads waited.
+        let letters = self.queues.values_mut().filter(|queue| queue.known.dead_letter.is_some());
+        let woken: Vec<QueueId> = letters
+            .map(|queue| {
+                queue.wake_letters();
+                queue.id
+            })
+            .collect();
+        woken.into_iter().for_each(|id| self.mark_dirty(id));
+    }
+
+    /// Whether the next message of a queue has expired and waits at its head: nobody gets it.
+    pub(crate) fn head_waits(&mut self, id: QueueId) -> bool {
+        if !self.letters_wait {
+            return false;
+        }
+        let Some(queue) = self.queues.get_mut(&id) else { return false };
+        if !queue.waiting_is_full() || !queue.can_expire() {
+            return false;
+        }
+        let Some(message) = queue.peek().cloned() else { return false };
+        queue.deadline_ms(&message).is_some_and(|deadline_ms| deadline_ms <= self.now_ms)
+    }
+
     /// A message that was ready leaves its queue.
     fn give_up(&mut self, id: QueueId, taken: Taken, reason: Reason) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let (level, seq, stored) = (taken.queue, taken.seq, taken.stored);
+        if queue.known.dead_letter.is_some() && stored && self.letters_wait {
+            return queue.wait_as_letter(taken, reason, &mut self.budget);
+        }
         if queue.known.dead_letter.is_some() {
             let message = taken.message().clone();
             self.letters.push_back(Dead { queue: level, seq, stored, reason, message });

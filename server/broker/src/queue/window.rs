@@ -103,6 +103,20 @@ impl Queue {
     pub(crate) fn fetched(&mut self, answer: Fetched, budget: &mut Budget) -> TakenIn {
         self.level_mut(answer.queue).map_or_else(TakenIn::default, |level| level.fetched(answer, budget))
     }
+
+    /// The bug [`crate::controls::Control::StaleFetch`]: what was read before a purge is ready again.
+    pub(crate) fn take_late(&mut self, answer: &Fetched, budget: &mut Budget) {
+        let Some(level) = self.level_mut(answer.queue) else { return };
+        if answer.generation == level.generation {
+            return;
+        }
+        for (seq, bytes) in answer.records.iter().rev() {
+            if let (false, Ok(fresh)) = (level.out.contains_key(&seq.0), decode(bytes)) {
+                let body = level.hold(&fresh, budget);
+                level.loaded.push_front((seq.0, body));
+            }
+        }
+    }
 }
 
 impl Level {
