@@ -4,7 +4,7 @@
 //! proven durable are copied into a fresh segment and synced, and a new manifest says where the old segment ended.
 //! What is readable after a kill -9 or a failed fsync need not be on the disk; after this it is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::checkpoint;
@@ -294,7 +294,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
     let files::Tidied { mut spares, mut next_file, mut reserve } =
         files::tidy(disk.as_ref(), &settings, &found.state, &mut found.report)?;
     if settings.has(Control::CutNotRecorded) && !found.report.created {
-        return write_on_in_place(disk, settings, found, files, spares, next_file);
+        return write_on_in_place(disk, settings, found, files, spares, next_file, reserve);
     }
 
     let (file_id, file) = match spares.pop() {
@@ -400,6 +400,7 @@ fn write_on_in_place(
     files: BTreeMap<SegmentNo, LogFile>,
     spares: Vec<(FileId, Arc<dyn DiskFile>)>,
     next_file: FileId,
+    mut reserve: BTreeSet<u32>,
 ) -> Result<Opened> {
     let Some(&entry) = found.state.segments.last() else { return Err(Error::Settings("no segment".into())) };
     let mut scan = Scan::open(disk.as_ref(), found.state.store_id, entry)?;
@@ -414,10 +415,12 @@ fn write_on_in_place(
         prev_crc: scan.last_crc,
         half_group: None,
     };
-    let manifest = Manifest::write(disk, found.state, found.last_edit)?;
+    let (state, last) = (found.state, found.last_edit);
+    let manifest =
+        reserve::with_room(disk.as_ref(), &mut reserve, || Manifest::write(disk, state.clone(), last))?;
     let kept = manifest.state().checkpoints;
     let log = LogFiles { segments: files, spares, next_file };
-    let reserve = Reserve::default();
+    let reserve = Reserve::new(reserve);
     let shared = Shared::new(Arc::clone(disk), settings, manifest, found.ledger, log, found.settled, reserve);
     Ok(Opened { shared: Arc::new(shared), end, durable_frame: scan.last, kept, report: found.report })
 }
