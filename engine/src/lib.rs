@@ -6,11 +6,13 @@
 //!                          -> fetches -> Reader -> answers
 //!                             Keeper: checkpoints, recycling, segments ahead of need; all listed in the Manifest
 //!                             Settler: old log segments -> settled segments, grouped by queue; merging
+//! Blobs (any thread) -> bodies -> BlobWriter: bodies of large messages into blob files, before their commit
 //! ```
 //!
 //! The invariants E1 to E12, which the modules' comments name, stand in ARCHITECTURE.md.
 
 mod batch;
+mod blobs;
 mod checkpoint;
 mod codec;
 mod controls;
@@ -40,6 +42,7 @@ mod threads;
 mod writer;
 
 pub use batch::{Batch, Payload, Put, Urgency};
+pub use blobs::{BlobRef, BlobWriter, Blobs};
 pub use controls::Control;
 #[cfg(feature = "sim")]
 pub use disk::{CrashPlan, SimDisk, SimStats};

@@ -34,6 +34,10 @@ pub struct Settings {
     pub settle_strip_bytes: u64,
     /// Length of a settled segment, about.
     pub settled_bytes: u64,
+    /// Bodies of at least so many bytes belong into blob files (see [`crate::Blobs`]).
+    pub blob_bytes_min: u64,
+    /// Length from which a blob file takes no more bodies.
+    pub blob_file_bytes: u64,
     /// Publishers are held while less than this is free on the disk, what the unsettled log may take when it is settled
     /// counted as taken (E11). 0: whatever is free.
     pub disk_low_bytes: u64,
@@ -62,6 +66,8 @@ impl Default for Settings {
             log_budget_bytes: 1 << 30,
             settle_strip_bytes: 32 << 20,
             settled_bytes: 512 << 20,
+            blob_bytes_min: 256 << 10,
+            blob_file_bytes: 256 << 20,
             disk_low_bytes: 0,
             spares: 1,
             lazy_ms: 10,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::batch::{Batch, Urgency};
+use crate::blobs::{BlobFiles, Waiting};
 use crate::disk::{Disk, DiskFile};
 use crate::error::Error;
 use crate::fetch::{Fetch, Fetched};
@@ -30,6 +31,10 @@ pub(crate) struct Shared {
     pub(crate) log: Mutex<LogFiles>,
     /// Settled segments that are listed and sound.
     pub(crate) settled: Mutex<BTreeMap<FileId, Arc<SettledFile>>>,
+    /// Listed blob files.
+    pub(crate) blobs: Mutex<BlobFiles>,
+    /// Bodies on their way into them.
+    pub(crate) bodies: Mutex<Waiting>,
     pub(crate) fetches: Mutex<VecDeque<Fetch>>,
     pub(crate) answers: Mutex<Vec<Fetched>>,
     /// Newest ticket whose confirm may go out, by the fsync policy (E6).
@@ -57,6 +62,7 @@ pub(crate) trait Bells: Send + Sync {
     fn ring_reader(&self);
     fn ring_keeper(&self);
     fn ring_settler(&self);
+    fn ring_blobs(&self);
     fn ring_owner(&self);
 }
 
@@ -123,6 +129,10 @@ pub(crate) struct Counters {
     /// Settled segments removed, merged or dead.
     pub(crate) settled_removed: AtomicU64,
     pub(crate) background_errors: AtomicU64,
+    /// Bodies written into blob files, and bytes of them.
+    pub(crate) blobs: AtomicU64,
+    pub(crate) blob_bytes: AtomicU64,
+    pub(crate) blob_files_removed: AtomicU64,
     /// Places told as lost by the reader.
     pub(crate) unreadable: AtomicU64,
 }
@@ -144,6 +154,7 @@ impl Shared {
         ledger: Ledger,
         log: LogFiles,
         settled: BTreeMap<FileId, Arc<SettledFile>>,
+        blobs: BlobFiles,
     ) -> Self {
         let state = manifest.state();
         Self {
@@ -156,6 +167,8 @@ impl Shared {
             ledger: Mutex::new(ledger),
             log: Mutex::new(log),
             settled: Mutex::new(settled),
+            blobs: Mutex::new(blobs),
+            bodies: Mutex::default(),
             fetches: Mutex::default(),
             answers: Mutex::default(),
             confirmable: AtomicU64::new(0),
@@ -181,6 +194,7 @@ impl Shared {
             bells.ring_reader();
             bells.ring_keeper();
             bells.ring_settler();
+            bells.ring_blobs();
         });
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Salvage {
     pub(super) loss: Loss,
     pub(super) records: u64,
     pub(super) settled_records: u64,
+    /// Sound bodies in blob files that live.
+    pub(super) blobs: u64,
     pub(super) replay_compared: bool,
     /// Name of the checkpoint it started from.
     pub(super) base: Option<String>,
@@ -114,6 +116,10 @@ pub(super) fn salvage(survey: &mut Survey) -> Result<Salvage> {
     }
     salvage.records = replay.records;
     replay.finish(&mut salvage);
+    // Where the log that put a message is damaged, its settled record says what body it names.
+    for (queue, seq, place) in survey.settled.iter().flat_map(super::settled::Looked::named) {
+        salvage.ledger.name_blob(queue, seq, place);
+    }
     Ok(salvage)
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::survey::{Survey, list};
 use super::{Finding, FindingKind};
+use crate::blobs::BlobPlace;
 use crate::codec::Writer;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -26,6 +27,8 @@ pub(super) struct Looked {
     pub(super) entry: Option<SettledEntry>,
     /// Sound records, in the order of the file.
     records: Vec<Place>,
+    /// Bodies in blob files that they name.
+    blobs: Vec<(QueueId, Seq, BlobPlace)>,
     /// It must be written anew.
     pub(super) damaged: bool,
 }
@@ -47,6 +50,11 @@ impl Looked {
             places.entry(place.queue).or_default().insert(place.seq, place.seq);
         }
         places
+    }
+
+    /// Bodies in blob files, with the places that name them.
+    pub(super) fn named(&self) -> impl Iterator<Item = (QueueId, Seq, BlobPlace)> {
+        self.blobs.iter().copied()
     }
 
     /// Sound records.
@@ -87,7 +95,7 @@ impl Looked {
             file.read_at(place.offset, &mut bytes).map_err(Error::io("read", &self.name))?;
             let again = || Error::damage(&self.name, place.offset, "it reads differently the second time");
             let put = record::parse_put(&bytes).ok().and_then(std::result::Result::ok).ok_or_else(again)?;
-            builder.push(place.queue, place.seq, put.payload, &mut out);
+            builder.push(place.queue, place.seq, put.stored, &mut out);
         }
         let (entry, _) = builder.finish(&mut out);
         Ok(Some((entry, out.0)))
@@ -165,7 +173,8 @@ fn look(survey: &mut Survey, disk: &dyn Disk, name: &str, entry: Option<SettledE
         end = extents.iter().map(|extent| extent.offset + extent.bytes).max().unwrap_or(HEADER_BYTES as u64);
         told = Some(extents.iter().map(|extent| u64::from(extent.records)).sum::<u64>());
     }
-    let mut looked = Looked { name: name.to_owned(), entry, records: Vec::new(), damaged: entry.is_none() };
+    let damaged = entry.is_none();
+    let mut looked = Looked { name: name.to_owned(), entry, records: Vec::new(), blobs: Vec::new(), damaged };
     let mut queues = BTreeSet::new();
     let (mut at, mut bad) = (HEADER_BYTES as u64, 0);
     let mut part = Vec::new();
@@ -178,6 +187,7 @@ fn look(survey: &mut Survey, disk: &dyn Disk, name: &str, entry: Option<SettledE
                 let place = Place { queue: put.queue, seq: put.seq, offset: at, bytes: put.bytes as u32 };
                 queues.insert(put.queue);
                 looked.records.push(place);
+                looked.blobs.extend(put.stored.blob.map(|blob| (put.queue, put.seq, blob)));
                 at += put.bytes as u64;
             }
             Ok(Err(wanted)) if at + wanted as u64 <= end && from + wanted > part.len() => {

@@ -42,7 +42,10 @@ fn body(queue: u64, seq: u64) -> Bytes {
 
 fn put(queue: u64, seq: u64) -> Batch {
     let payload = Payload { head: Bytes::new(), body: body(queue, seq) };
-    Batch { puts: vec![Put { targets: vec![(QueueId(queue), Seq(seq))], payload }], ..Batch::default() }
+    Batch {
+        puts: vec![Put { targets: vec![(QueueId(queue), Seq(seq))], payload, blob: None }],
+        ..Batch::default()
+    }
 }
 
 fn ack(queue: u64, first: u64, last: u64) -> Batch {
