@@ -175,5 +175,9 @@ pub(super) fn status(core: CoreStats, server: ServerStatus) -> v1::StatusRespons
         background_errors_total: server.background_errors_total,
         write_amplification: server.write_amplification,
         publishers_held: server.publishers_held,
+        blob_files: server.blob_files,
+        blob_bytes: server.blob_bytes,
+        blob_live_bytes: server.blob_live_bytes,
+        blob_bytes_total: server.blob_bytes_total,
     }
 }

@@ -77,6 +77,8 @@ impl Reached {
         self.settled += other.settled;
         self.merged_bytes += other.merged_bytes;
         self.settled_removed += other.settled_removed;
+        self.blobs += other.blobs;
+        self.blob_files_removed += other.blob_files_removed;
         self.crashes += other.crashes;
         self.crashes_in_recovery += other.crashes_in_recovery;
         self.cuts += other.cuts;
@@ -112,6 +114,8 @@ impl Reached {
             ("settled log segments", self.settled, 500),
             ("bytes merged", self.merged_bytes, 50_000),
             ("settled segments removed", self.settled_removed, 100),
+            ("bodies in blob files", self.blobs, 10_000),
+            ("blob files removed", self.blob_files_removed, 1_000),
             ("crashes in recovery", self.crashes_in_recovery, 200),
             ("torn tails", self.cuts, 200),
             ("consumers lost with messages out", self.consumers_lost, 100),
@@ -140,7 +144,7 @@ impl fmt::Display for Reached {
         write!(
             f,
             "{} seeds: {} operations, {} rotations, {} checkpoints, {} recycled, {} settled, \
-             {} bytes merged, {} settled segments removed, {} crashes, {} in recovery, {} torn tails, \
+             {} bytes merged, {} settled segments removed, {} bodies in blob files, {} such files removed, {} crashes, {} in recovery, {} torn tails, \
              {} frames copied, {} consumers lost, {} clean stops; {} sent, {} confirmed, {} delivered ({} redelivered), \
              {} found after a crash, {} acked, {} returned; {} commits, {} rollbacks, {} moved, {} moved by a rule, {} moves \
              under way at a crash ({} kept, {} undone)",
@@ -152,6 +156,8 @@ impl fmt::Display for Reached {
             self.settled,
             self.merged_bytes,
             self.settled_removed,
+            self.blobs,
+            self.blob_files_removed,
             self.crashes,
             self.crashes_in_recovery,
             self.cuts,

@@ -7,6 +7,7 @@ use leveret_broker::{Effect, Input, NameKey};
 use leveret_engine::{CrashPlan, Disk, Error, Fsync, Settings, SimDisk, Step, Store, Workers};
 use leveret_server::host::Host;
 
+use super::bodies::Bodies;
 use super::bug::Bug;
 use super::clients::Clients;
 use crate::checker::{Checker, Counts, Invariant, Violation};
@@ -42,6 +43,10 @@ pub struct Reached {
     pub merged_bytes: u64,
     /// Settled segments that were removed: merged, or dead.
     pub settled_removed: u64,
+    /// Bodies written into blob files.
+    pub blobs: u64,
+    /// Blob files removed.
+    pub blob_files_removed: u64,
     /// Crashes while serving.
     pub crashes: u64,
     /// Crashes in a recovery.
@@ -90,6 +95,7 @@ enum Worker {
     Reader,
     Keeper,
     Settler,
+    Blobs,
 }
 
 /// A running server.
@@ -98,6 +104,8 @@ pub(super) struct Life {
     workers: Workers,
     /// On their way to the core.
     pub(super) inputs: std::collections::VecDeque<Input>,
+    /// Behind large bodies.
+    bodies: Bodies,
     /// On their way to the clients.
     effects: std::collections::VecDeque<Effect>,
 }
@@ -134,6 +142,8 @@ impl World {
             log_budget_bytes: 32768 * rng.u64(0..6),
             settle_strip_bytes: *rng.choice(&[3_000, 50_000, 1 << 20]).unwrap_or(&3_000),
             settled_bytes: *rng.choice(&[20_000, 200_000, 1 << 20]).unwrap_or(&20_000),
+            blob_bytes_min: *rng.choice(&[80, 300, 1_500, 6_000, u64::MAX, u64::MAX, u64::MAX]).unwrap_or(&300),
+            blob_file_bytes: 4096 * rng.u64(2..8),
             idle_checkpoint_ms: 300,
             new_store_id: seed | 1,
             control: bug.and_then(Bug::of_engine),
@@ -159,11 +169,11 @@ impl World {
     }
 
     fn play(&mut self) -> Result<(), Violation> {
-        let lives = self.rng.u32(2..5);
+        let lives = self.rng.u32(2..6);
         for _ in 0..lives {
             let mut life = self.start(true)?;
             self.inspect(&mut life)?;
-            let slow = [Worker::Writer, Worker::Reader, Worker::Keeper, Worker::Settler];
+            let slow = [Worker::Writer, Worker::Reader, Worker::Keeper, Worker::Settler, Worker::Blobs];
             self.slow = if self.rng.u8(..3) == 0 { self.rng.choice(slow) } else { None };
             let planned = self.rng.u8(..5) > 0;
             if planned {
@@ -211,7 +221,8 @@ impl World {
                     let host = Host::new(settings, store, recovered, self.wall_ms);
                     let mut host = host.map_err(|e| refused(&e.to_string()))?;
                     self.control.into_iter().for_each(|control| host.switch_on(control));
-                    return Ok(Life { host, workers, inputs: [].into(), effects: [].into() });
+                    let bodies = Bodies::default();
+                    return Ok(Life { host, workers, inputs: [].into(), bodies, effects: [].into() });
                 }
                 Err(error) if self.disk.crashed() => {
                     drop(error);
@@ -267,7 +278,7 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
-        match self.rng.u8(..17) {
+        match self.rng.u8(..19) {
             0..5 => {
                 self.reached.operations += 1;
                 self.clients.act(life, &mut self.rng, &mut self.reached);
@@ -277,7 +288,13 @@ impl World {
             12 if self.gets_on(Worker::Reader) => drop(life.workers.reader.step()),
             13 if self.gets_on(Worker::Keeper) => drop(life.workers.keeper.step(self.worker_ms)),
             14 if self.gets_on(Worker::Settler) => drop(life.workers.settler.step(self.worker_ms)),
-            8..15 => {}
+            16..18 if self.gets_on(Worker::Blobs) => {
+                // A body takes a few of them.
+                for _ in 0..self.rng.u8(1..8) {
+                    life.workers.blobs.step(self.worker_ms);
+                }
+            }
+            8..15 | 16..18 => {}
             15 => {
                 let ms = self.rng.u64(..40);
                 self.worker_ms += ms;
@@ -300,6 +317,7 @@ impl World {
     fn turn(&mut self, life: &mut Life) {
         let count = self.rng.usize(0..=life.inputs.len());
         let inputs: Vec<Input> = life.inputs.drain(..count).collect();
+        let inputs = life.bodies.pass(&life.host.store().blobs(), inputs);
         let tracing = std::env::var_os("LEVERET_SIM_TRACE").is_some();
         if tracing {
             inputs.iter().for_each(|input| eprintln!("  -> {input:?}"));
@@ -334,6 +352,7 @@ impl World {
         for _ in 0..20_000 {
             let before = (life.inputs.len(), life.effects.len());
             let inputs: Vec<Input> = life.inputs.drain(..).collect();
+            let inputs = life.bodies.pass(&life.host.store().blobs(), inputs);
             let mut effects = Vec::new();
             life.host.turn(inputs, self.wall_ms, &mut effects);
             life.effects.extend(effects);
@@ -341,7 +360,9 @@ impl World {
             let busy = life.workers.writer.step(self.worker_ms) == Step::Worked
                 || life.workers.reader.step() == Step::Worked
                 || life.workers.keeper.step(self.worker_ms) == Step::Worked
-                || life.workers.settler.step(self.worker_ms) == Step::Worked;
+                || life.workers.settler.step(self.worker_ms) == Step::Worked
+                || life.workers.blobs.step(self.worker_ms) == Step::Worked
+                || !life.bodies.is_empty();
             let effects: Vec<Effect> = life.effects.drain(..).collect();
             for effect in effects {
                 self.clients.receive(effect, life);
@@ -403,6 +424,8 @@ impl World {
         self.reached.settled += stats.settled_logs_total;
         self.reached.merged_bytes += stats.merge_bytes_total;
         self.reached.settled_removed += stats.settled_removed_total;
+        self.reached.blobs += stats.blobs_total;
+        self.reached.blob_files_removed += stats.blob_files_removed_total;
     }
 
     fn crash(&mut self, life: Life) {
