@@ -173,8 +173,11 @@ impl World {
         for _ in 0..lives {
             let mut life = self.start(true)?;
             self.inspect(&mut life)?;
-            let slow = [Worker::Writer, Worker::Reader, Worker::Keeper, Worker::Settler, Worker::Blobs];
-            self.slow = if self.rng.u8(..3) == 0 { self.rng.choice(slow) } else { None };
+            // A read that takes long meets most of what may go wrong.
+            let reads = [Worker::Reader; 3];
+            let others = [Worker::Writer, Worker::Keeper, Worker::Settler, Worker::Blobs];
+            let slow: Vec<Worker> = reads.into_iter().chain(others).collect();
+            self.slow = if self.rng.bool() { self.rng.choice(slow) } else { None };
             let planned = self.rng.u8(..5) > 0;
             if planned {
                 let calls = if self.rng.bool() { 60 } else { 500 };
