@@ -224,7 +224,8 @@ impl Reader {
             };
             if let Some(place) = kept.blob {
                 // Held while the ledger is: it lives, and from here on it stays.
-                match lock(&self.shared.blobs).hold(&self.shared, place) {
+                let held = lock(&self.shared.blobs).hold(&self.shared, place);
+                match held {
                     Ok((blob, file)) => {
                         work.bodies.push_back((work.answer.messages.len(), blob, file));
                     }

@@ -23,7 +23,9 @@ pub(crate) struct Held {
 /// The way into a store's blob files, from any thread.
 #[derive(Debug, Clone)]
 pub struct Blobs {
-    shared: Arc<Shared>,
+    /// Whoever keeps this keeps no closed store open by it.
+    shared: Weak<Shared>,
+    bytes_min: u64,
 }
 
 /// Bodies that wait to be written, in order.
@@ -42,24 +44,25 @@ pub(crate) struct Body {
 
 impl Blobs {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
-        Self { shared: Arc::clone(shared) }
+        Self { shared: Arc::downgrade(shared), bytes_min: shared.settings.blob_bytes_min }
     }
 
     /// Bodies of at least so many bytes belong into a blob file.
     pub fn bytes_min(&self) -> u64 {
-        self.shared.settings.blob_bytes_min
+        self.bytes_min
     }
 
     /// Has a body written. `done` is called, on the thread that writes bodies, when it is on the disk (under every fsync
     /// policy), in the order of the calls; it must not block. It is dropped uncalled when the store closes or fails. A
     /// full disk makes it wait.
     pub fn put(&self, body: Bytes, done: impl FnOnce(BlobRef) + Send + 'static) {
-        let mut waiting = lock(&self.shared.bodies);
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut waiting = lock(&shared.bodies);
         if !waiting.closed {
             waiting.bodies.push_back(Body { bytes: body, done: Box::new(done) });
         }
         drop(waiting);
-        self.shared.ring(|bells| bells.ring_blobs());
+        shared.ring(|bells| bells.ring_blobs());
     }
 }
 

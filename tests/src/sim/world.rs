@@ -142,7 +142,9 @@ impl World {
             log_budget_bytes: 32768 * rng.u64(0..6),
             settle_strip_bytes: *rng.choice(&[3_000, 50_000, 1 << 20]).unwrap_or(&3_000),
             settled_bytes: *rng.choice(&[20_000, 200_000, 1 << 20]).unwrap_or(&20_000),
-            blob_bytes_min: *rng.choice(&[80, 300, 1_500, 6_000, u64::MAX, u64::MAX, u64::MAX]).unwrap_or(&300),
+            blob_bytes_min: *rng
+                .choice(&[80, 300, 1_500, 6_000, u64::MAX, u64::MAX, u64::MAX])
+                .unwrap_or(&300),
             blob_file_bytes: 4096 * rng.u64(2..8),
             idle_checkpoint_ms: 300,
             new_store_id: seed | 1,
