@@ -22,8 +22,9 @@ pub(crate) use blobs::LiveBlobs;
 pub(crate) use queue::{At, Found, Queue, Settled};
 use queue::{Chunk, Run};
 
-/// Extents whose live places are counted while the ledger is held once.
-const SURVEY_EXTENTS: usize = 4_096;
+/// Extents, and queues, that are looked at while the ledger is held once.
+const LOOK_EXTENTS: usize = 4_096;
+const LOOK_QUEUES: usize = 1_024;
 
 /// The state. Only whole groups of frames are applied to it, in log order, once a sync has covered them.
 #[derive(Debug, Default)]
@@ -53,8 +54,8 @@ struct SegmentUse {
 /// A settled segment.
 #[derive(Debug, Default)]
 struct SettledUse {
-    /// Its extents, by queue and first place.
-    extents: Vec<(QueueId, Seq)>,
+    /// So many extents were taken in.
+    extents: u64,
     /// Bytes of their records.
     bytes: u64,
     /// What of it lived when a survey came by last.
@@ -65,8 +66,17 @@ struct SettledUse {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SettledShare {
     pub(crate) file: FileId,
+    pub(crate) extents: u64,
     pub(crate) bytes: u64,
     pub(crate) live_bytes: u64,
+}
+
+/// Extents of a queue that stand in some settled segments, in the order of their places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) here: Settled,
+    /// Nothing of the queue stands between it and the part before it.
+    pub(crate) joins: bool,
 }
 
 impl Ledger {
@@ -211,28 +221,18 @@ impl Ledger {
         if queue.chunks.first_key_value().is_some_and(|(first, _)| *first < below) {
             queue.chunks = queue.chunks.split_off(&below);
         }
-        if !removed.is_empty() {
-            queue.extents.retain(|_, here| !removed.contains(&here.file));
-        }
+        queue.replace_extents(removed, file, extents);
         for extent in extents {
             let used = self.settled.entry(file).or_default();
-            used.extents.push((id, extent.first));
+            used.extents += 1;
             used.bytes += extent.bytes;
             used.live_bytes += extent.bytes;
-            queue.extents.insert(extent.first, Settled { file, extent: *extent });
         }
     }
 
-    /// Forgets a settled segment in which nothing lives, or whose extents were given another place.
+    /// Forgets a settled segment whose extents have left the index ([`Ledger::replace`]).
     pub(crate) fn forget_settled(&mut self, file: FileId) {
-        let Some(used) = self.settled.remove(&file) else { return };
-        for (id, first) in used.extents {
-            if let Some(queue) = self.queues.get_mut(&id)
-                && queue.extents.get(&first).is_some_and(|here| here.file == file)
-            {
-                queue.extents.remove(&first);
-            }
-        }
+        self.settled.remove(&file);
     }
 
     /// The queues with places in a log segment.
@@ -240,27 +240,55 @@ impl Ledger {
         self.segments.get(&segment).map_or(&[], |used| &used.queues)
     }
 
-    /// The extents of a settled segment, those whose queue is gone left out.
-    pub(crate) fn extents_of(&self, file: FileId) -> Vec<Settled> {
-        let extents = self.settled.get(&file).map_or(&[][..], |used| &used.extents);
-        let here = |(id, first): &(QueueId, Seq)| self.queues.get(id)?.extents.get(first).copied();
-        extents.iter().filter_map(here).filter(|here| here.file == file).collect()
+    /// Parts of some settled segments, queue by queue from that one on, a bounded number of queues at a time so that the
+    /// ledger is not held for long; and the queue to go on with, if there are more.
+    pub(crate) fn parts(&self, files: &[FileId], from: QueueId) -> (Vec<Part>, Option<QueueId>) {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut looked_at = 0;
+        for (id, queue) in self.queues.range(from..) {
+            if looked_at >= LOOK_EXTENTS + LOOK_QUEUES {
+                return (parts, Some(*id));
+            }
+            looked_at += queue.extents().len() + 1;
+            // One before it is of the same queue and taken as well.
+            let mut before: Option<Extent> = None;
+            for here in queue.extents() {
+                if !files.contains(&here.file) {
+                    before = None;
+                    continue;
+                }
+                // What lives in between is in a settled segment that is missing, and may come back.
+                let joins = before
+                    .is_some_and(|before| queue.live_between(before.last.next(), here.extent.first) == 0);
+                parts.push(Part { here: *here, joins });
+                before = Some(here.extent);
+            }
+        }
+        (parts, None)
     }
 
-    /// Counts what lives of some of a settled segment's extents, from the index given on, so that the ledger is not held
-    /// for long: bytes, and where to go on, if there are more.
-    pub(crate) fn count_live(&self, file: FileId, from: usize) -> (u64, Option<usize>) {
-        let Some(used) = self.settled.get(&file) else { return (0, None) };
-        let upto = used.extents.len().min(from + SURVEY_EXTENTS);
-        let live = |(id, first): &(QueueId, Seq)| {
-            let queue = self.queues.get(id)?;
-            let extent = &queue.extents.get(first).filter(|here| here.file == file)?.extent;
-            let live = queue.live_between(extent.first, extent.last.next());
-            // Bytes are not told apart: records of an extent count alike.
-            Some((u128::from(extent.bytes) * u128::from(live) / u128::from(extent.records.max(1))) as u64)
-        };
-        let bytes = used.extents[from.min(upto)..upto].iter().filter_map(live).sum();
-        (bytes, (upto < used.extents.len()).then_some(upto))
+    /// Counts what lives of the settled segments that `live_bytes` names, some queues at a time; and the queue to go on
+    /// with, if there are more.
+    pub(crate) fn count_live(
+        &self,
+        live_bytes: &mut BTreeMap<FileId, u64>,
+        from: QueueId,
+    ) -> Option<QueueId> {
+        let mut looked_at = 0;
+        for (id, queue) in self.queues.range(from..) {
+            if looked_at >= LOOK_EXTENTS + LOOK_QUEUES {
+                return Some(*id);
+            }
+            looked_at += queue.extents().len() + 1;
+            for Settled { file, extent } in queue.extents() {
+                let Some(counted) = live_bytes.get_mut(file) else { continue };
+                let live = u128::from(queue.live_between(extent.first, extent.last.next()));
+                // Bytes are not told apart: records of an extent count alike.
+                let bytes = u128::from(extent.bytes) * live / u128::from(extent.records.max(1));
+                *counted += bytes as u64;
+            }
+        }
+        None
     }
 
     /// Keeps what a survey found to live.
@@ -274,6 +302,7 @@ impl Ledger {
     pub(crate) fn settled_shares(&self) -> Vec<SettledShare> {
         let share = |(file, used): (&FileId, &SettledUse)| SettledShare {
             file: *file,
+            extents: used.extents,
             bytes: used.bytes,
             live_bytes: used.live_bytes,
         };
@@ -292,10 +321,8 @@ impl Ledger {
     pub(crate) fn index_bytes(&self) -> u64 {
         let chunk = |chunk: &Chunk| (size_of::<Chunk>() + chunk.runs.capacity() * size_of::<Run>()) as u64;
         let chunks: u64 = self.queues.values().flat_map(|queue| queue.chunks.values()).map(chunk).sum();
-        let extents: usize = self.settled.values().map(|used| used.extents.len()).sum();
-        self.blobs.index_bytes()
-            + chunks
-            + (extents * (size_of::<Settled>() + 2 * size_of::<(QueueId, Seq)>())) as u64
+        let extents: u64 = self.settled.values().map(|used| used.extents).sum();
+        self.blobs.index_bytes() + chunks + extents * size_of::<Settled>() as u64
     }
 
     fn create_queue(&mut self, queue: QueueId) {

@@ -38,6 +38,11 @@ pub struct Settings {
     pub blob_bytes_min: u64,
     /// Length from which a blob file takes no more bodies.
     pub blob_file_bytes: u64,
+    /// Settled segments whose extents are short on the average, as with very many queues, are merged into one with longer
+    /// extents once they have so many together.
+    pub extents_joined: u64,
+    /// With so many extents of settled segments in memory (72 bytes each), joining them goes before settling more.
+    pub extents_crowded: u64,
     /// Publishers are held while less than this is free on the disk, what the unsettled log may take when it is settled
     /// counted as taken (E11). 0: whatever is free.
     pub disk_low_bytes: u64,
@@ -68,6 +73,8 @@ impl Default for Settings {
             settled_bytes: 512 << 20,
             blob_bytes_min: 256 << 10,
             blob_file_bytes: 256 << 20,
+            extents_joined: 1 << 16,
+            extents_crowded: 1 << 20,
             disk_low_bytes: 0,
             spares: 1,
             lazy_ms: 10,

@@ -2,7 +2,7 @@
 //! one order of events.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use leveret_broker::{ChanId, ConnId, Effect, Input, Refusal, Reply, ReqId};
@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::host::Host;
 use crate::hub::{Hub, LaneId, Output, Permit};
-use crate::inbox::{Envelope, Inbox};
+use crate::inbox::{Envelope, Inbox, Turner};
 
 /// How long the thread sleeps when nothing happens: the resolution of leases and other times.
 const TICK: Duration = Duration::from_millis(50);
@@ -69,30 +69,49 @@ impl Iterator for Inputs {
     }
 }
 
-/// Runs until it is told to close, or the store fails.
-/// `inline_allowed`: confirms wait for a sync, so that it is worth hurrying for one.
-/// `hub`: whose publishers are held when the store has no room.
-pub(crate) fn run(
-    mut host: Host,
-    inbox: &Arc<Inbox>,
+/// What makes the turns: the core thread, or a sender while that sleeps ([`Inbox::push_or_turn`]).
+pub(crate) struct Core {
+    host: Host,
+    inbox: Arc<Inbox>,
     workers: Threads,
     inline_allowed: bool,
-    hub: &Hub,
-) -> Ended {
-    let mut shell = Shell::default();
-    let mut envelopes = VecDeque::new();
-    let mut effects = Vec::new();
-    let mut closing = false;
-    inbox.access_changed_before(host.access_changes());
-    loop {
-        inbox.take(&mut envelopes, TICK);
+    hub: Hub,
+    shell: Shell,
+    envelopes: VecDeque<Envelope>,
+    effects: Vec<Effect>,
+    closing: bool,
+    ended: Option<Ended>,
+}
+
+impl Core {
+    /// `inline_allowed`: confirms wait for a sync, so that it is worth hurrying for one.
+    /// `hub`: whose publishers are held when the store has no room.
+    pub(crate) fn new(
+        host: Host,
+        inbox: Arc<Inbox>,
+        workers: Threads,
+        inline_allowed: bool,
+        hub: Hub,
+    ) -> Self {
+        inbox.access_changed_before(host.access_changes());
+        let (shell, envelopes, effects) = (Shell::default(), VecDeque::new(), Vec::new());
+        let (closing, ended) = (false, None);
+        Self { host, inbox, workers, inline_allowed, hub, shell, envelopes, effects, closing, ended }
+    }
+
+    /// A turn of the envelopes at hand. Does nothing once there is an end.
+    fn turn(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        let Self { host, inbox, workers, shell, effects, closing, .. } = self;
         let (mut count, before) = (0, host.last_append());
-        let inputs = envelopes.drain(..).flat_map(|envelope| shell.enter(envelope, &mut closing));
-        host.turn(inputs.inspect(|_| count += 1), now_ms(), &mut effects);
+        let inputs = self.envelopes.drain(..).flat_map(|envelope| shell.enter(envelope, closing));
+        host.turn(inputs.inspect(|_| count += 1), now_ms(), effects);
         let alone = count == 1;
         // With a single input and nobody behind it, writing here saves two changes of thread, and nobody waits for it.
         let write = host.last_append() > before;
-        let inline = write && alone && inline_allowed && inbox.is_empty();
+        let inline = write && alone && self.inline_allowed && inbox.is_empty();
         if write && !inline {
             host.kick();
         }
@@ -102,8 +121,8 @@ pub(crate) fn run(
         // A failed store confirms nothing, not even what it confirmed a moment before it failed.
         if let Some(failure) = host.failure() {
             error!("{failure}; nothing is confirmed any more, the server ends");
-            workers.join();
-            return Ended::Failed(failure.to_string());
+            self.ended = Some(Ended::Failed(failure.to_string()));
+            return;
         }
         for effect in effects.drain(..) {
             shell.perform(effect, inbox);
@@ -112,15 +131,69 @@ pub(crate) fn run(
         if inline && !workers.write_inline() {
             host.kick();
         }
-        shell.give_permits_back(&host);
-        hold_publishers(&host, hub);
-        if closing {
+        shell.give_permits_back(host);
+        hold_publishers(host, &self.hub);
+        if self.closing {
             host.close();
-            workers.join();
-            return match host.failure() {
-                Some(failure) => Ended::Failed(failure.to_string()),
-                None => Ended::Closed,
-            };
+            self.ended = Some(Ended::Closed);
+        }
+    }
+
+    /// Waits for the workers of the store.
+    fn end(self, how: Ended) -> Ended {
+        self.workers.join();
+        match (how, self.host.failure()) {
+            (Ended::Closed, Some(failure)) => Ended::Failed(failure.to_string()),
+            (how, _) => how,
+        }
+    }
+}
+
+/// The core where its thread and senders find it; None once it has ended.
+#[derive(Clone)]
+pub(crate) struct SharedCore(Arc<Mutex<Option<Core>>>);
+
+impl SharedCore {
+    pub(crate) fn new(core: Core) -> Self {
+        Self(Arc::new(Mutex::new(Some(core))))
+    }
+
+    /// Nobody waits here: the inbox lets one of them have it at a time.
+    #[expect(clippy::expect_used, reason = "half a turn is no state to go on from: the process ends")]
+    fn lock(&self) -> MutexGuard<'_, Option<Core>> {
+        self.0.lock().expect("no turn panicked")
+    }
+}
+
+impl Turner for SharedCore {
+    fn turn(&self, envelope: Envelope, heard: &dyn Fn() -> bool) {
+        let mut core = self.lock();
+        let Some(core) = &mut *core else { return };
+        core.envelopes.push_back(envelope);
+        core.turn();
+        while core.ended.is_none() && heard() {
+            core.turn();
+        }
+        // The thread is to find the end, and has none of its own to wake it.
+        if core.ended.is_some() {
+            core.inbox.wake();
+        }
+    }
+}
+
+/// Runs until it is told to close, or the store fails.
+pub(crate) fn run(shared: &SharedCore, inbox: &Inbox) -> Ended {
+    let mut envelopes = VecDeque::new();
+    loop {
+        inbox.take(&mut envelopes, TICK);
+        let mut slot = shared.lock();
+        let Some(core) = &mut *slot else { return Ended::Closed };
+        std::mem::swap(&mut core.envelopes, &mut envelopes);
+        core.turn();
+        if let Some(how) = core.ended.take() {
+            let core = slot.take();
+            drop(slot);
+            return core.map_or(how.clone(), |core| core.end(how));
         }
     }
 }

@@ -17,6 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use crate::bodies::LargeBodies;
 use crate::inbox::{Envelope, Inbox};
 
+/// The largest body that its sender may write to the log itself.
+const TURN_HERE_BYTES_MAX: usize = 64 << 10;
+
 /// What goes back on a lane, in the order in which the core decided it.
 #[derive(Debug)]
 pub enum Output {
@@ -284,12 +287,13 @@ impl Hub {
     ) -> Result<Reply, Refusal> {
         let (reply, answer) = oneshot::channel();
         let req = ReqId(self.next_id());
-        self.inner.inbox.push(Envelope::Request {
-            input: Input::Request { req, conn, chan: None, user, vhost, op },
-            req,
-            reply,
-            permit,
-        });
+        let turn_here = is_small(&op);
+        let input = Input::Request { req, conn, chan: None, user, vhost, op };
+        let envelope = Envelope::Request { input, req, reply, permit };
+        match turn_here {
+            true => self.inner.inbox.push_or_turn(envelope),
+            false => self.inner.inbox.push(envelope),
+        }
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -341,7 +345,16 @@ impl Lane {
     /// Sends inputs in, in order. Requests among them are answered by [`Output::Reply`] on this lane, channels opened
     /// among them belong to it. `permit`: room for the publishes among them.
     pub fn send(&self, inputs: Vec<Input>, permit: Option<Permit>) {
-        self.hub.inner.inbox.push(Envelope::Batch { lane: self.id, inputs, permit });
+        let turn_here = match &inputs[..] {
+            [Input::Publish { publish, .. }] => publish.body.len() <= TURN_HERE_BYTES_MAX,
+            [Input::Settle { .. }] => true,
+            _ => false,
+        };
+        let envelope = Envelope::Batch { lane: self.id, inputs, permit };
+        match turn_here {
+            true => self.hub.inner.inbox.push_or_turn(envelope),
+            false => self.hub.inner.inbox.push(envelope),
+        }
     }
 }
 
@@ -382,6 +395,16 @@ impl Channel {
 impl Drop for Channel {
     fn drop(&mut self) {
         self.lane.hub.send(Input::ChannelClosed { chan: self.id });
+    }
+}
+
+/// Whether the caller may as well do this itself: little work, and an answer that the caller waits for.
+fn is_small(op: &Op) -> bool {
+    match op {
+        Op::Publish(batch) => matches!(&batch[..], [one] if one.body.len() <= TURN_HERE_BYTES_MAX),
+        Op::SettleIds { ids, .. } => ids.len() == 1,
+        Op::Get(get) => get.count == 1,
+        _ => false,
     }
 }
 

@@ -1,8 +1,12 @@
 //! The way into the core thread: many senders, one taker that takes all that waits.
+//!
+//! A sender that will wait for its answer, and finds the taker asleep and nothing waiting, may make the taker's turn
+//! itself ([`Inbox::push_or_turn`]): two changes of thread less. While it does nobody else is the taker.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use leveret_broker::{ConnId, Input, Refusal, Reply, ReqId};
@@ -53,13 +57,20 @@ pub enum Envelope {
     Close,
 }
 
+/// Makes the taker's turns on another thread while the taker sleeps.
+pub trait Turner: Send + Sync {
+    /// A turn of `envelope`, then turns of nothing for as long as `heard` says that the store has something to say.
+    fn turn(&self, envelope: Envelope, heard: &dyn Fn() -> bool);
+}
+
 /// The inbox. Unbounded in count: what enters is bounded by permits and by what each connection may have in
 /// flight.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Inbox {
     state: Mutex<State>,
     ready: Condvar,
     access_generation: AtomicU64,
+    turner: OnceLock<Box<dyn Turner>>,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +78,14 @@ struct State {
     waiting: VecDeque<Envelope>,
     woken: bool,
     sleeping: bool,
+    /// A sender makes the sleeping taker's turn.
+    turning: bool,
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 impl Inbox {
@@ -75,6 +94,27 @@ impl Inbox {
         let mut state = self.lock();
         state.waiting.push_back(envelope);
         self.rouse(state);
+    }
+
+    /// Who makes turns for a sleeping taker. The first counts.
+    pub fn set_turner(&self, turner: Box<dyn Turner>) {
+        drop(self.turner.set(turner));
+    }
+
+    /// Puts one envelope in like [`Inbox::push`], or, where the taker sleeps and nothing waits, makes a turn of it on this
+    /// thread. That may take as long as a sync of the disk: for those who wait for the outcome and have nothing else to do.
+    /// What others put in meanwhile is the taker's, behind it.
+    pub fn push_or_turn(&self, envelope: Envelope) {
+        let Some(turner) = self.turner.get() else { return self.push(envelope) };
+        let mut state = self.lock();
+        if !state.sleeping || state.turning || state.woken || !state.waiting.is_empty() {
+            state.waiting.push_back(envelope);
+            return self.rouse(state);
+        }
+        state.turning = true;
+        drop(state);
+        let _turning = Turning(self);
+        turner.turn(envelope, &|| std::mem::take(&mut self.lock().woken));
     }
 
     /// Wakes the taker although nothing was put in: the store has something to say.
@@ -111,8 +151,14 @@ impl Inbox {
         let mut state = self.lock();
         if state.waiting.is_empty() && !state.woken {
             state.sleeping = true;
-            let (awake, _) = self.ready.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner);
-            state = awake;
+            loop {
+                let (awake, _) =
+                    self.ready.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner);
+                state = awake;
+                if !state.turning {
+                    break;
+                }
+            }
             state.sleeping = false;
         }
         state.woken = false;
@@ -120,9 +166,9 @@ impl Inbox {
     }
 
     fn rouse(&self, state: MutexGuard<'_, State>) {
-        let sleeping = state.sleeping;
+        let rouse = state.sleeping && !state.turning;
         drop(state);
-        if sleeping {
+        if rouse {
             self.ready.notify_one();
         }
     }
@@ -131,3 +177,21 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A sender that makes a turn. Its end, also by a panic, gives the turns back to the taker.
+struct Turning<'a>(&'a Inbox);
+
+impl Drop for Turning<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.turning = false;
+        // A panic has left the core in the middle of a turn: the taker is to find that.
+        state.woken |= std::thread::panicking();
+        if state.woken || !state.waiting.is_empty() {
+            self.0.rouse(state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

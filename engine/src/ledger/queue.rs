@@ -21,8 +21,9 @@ pub(crate) struct Queue {
     /// Single places that were delivered before.
     pub(crate) redelivered: Places,
     pub(super) chunks: BTreeMap<SegmentNo, Chunk>,
-    /// By their first place. All of them are below all chunks.
-    pub(super) extents: BTreeMap<Seq, Settled>,
+    /// In the order of their places. All of them are below all chunks. With very many queues each has few: no map, whose
+    /// first node has room for many.
+    extents: Vec<Settled>,
     /// Live places whose body stands in a blob file.
     pub(crate) blobs: BTreeMap<Seq, BlobPlace>,
 }
@@ -76,7 +77,7 @@ impl Default for Queue {
             redelivered_below: Seq(1),
             redelivered: Places::default(),
             chunks: BTreeMap::new(),
-            extents: BTreeMap::new(),
+            extents: Vec::new(),
             blobs: BTreeMap::new(),
         }
     }
@@ -111,14 +112,38 @@ impl Queue {
     /// Live places of which no record is known: they were in a settled segment that is missing or damaged.
     pub(crate) fn lost(&self) -> u64 {
         let chunks = self.chunks.values().map(|chunk| (chunk.first, chunk.last));
-        let known = self.extents.values().map(|here| (here.extent.first, here.extent.last)).chain(chunks);
+        let known = self.extents.iter().map(|here| (here.extent.first, here.extent.last)).chain(chunks);
         let there: u64 = known.map(|(first, last)| self.live_between(first, last.next())).sum();
         self.live().saturating_sub(there)
     }
 
-    /// The first place of the extent behind the one that begins at `first`.
-    pub(crate) fn next_extent(&self, first: Seq) -> Option<Seq> {
-        self.extents.range(first.next()..).next().map(|(first, _)| *first)
+    /// Its extents in settled segments, in the order of their places.
+    pub(crate) fn extents(&self) -> &[Settled] {
+        &self.extents
+    }
+
+    /// Takes extents in, and those of `removed` settled segments out.
+    pub(super) fn replace_extents(&mut self, removed: &[FileId], file: FileId, extents: &[Extent]) {
+        if !removed.is_empty() {
+            self.extents.retain(|here| !removed.contains(&here.file));
+        }
+        self.extents.reserve_exact(extents.len());
+        for &extent in extents {
+            let here = Settled { file, extent };
+            match self.extents.last() {
+                Some(last) if last.extent.first >= extent.first => {
+                    let found = self.extents.binary_search_by_key(&extent.first, |here| here.extent.first);
+                    match found {
+                        Ok(index) => self.extents[index] = here,
+                        Err(index) => self.extents.insert(index, here),
+                    }
+                }
+                _ => self.extents.push(here),
+            }
+        }
+        if self.extents.capacity() > 2 * self.extents.len() {
+            self.extents.shrink_to_fit();
+        }
     }
 
     /// Whether a message may stand at that place.
@@ -129,14 +154,13 @@ impl Queue {
     /// Finds where the first live place at or above `from` may stand.
     pub(crate) fn find(&self, from: Seq) -> Option<Found> {
         let from = from.max(self.head);
-        let inside = self.extents.range(..=from).next_back();
-        let behind = self.extents.range(from.next()..);
+        let begin = self.extents.partition_point(|here| here.extent.first <= from).saturating_sub(1);
         let lives =
             |here: &Settled| self.live_between(here.extent.first.max(from), here.extent.last.next()) > 0;
-        if let Some((first, here)) = inside.into_iter().chain(behind).find(|(_, here)| lives(here)) {
-            let next =
-                self.next_extent(*first).or_else(|| self.chunks.values().next().map(|chunk| chunk.first));
-            return Some(Found { at: At::Settled(*here), upto: next.unwrap_or(self.next) });
+        if let Some(index) = self.extents[begin..].iter().position(lives).map(|index| begin + index) {
+            let next = self.extents.get(index + 1).map(|here| here.extent.first);
+            let next = next.or_else(|| self.chunks.values().next().map(|chunk| chunk.first));
+            return Some(Found { at: At::Settled(self.extents[index]), upto: next.unwrap_or(self.next) });
         }
         let mut chunks = self.chunks.iter().skip_while(|(_, chunk)| chunk.last < from);
         let (&segment, chunk) = chunks.next()?;

@@ -38,12 +38,6 @@ pub(super) fn read(
                     extents.retain(lives);
                     ledger.replace(queue, SegmentNo(0), &[], entry.file, &extents);
                 }
-                let (mut live, mut from) = (0, Some(0));
-                while let Some(index) = from {
-                    let (bytes, next) = ledger.count_live(entry.file, index);
-                    (live, from) = (live + bytes, next);
-                }
-                ledger.set_live(entry.file, live);
                 files.insert(entry.file, Arc::new(file));
             }
             Err(Error::Damage { file, offset, what }) => {
@@ -52,6 +46,12 @@ pub(super) fn read(
             Err(error) => return Err(error),
         }
     }
+    let mut live: BTreeMap<FileId, u64> = files.keys().map(|file| (*file, 0)).collect();
+    let mut from = Some(QueueId(0));
+    while let Some(queue) = from {
+        from = ledger.count_live(&mut live, queue);
+    }
+    live.into_iter().for_each(|(file, bytes)| ledger.set_live(file, bytes));
     report.lost =
         ledger.queues.iter().map(|(id, queue)| (*id, queue.lost())).filter(|(_, lost)| *lost > 0).collect();
     Ok(files)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Listing, Output};
 use crate::error::{Error, Result};
-use crate::ids::{FileId, Seq};
-use crate::ledger::Settled;
+use crate::ids::{FileId, QueueId, Seq};
+use crate::ledger::Part;
 use crate::settled::SettledFile;
 use crate::shared::{Shared, lock};
 
@@ -17,47 +17,40 @@ const READ_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Merge {
     files: Vec<FileId>,
+    /// Of the queues that were looked at.
     inputs: VecDeque<Input>,
+    /// The queue to look at next, if there are more.
+    next: Option<QueueId>,
     pub(super) output: Output,
     unreadable: Option<FileId>,
 }
 
 #[derive(Debug)]
 struct Input {
-    here: Settled,
+    part: Part,
     file: Arc<SettledFile>,
-    /// Nothing of the queue stands between it and the extent before it: they become one.
-    joins: bool,
     from: Seq,
     read: u32,
 }
 
 impl Merge {
     pub(super) fn begin(shared: &Shared, files: Vec<FileId>) -> Self {
-        let ledger = lock(&shared.ledger);
-        let mut extents: Vec<Settled> = files.iter().flat_map(|file| ledger.extents_of(*file)).collect();
-        extents.sort_unstable_by_key(|here| (here.extent.queue, here.extent.first));
+        let below = lock(&shared.ledger).settled_below;
+        let next = Some(QueueId(0));
+        let output = Output::new(shared, below);
+        Self { files, inputs: VecDeque::new(), next, output, unreadable: None }
+    }
+
+    /// Looks up what stands in the files of some more queues: with very many of them, all at once would be much to hold.
+    fn look(&mut self, shared: &Shared, from: QueueId) {
+        let (parts, next) = lock(&shared.ledger).parts(&self.files, from);
+        self.next = next;
         let open = lock(&shared.settled);
-        let mut inputs: VecDeque<Input> = VecDeque::with_capacity(extents.len());
-        for here in extents {
-            let Some(file) = open.get(&here.file) else { continue };
-            let before = inputs.back().map(|input| input.here.extent);
-            let joins = before.is_some_and(|before| {
-                let queue = ledger.queues.get(&before.queue);
-                // What lives in between is in a settled segment that is missing, and may come back.
-                before.queue == here.extent.queue
-                    && queue.is_some_and(|queue| {
-                        queue.next_extent(before.first) == Some(here.extent.first)
-                            && queue.live_between(before.last.next(), here.extent.first) == 0
-                    })
-            });
-            let from = here.extent.first;
-            inputs.push_back(Input { here, file: Arc::clone(file), joins, from, read: 0 });
-        }
-        let below = ledger.settled_below;
-        drop(open);
-        drop(ledger);
-        Self { files, inputs, output: Output::new(shared, below), unreadable: None }
+        let input = |part: Part| {
+            let file = Arc::clone(open.get(&part.here.file)?);
+            Some(Input { part, file, from: part.here.extent.first, read: 0 })
+        };
+        self.inputs.extend(parts.into_iter().filter_map(input));
     }
 
     /// The file that could not be read, if that is why it failed.
@@ -72,7 +65,7 @@ impl Merge {
             return Ok(None);
         }
         if let Some(input) = self.inputs.front_mut() {
-            let file = input.here.file;
+            let file = input.part.here.file;
             match input.copy(shared, &mut self.output) {
                 Ok(true) => drop(self.inputs.pop_front()),
                 Ok(false) => {}
@@ -81,6 +74,10 @@ impl Merge {
                     return Err(error);
                 }
             }
+            return Ok(None);
+        }
+        if let Some(from) = self.next {
+            self.look(shared, from);
             return Ok(None);
         }
         let finished = if self.output.is_empty() {
@@ -98,13 +95,13 @@ impl Merge {
 impl Input {
     /// Copies a window of the extent; true when it was the last one.
     fn copy(&mut self, shared: &Shared, output: &mut Output) -> Result<bool> {
-        let extent = self.here.extent;
+        let extent = self.part.here.extent;
         let damage = |what: String| Error::damage(&self.file.name, extent.offset, what);
         let lives = lock(&shared.ledger)
             .queues
             .get(&extent.queue)
             .is_some_and(|queue| queue.live_between(self.from, extent.last.next()) > 0);
-        if !self.joins && self.from == extent.first {
+        if !self.part.joins && self.from == extent.first {
             // Also when nothing of this one is copied: what stands in between keeps the two sides of it apart.
             output.append(|builder, _| builder.close_extent());
         }

@@ -61,11 +61,10 @@ pub struct Settler {
 /// Counting what lives of each settled segment.
 #[derive(Debug, Default)]
 struct Survey {
-    /// Still to be counted.
-    files: Vec<FileId>,
-    /// Of the last one of them: the next extent, and what lives of those before it.
-    next: usize,
-    live_bytes: u64,
+    /// The queue to go on with; None when no survey is under way.
+    next: Option<QueueId>,
+    /// What lives of those that were there when it began: others may have extents of queues that were passed already.
+    live_bytes: BTreeMap<FileId, u64>,
     began_ms: u64,
     /// Not again before.
     from_ms: u64,
@@ -217,6 +216,12 @@ impl Settler {
     }
 
     fn next_job(&mut self, now_ms: u64) -> Step {
+        if now_ms >= self.merge_from_ms
+            && let Some(job) = self.begin_crowded()
+        {
+            self.job = job;
+            return Step::Worked;
+        }
         // Where settling fails, on a full disk, dropping what is dead is what makes room: it does not wait for it.
         if now_ms >= self.settle_from_ms
             && let Some(settle) = self.begin_settle()
@@ -224,7 +229,7 @@ impl Settler {
             self.job = Job::Settle(Box::new(settle));
             return Step::Worked;
         }
-        if !self.survey.files.is_empty() {
+        if self.survey.next.is_some() {
             if self.survey.advance(&mut lock(&self.shared.ledger)) {
                 // Where there is much to count, it is not all that is done.
                 let took = now_ms.saturating_sub(self.survey.began_ms);
@@ -235,7 +240,7 @@ impl Settler {
         }
         if now_ms >= self.survey.from_ms {
             self.survey.begin(lock(&self.shared.settled).keys().copied().collect(), now_ms);
-            if !self.survey.files.is_empty() {
+            if self.survey.next.is_some() {
                 return Step::Worked;
             }
         }
@@ -261,6 +266,10 @@ impl Settler {
         let mut ledger = lock(&self.shared.ledger);
         for no in ledger.settled_below.0..listing.below.0 {
             queues.extend(ledger.queues_in(SegmentNo(no)));
+        }
+        // Any queue may have dead extents in what goes.
+        if !listing.removed.is_empty() {
+            queues.extend(ledger.queues.keys());
         }
         if let Some(finished) = &listing.finished {
             ledger.add_settled(finished.entry.file);
@@ -363,23 +372,22 @@ impl Settle {
 
 impl Survey {
     fn begin(&mut self, files: Vec<FileId>, now_ms: u64) {
-        *self = Self { files, began_ms: now_ms, from_ms: now_ms + SURVEY_MS, ..Self::default() };
+        let next = (!files.is_empty()).then_some(QueueId(0));
+        let live_bytes = files.into_iter().map(|file| (file, 0)).collect();
+        *self = Self { next, live_bytes, began_ms: now_ms, from_ms: now_ms + SURVEY_MS };
     }
 
     /// Counts some; true when all are counted.
     fn advance(&mut self, ledger: &mut Ledger) -> bool {
-        let Some(&file) = self.files.last() else { return true };
-        let (bytes, next) = ledger.count_live(file, self.next);
-        self.live_bytes += bytes;
-        match next {
-            Some(next) => self.next = next,
-            None => {
-                ledger.set_live(file, self.live_bytes);
-                self.files.pop();
-                (self.next, self.live_bytes) = (0, 0);
-            }
+        let Some(queue) = self.next else { return true };
+        let mut counted = std::mem::take(&mut self.live_bytes);
+        self.next = ledger.count_live(&mut counted, queue);
+        if self.next.is_some() {
+            self.live_bytes = counted;
+            return false;
         }
-        self.files.is_empty()
+        counted.into_iter().for_each(|(file, bytes)| ledger.set_live(file, bytes));
+        true
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is settled or merged next.
 
+use std::collections::BTreeMap;
+
 use super::merge::Merge;
 use super::{Job, Listing, LogInput, Output, Settle, Settler, Strip};
 use crate::format::{BLOCK_BYTES, segment_name};
@@ -14,6 +16,14 @@ const SEGMENTS_MAX: usize = 8;
 const MERGE_READ: u64 = 8;
 /// So many settled segments that are a fraction of the usual length are merged into one.
 const SMALL_FILES: usize = 8;
+/// An extent that is shorter costs too much in memory, and as a read of its own, for what it holds.
+const SHORT_EXTENT_BYTES: u64 = 16 << 10;
+/// So many settled segments of about the same length, with short extents, are merged into one with longer ones...
+const JOINED_FILES: usize = 4;
+/// ...unless they are so many times the usual length.
+const JOINED_LENGTHS: u64 = 2;
+/// Most extents that settling makes at a time: each is held in memory until it is listed.
+const EXTENTS_MAX: u64 = 1 << 18;
 
 impl Settler {
     /// The oldest log segments, if the log is over its budget and something lives in them.
@@ -27,7 +37,15 @@ impl Settler {
         let over = (segments * settings.segment_bytes).saturating_sub(settings.log_budget_bytes);
         let unsettled = log.segments.range(below..).filter(|(_, segment)| segment.end.is_some());
         let at_once = (settings.log_budget_bytes / 4 / settings.segment_bytes).clamp(1, SEGMENTS_MAX as u64);
-        let chosen: Vec<SegmentNo> = unsettled.map(|(no, _)| *no).take(at_once as usize).collect();
+        // With very many queues each strip of a log segment makes an extent of each.
+        let strips = (2 * settings.segment_bytes / settings.settle_strip_bytes.max(1)).max(1);
+        let mut extents = 0;
+        let few = |(count, no): &(usize, SegmentNo)| {
+            extents += ledger.queues_in(*no).len() as u64 * strips;
+            *count == 0 || extents <= EXTENTS_MAX
+        };
+        let unsettled = unsettled.map(|(no, _)| *no).take(at_once as usize).enumerate();
+        let chosen: Vec<SegmentNo> = unsettled.take_while(few).map(|(_, no)| no).collect();
         if over == 0 || chosen.iter().all(|no| ledger.is_dead(*no)) {
             return None;
         }
@@ -76,7 +94,54 @@ impl Settler {
             return Job::List(Box::new(Listing { removed: dead, ..Listing::nothing() }));
         }
         let files = if merging { self.worth_merging(shares) } else { Vec::new() };
-        if files.is_empty() { Job::None } else { Job::Merge(Box::new(Merge::begin(&self.shared, files))) }
+        if files.is_empty() { Job::None } else { self.merge(files) }
+    }
+
+    /// With so many extents in memory that it is time to have fewer: settled segments whose extents are to be joined, if
+    /// there are any. The log waits meanwhile, and publishers for it: what else would bound the index?
+    pub(super) fn begin_crowded(&self) -> Option<Job> {
+        let shares = lock(&self.shared.ledger).settled_shares();
+        if shares.iter().map(|share| share.extents).sum::<u64>() < self.shared.settings.extents_crowded {
+            return None;
+        }
+        let files = self.worth_joining(&self.open(shares));
+        (!files.is_empty()).then(|| self.merge(files))
+    }
+
+    fn merge(&self, files: Vec<FileId>) -> Job {
+        Job::Merge(Box::new(Merge::begin(&self.shared, files)))
+    }
+
+    /// One that could not be opened stays listed: its file may come back. One that is damaged stays as it is.
+    fn open(&self, mut shares: Vec<SettledShare>) -> Vec<SettledShare> {
+        let open = lock(&self.shared.settled);
+        shares.retain(|share| open.contains_key(&share.file) && !self.damaged.contains(&share.file));
+        shares
+    }
+
+    /// Oldest first, some of about the same length whose extents are short: what a queue has in them stands together
+    /// then. Each message is written again once for each length, not once for each neighbour.
+    fn worth_joining(&self, shares: &[SettledShare]) -> Vec<FileId> {
+        let settings = &self.shared.settings;
+        let short = |share: &&SettledShare| {
+            share.bytes < share.extents * SHORT_EXTENT_BYTES
+                && share.bytes < JOINED_LENGTHS * settings.settled_bytes
+        };
+        let mut alike: BTreeMap<u32, Vec<&SettledShare>> = BTreeMap::new();
+        for share in shares.iter().filter(short) {
+            alike.entry(share.bytes.max(1).ilog(JOINED_FILES as u64)).or_default().push(share);
+        }
+        let enough = |shares: &&Vec<&SettledShare>| {
+            shares.len() >= JOINED_FILES
+                && shares.iter().map(|share| share.extents).sum::<u64>() >= settings.extents_joined
+        };
+        let mut files: Vec<FileId> = match alike.values().find(enough) {
+            Some(shares) => shares.iter().map(|share| share.file).collect(),
+            None => Vec::new(),
+        };
+        files.sort_unstable();
+        files.truncate(2 * JOINED_FILES);
+        files
     }
 
     /// Those under half live, emptiest and oldest first, until what lives of them fills one; or many small ones.
@@ -105,6 +170,10 @@ impl Settler {
             shares.iter().filter(|share| share.live_bytes * 2 < share.bytes).copied().collect();
         if !sparse.is_empty() {
             return take(sparse);
+        }
+        let joined = self.worth_joining(&shares);
+        if !joined.is_empty() {
+            return joined;
         }
         shares.retain(|share| share.bytes < full / SMALL_FILES as u64);
         if shares.len() >= SMALL_FILES { take(shares) } else { Vec::new() }

@@ -84,6 +84,8 @@ impl World {
             spares: rng.usize(0..4),
             log_budget_bytes: 49152 * rng.u64(0..6),
             settle_strip_bytes: *rng.choice(&[2_000, 20_000, 1 << 20]).expect("three"),
+            extents_joined: *rng.choice(&[1, 1 << 16]).expect("two"),
+            extents_crowded: *rng.choice(&[1, 1 << 20]).expect("two"),
             settled_bytes: *rng.choice(&[10_000, 100_000, 1 << 20]).expect("three"),
             blob_bytes_min: 1,
             blob_file_bytes: 4096 * rng.u64(1..8),

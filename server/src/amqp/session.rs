@@ -106,8 +106,6 @@ pub struct Session {
     peer: String,
     client: Client,
     user: Arc<str>,
-    /// A new password that is to be checked.
-    secret: Option<Credentials>,
     vhost: Arc<str>,
     frame_max: u32,
     channel_max: u16,
@@ -177,7 +175,6 @@ impl Session {
             peer,
             client: Client::default(),
             user: Arc::from(""),
-            secret: None,
             vhost: Arc::from(""),
             conn: None,
             channels: BTreeMap::new(),
@@ -235,7 +232,6 @@ impl Session {
                 self.waiting.len() < WAITING_OUTPUTS_MAX
                     && self.waiting_bytes < WAITING_BYTES_MAX
                     && self.backlog_bytes < BACKLOG_BYTES_MAX
-                    && self.secret.is_none()
                     && !(self.draining && self.owes_nothing())
             }
             Phase::Closing { .. } => true,

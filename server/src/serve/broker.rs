@@ -13,7 +13,7 @@ use super::backend::{Backend, FailureFuture, Recovery, SettledFuture, Stopped};
 use super::{ServerStatus, StatusSource};
 use crate::auth;
 use crate::config::{Fsync, ServeSettings};
-use crate::core_thread::{self, Ended, now_ms};
+use crate::core_thread::{self, Core, Ended, SharedCore, now_ms};
 use crate::exit::Exit;
 use crate::host::Host;
 use crate::http::{EngineFigures, MetricsSnapshot, MetricsSource, QUEUES_MAX, QueueFigures, SnapshotFuture};
@@ -90,8 +90,11 @@ impl RealBackend {
         let stats = host.stats();
         let (inbox, ended) = (Arc::clone(&self.inbox), self.ended.clone());
         let (hub, inline_allowed) = (self.hub.clone(), self.settings.fsync == Fsync::Always);
+        let core = Core::new(host, Arc::clone(&inbox), threads, inline_allowed, hub);
+        let shared = SharedCore::new(core);
+        inbox.set_turner(Box::new(shared.clone()));
         let core = thread::Builder::new().name("leveret-core".into()).spawn(move || {
-            let how = core_thread::run(host, &inbox, threads, inline_allowed, &hub);
+            let how = core_thread::run(&shared, &inbox);
             ended.send_replace(Some(how));
         });
         let core = core.map_err(|e| Stopped::refused(format!("cannot start threads: {e}")))?;

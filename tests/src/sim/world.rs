@@ -141,6 +141,8 @@ impl World {
             spares: rng.usize(0..3),
             log_budget_bytes: 32768 * rng.u64(0..6),
             settle_strip_bytes: *rng.choice(&[3_000, 50_000, 1 << 20]).unwrap_or(&3_000),
+            extents_joined: *rng.choice(&[1, 1 << 16]).unwrap_or(&1),
+            extents_crowded: *rng.choice(&[1, 1 << 20]).unwrap_or(&1),
             settled_bytes: *rng.choice(&[20_000, 200_000, 1 << 20]).unwrap_or(&20_000),
             blob_bytes_min: *rng
                 .choice(&[80, 300, 1_500, 6_000, u64::MAX, u64::MAX, u64::MAX])

@@ -263,3 +263,38 @@ fn a_repair_gives_no_place_out_again_that_a_settled_segment_holds() {
     assert_eq!(found.get(&next.0), Some(&Bytes::from_static(b"new")), "place {next} {:?}", done.found.loss);
     assert_eq!(next, Seq(2), "the settled message is there");
 }
+
+/// Many queues that get a message each in turn: extents, and what is found of the first queue, in the end.
+fn many_queues(extents_joined: u64) -> (usize, Vec<u64>) {
+    const QUEUES: u64 = 40;
+    const TURNS: u64 = 200;
+    let disk = SimDisk::default();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let settings = Settings { extents_joined, settle_strip_bytes: 20_000, ..settings(100_000) };
+    let (mut store, mut workers, _) = Store::open(&shared, settings).expect("opens");
+    let queues_created = (1..=QUEUES).map(QueueId).collect();
+    commit(&mut store, &mut workers, Batch { queues_created, ..Batch::default() });
+    for seq in 1..=TURNS {
+        let puts = (1..=QUEUES).map(|queue| Put {
+            targets: vec![(QueueId(queue), Seq(seq))],
+            payload: Payload { head: Bytes::new(), body: Bytes::from(vec![queue as u8; 100]) },
+            blob: None,
+        });
+        commit(&mut store, &mut workers, Batch { puts: puts.collect(), ..Batch::default() });
+        settle(&mut workers, 2 * seq, 1);
+    }
+    settle(&mut workers, 1_000, 20);
+    let extents = settled_files(&disk).iter().map(|(_, extents)| extents.len()).sum();
+    let (found, lost) = fetch(&store, &mut workers, 1, TURNS + 1);
+    assert!(lost.is_empty() && store.failure().is_none(), "{lost:?}");
+    (extents, found.into_keys().collect())
+}
+
+#[test]
+fn short_extents_of_many_queues_are_joined_and_none_is_lost() {
+    let (apart, all) = many_queues(u64::MAX);
+    let (joined, found) = many_queues(1);
+    assert_eq!(found, (1..=200).collect::<Vec<_>>());
+    assert_eq!(all, found);
+    assert!(joined * 5 < apart, "{joined} of {apart}");
+}

@@ -141,8 +141,8 @@ impl Session {
                 self.phase = Phase::ClosedByClient(req);
                 Ok(())
             }
-            Method::ConnectionUpdateSecret { new_secret, .. } => {
-                self.update_secret(new_secret);
+            Method::ConnectionUpdateSecret { .. } => {
+                self.update_secret();
                 Ok(())
             }
             Method::ConnectionCloseOk {} => Ok(()),

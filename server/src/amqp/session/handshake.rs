@@ -101,14 +101,14 @@ impl Session {
     pub fn wants_login(&self) -> Option<&Credentials> {
         match &self.phase {
             Phase::Authenticating { credentials, .. } => Some(credentials),
-            _ => self.secret.as_ref(),
+            _ => None,
         }
     }
 
     /// What became of the login.
     pub fn login_checked(&mut self, user: Result<Arc<str>, Refused>) {
         let Phase::Authenticating { mechanism, credentials } = &mut self.phase else {
-            return self.secret_checked(user);
+            return;
         };
         let (mechanism, name) = (*mechanism, std::mem::take(&mut credentials.user));
         match user {
@@ -133,23 +133,12 @@ impl Session {
         }
     }
 
-    /// A new password of a connection that is open (connection.update-secret).
-    pub(super) fn update_secret(&mut self, secret: &[u8]) {
-        self.secret = Some(Credentials { user: self.user.to_string(), password: secret.to_vec() });
-    }
-
-    fn secret_checked(&mut self, user: Result<Arc<str>, Refused>) {
-        if self.secret.take().is_none() || self.phase != Phase::Running {
-            return;
-        }
-        match user {
-            Ok(_) => self.send(0, &Method::ConnectionUpdateSecretOk {}),
-            Err(Refused::Gone) => self.shut_down(),
-            Err(_) => {
-                let text = "New secret was refused by one of the backends";
-                self.close_connection(Failure::new(ReplyCode::NotAllowed, text, UPDATE_SECRET));
-            }
-        }
+    /// A new secret for a connection that is open (connection.update-secret), which is for logins that expire.
+    ///
+    /// A password does not, so there is nothing to check it against: as with RabbitMQ's own users any is good, and the
+    /// connection stays what it was. A user who is deleted or whose permissions change is felt without it.
+    pub(super) fn update_secret(&mut self) {
+        self.send(0, &Method::ConnectionUpdateSecretOk {});
     }
 
     /// User and virtual host for which the owner is to ask the core now; then it calls [`Session::entered`].
@@ -220,7 +209,6 @@ impl Session {
 }
 
 const OPEN: (u16, u16) = (10, 40);
-const UPDATE_SECRET: (u16, u16) = (10, 70);
 
 struct SessionLimits {
     channel_max: u16,
