@@ -97,11 +97,14 @@ struct Core {
     _connection: Connection,
 }
 
+/// Room, and the large bodies; or the broker is gone.
+type Ready = Result<(Permit, Written), Refusal>;
+
 /// Inputs that wait for room; nothing overtakes them, and nothing more is read.
 struct Held {
     inputs: Vec<Input>,
     /// Ready when there is room, and large bodies are on the disk.
-    permit: Pin<Box<dyn Future<Output = Result<(Permit, Written), Refusal>> + Send>>,
+    ready: Pin<Box<dyn Future<Output = Ready> + Send>>,
     since: Instant,
     /// The client knows.
     told: bool,
@@ -246,11 +249,11 @@ impl Socket<'_> {
             return core.lane.send(for_core.inputs, Some(permit));
         }
         let hub = self.hub.clone();
-        let permit = Box::pin(async move {
+        let ready = Box::pin(async move {
             let permit = hub.permit(for_core.publish_bytes).await?;
             Ok((permit, bodies.write().await?))
         });
-        self.held = Some(Held { inputs: for_core.inputs, permit, since: Instant::now(), told: false });
+        self.held = Some(Held { inputs: for_core.inputs, ready, since: Instant::now(), told: false });
     }
 
     /// Waits for the next thing to happen, and takes it in.
@@ -288,9 +291,9 @@ impl Socket<'_> {
                 None => std::future::pending().await,
             }
         };
-        let permit = async {
+        let ready = async {
             match held {
-                Some(held) => held.permit.as_mut().await,
+                Some(held) => held.ready.as_mut().await,
                 None => std::future::pending().await,
             }
         };
@@ -321,7 +324,7 @@ impl Socket<'_> {
                 session.evict_half_sent(bytes_max);
                 self.share = None;
             }
-            permit = permit => self.let_in(permit),
+            ready = ready => self.let_in(ready),
             answer = answer => {
                 self.asking = None;
                 match answer {
@@ -347,9 +350,9 @@ impl Socket<'_> {
     }
 
     /// There is room, or the broker is gone.
-    fn let_in(&mut self, permit: Result<(Permit, Written), Refusal>) {
+    fn let_in(&mut self, ready: Ready) {
         let Some(mut held) = self.held.take() else { return };
-        match (permit, &self.core) {
+        match (ready, &self.core) {
             (Ok((permit, written)), Some(core)) => {
                 written.give_to(publishes_mut(&mut held.inputs));
                 core.lane.send(held.inputs, Some(permit));

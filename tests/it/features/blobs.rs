@@ -112,7 +112,6 @@ async fn over_amqp_as_well_and_transactions_hold_all_or_nothing_of_them() {
     client.declare_queue("q").await;
     let mut connection = Connection::open(server.amqp_port()).await.expect("a connection");
     connection.channel(1).await.expect("a channel");
-    connection.confirm_select(1).await.expect("confirms");
     connection.publish(1, "", "q", true, &large(1)).await.expect("published");
     connection.publish(1, "", "q", true, b"small").await.expect("published");
     client.wait_queue("q", "two messages", |info| info.messages_ready == 2).await;
