@@ -26,11 +26,15 @@ pub enum Control {
     SettleBeyondDurable,
     /// A log segment is recycled although it is being read.
     RecycleUnderReader,
+    /// A message enters the log before the body in its blob file is synced.
+    BlobBeforeSync,
+    /// A body is given back when the ack of its last place is written, before that is synced.
+    BlobFreedEarly,
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::SkipFdatasync,
         Self::ConfirmBeforeSync,
         Self::CutNotRecorded,
@@ -41,6 +45,8 @@ impl Control {
         Self::SettleBeforeManifest,
         Self::SettleBeyondDurable,
         Self::RecycleUnderReader,
+        Self::BlobBeforeSync,
+        Self::BlobFreedEarly,
     ];
 }
 

@@ -6,17 +6,20 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::batch::Batch;
+use crate::blobs::{BlobPlace, BlobRef};
 use crate::ids::{FileId, FrameNo, QueueId, SegmentNo, Seq};
 use crate::ranges::Places;
 use crate::record::Record;
 use crate::settled::Extent;
 
+mod blobs;
 mod live;
 mod queue;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use blobs::LiveBlobs;
 pub(crate) use live::{LiveCount, Weight, Weights};
 pub(crate) use queue::{At, Found, Queue, Settled};
 use queue::{Chunk, Run};
@@ -36,6 +39,8 @@ pub(crate) struct Ledger {
     pub(crate) cut: FrameNo,
     /// Log segments below it are settled: where their messages stand is told by extents.
     pub(crate) settled_below: SegmentNo,
+    /// Bodies in blob files that live.
+    pub(crate) blobs: LiveBlobs,
     segments: BTreeMap<SegmentNo, SegmentUse>,
     settled: BTreeMap<FileId, SettledUse>,
 }
@@ -91,8 +96,9 @@ impl Ledger {
             self.ack(queue, first, last);
         }
         for put in &batch.puts {
+            let blob = put.blob.as_ref().map(BlobRef::place);
             for &(queue, seq) in &put.targets {
-                self.put(segment, block, queue, seq);
+                self.put(segment, block, queue, seq, blob);
             }
         }
         for &(queue, first, last) in &batch.acks {
@@ -105,7 +111,7 @@ impl Ledger {
             }
         }
         for queue in &batch.queues_deleted {
-            self.queues.remove(queue);
+            self.delete_queue(*queue);
         }
     }
 
@@ -115,9 +121,10 @@ impl Ledger {
         segment: SegmentNo,
         block: u32,
         targets: impl Iterator<Item = (QueueId, Seq)>,
+        blob: Option<BlobPlace>,
     ) {
         for (queue, seq) in targets {
-            self.put(segment, block, queue, seq);
+            self.put(segment, block, queue, seq, blob);
         }
     }
 
@@ -144,12 +151,12 @@ impl Ledger {
     /// Applies a record that a replay read, behind the checkpoint's cut.
     pub(crate) fn apply_record(&mut self, segment: SegmentNo, block: u32, record: Record) {
         match record {
-            Record::Put { targets, .. } => self.apply_put(segment, block, targets.into_iter()),
+            Record::Put { targets, blob, .. } => self.apply_put(segment, block, targets.into_iter(), blob),
             Record::Ack { queue, first, last } => self.ack(queue, first, last),
             Record::Fact { key, value } => drop(self.facts.insert(key, value)),
             Record::Unfact { key } => drop(self.facts.remove(&key)),
             Record::QueueCreated { queue } => self.create_queue(queue),
-            Record::QueueDeleted { queue } => drop(self.queues.remove(&queue)),
+            Record::QueueDeleted { queue } => self.delete_queue(queue),
         }
     }
 
@@ -315,7 +322,7 @@ impl Ledger {
         let chunk = |chunk: &Chunk| (size_of::<Chunk>() + chunk.runs.capacity() * size_of::<Run>()) as u64;
         let chunks: u64 = self.queues.values().flat_map(|queue| queue.chunks.values()).map(chunk).sum();
         let extents: u64 = self.settled.values().map(|used| used.extents).sum();
-        chunks + extents * size_of::<Settled>() as u64
+        self.blobs.index_bytes() + chunks + extents * size_of::<Settled>() as u64
     }
 
     fn create_queue(&mut self, queue: QueueId) {
@@ -323,10 +330,15 @@ impl Ledger {
         self.queues.entry(queue).or_default();
     }
 
-    fn put(&mut self, segment: SegmentNo, block: u32, id: QueueId, seq: Seq) {
+    fn put(&mut self, segment: SegmentNo, block: u32, id: QueueId, seq: Seq, blob: Option<BlobPlace>) {
         // A queue that is not there was deleted: its late puts are void.
         let Some(queue) = self.queues.get_mut(&id) else { return };
         queue.next = queue.next.max(seq.next());
+        if let Some(place) = blob
+            && queue.name_blob(seq, place)
+        {
+            self.blobs.name(place);
+        }
         if segment >= self.settled_below {
             Self::index(&mut self.segments, segment, block, id, queue, seq);
         }
@@ -336,6 +348,35 @@ impl Ledger {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.kill(first, last);
         }
+        self.release_blobs(id, first, last);
+    }
+
+    /// The message at a live place names a body: told by a checkpoint, or by a settled record at a repair.
+    pub(crate) fn name_blob(&mut self, id: QueueId, seq: Seq, place: BlobPlace) {
+        if self.queues.get_mut(&id).is_some_and(|queue| queue.name_blob(seq, place)) {
+            self.blobs.name(place);
+        }
+    }
+
+    /// These places name no bodies any more.
+    pub(crate) fn release_blobs(&mut self, id: QueueId, first: Seq, last: Seq) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        for place in queue.take_blobs(first, last) {
+            self.blobs.release(place);
+        }
+    }
+
+    /// The bug of [`crate::Control::BlobFreedEarly`].
+    pub(crate) fn free_early(&mut self, batches: &[Batch]) {
+        for &(queue, first, last) in batches.iter().flat_map(|batch| &batch.acks) {
+            self.release_blobs(queue, first, last);
+        }
+    }
+
+    /// A queue is gone, with all that it held.
+    pub(crate) fn delete_queue(&mut self, id: QueueId) {
+        self.release_blobs(id, Seq(0), Seq(u64::MAX));
+        self.queues.remove(&id);
     }
 
     fn index(

@@ -7,11 +7,13 @@
 //!                             Keeper: checkpoints, recycling, segments ahead of need; all listed in the Manifest
 //!                             Scrub: reads what is kept for long, to find what went bad
 //!                             Settler: old log segments -> settled segments, grouped by queue; merging
+//! Blobs (any thread) -> bodies -> BlobWriter: bodies of large messages into blob files, before their commit
 //! ```
 //!
 //! The invariants E1 to E12, which the modules' comments name, stand in ARCHITECTURE.md.
 
 mod batch;
+mod blobs;
 mod checkpoint;
 mod codec;
 mod controls;
@@ -43,6 +45,7 @@ mod threads;
 mod writer;
 
 pub use batch::{Batch, Payload, Put, Urgency};
+pub use blobs::{BlobRef, BlobWriter, Blobs};
 pub use controls::Control;
 #[cfg(feature = "sim")]
 pub use disk::{CrashPlan, SimDisk, SimStats};

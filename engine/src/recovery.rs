@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::blobs::BlobFiles;
 use crate::checkpoint;
 use crate::controls::Control;
 use crate::disk::{Disk, DiskFile};
@@ -24,6 +25,7 @@ use crate::settled::SettledFile;
 use crate::shared::{LogFile, LogFiles, Shared};
 use crate::writer::LogEnd;
 
+mod blobs;
 mod files;
 mod settled;
 
@@ -49,7 +51,7 @@ pub struct Report {
     pub frames_copied: u64,
     /// The torn tail that was cut, if there was one.
     pub cut: Option<Cut>,
-    /// Settled segments that are listed, but missing or damaged, and what is wrong with them. What else the store holds
+    /// Settled segments and blob files that are listed, but missing or damaged, and what is wrong with them. What else the store holds
     /// is served; they stay listed, in case the file comes back.
     pub damaged: Vec<String>,
     /// Per queue, messages that live but whose records are lost with them.
@@ -87,6 +89,7 @@ pub(crate) struct Found {
     last_edit: EditNo,
     pub(crate) ledger: Ledger,
     settled: BTreeMap<FileId, Arc<SettledFile>>,
+    pub(crate) blobs: BlobFiles,
     scans: Vec<Scan>,
     /// The frames that must be copied.
     copies: Vec<Frame>,
@@ -158,6 +161,7 @@ fn read_store(disk: &dyn Disk, settings: &Settings, loaded: manifest::Loaded) ->
         scan.judge(proven)?;
     }
     let settled = settled::read(disk, &state, &mut ledger, &mut report)?;
+    let blobs = blobs::read(disk, &state, &ledger, &mut report)?;
     report.cut = scans.last().and_then(Scan::cut);
     report.frames = scans.iter().map(|scan| scan.frames).sum();
     report.log_bytes = scans.iter().map(|scan| scan.offset).sum();
@@ -166,7 +170,7 @@ fn read_store(disk: &dyn Disk, settings: &Settings, loaded: manifest::Loaded) ->
     }
     settle_end(
         settings,
-        Found { state, last_edit: loaded.last, ledger, settled, scans, report, ..Found::default() },
+        Found { state, last_edit: loaded.last, ledger, settled, blobs, scans, report, ..Found::default() },
         tail,
         proven,
     )
@@ -213,8 +217,10 @@ fn replay(
             continue;
         }
         let walked = record::walk_group(&payload, |walked| match walked {
-            Walked::Put(targets) if number <= checkpoint_cut => ledger.index_put(no, block, targets.iter()),
-            Walked::Put(targets) => ledger.apply_put(no, block, targets.iter()),
+            Walked::Put(targets, _) if number <= checkpoint_cut => {
+                ledger.index_put(no, block, targets.iter());
+            }
+            Walked::Put(targets, blob) => ledger.apply_put(no, block, targets.iter(), blob),
             Walked::Ack { .. } | Walked::Other(_) if number <= checkpoint_cut => {}
             Walked::Ack { queue, first, last } => ledger.ack(queue, first, last),
             Walked::Other(record) => ledger.apply_record(no, block, record),
@@ -310,6 +316,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         mut state,
         mut ledger,
         settled,
+        blobs,
         copies,
         end: old_end,
         end_crc,
@@ -388,7 +395,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
     let durable_frame = end.last_frame;
     let log = LogFiles { segments: files, spares, next_file };
     let reserve = Reserve::new(reserve);
-    let shared = Shared::new(Arc::clone(disk), settings, manifest, ledger, log, settled, reserve);
+    let shared = Shared::new(Arc::clone(disk), settings, manifest, ledger, log, settled, blobs, reserve);
     Ok(Opened { shared: Arc::new(shared), end, durable_frame, kept, report })
 }
 
@@ -421,7 +428,8 @@ fn write_on_in_place(
     let kept = manifest.state().checkpoints;
     let log = LogFiles { segments: files, spares, next_file };
     let reserve = Reserve::new(reserve);
-    let shared = Shared::new(Arc::clone(disk), settings, manifest, found.ledger, log, found.settled, reserve);
+    let Found { ledger, settled, blobs, .. } = found;
+    let shared = Shared::new(Arc::clone(disk), settings, manifest, ledger, log, settled, blobs, reserve);
     Ok(Opened { shared: Arc::new(shared), end, durable_frame: scan.last, kept, report: found.report })
 }
 

@@ -34,6 +34,10 @@ pub struct Settings {
     pub settle_strip_bytes: u64,
     /// Length of a settled segment, about.
     pub settled_bytes: u64,
+    /// Bodies of at least so many bytes belong into blob files (see [`crate::Blobs`]).
+    pub blob_bytes_min: u64,
+    /// Length from which a blob file takes no more bodies.
+    pub blob_file_bytes: u64,
     /// Settled segments whose extents are short on the average, as with very many queues, are merged into one with longer
     /// extents once they have so many together.
     pub extents_joined: u64,
@@ -73,6 +77,8 @@ impl Default for Settings {
             log_budget_bytes: 1 << 30,
             settle_strip_bytes: 32 << 20,
             settled_bytes: 512 << 20,
+            blob_bytes_min: 256 << 10,
+            blob_file_bytes: 256 << 20,
             extents_joined: 1 << 16,
             extents_crowded: 1 << 20,
             disk_low_bytes: 0,

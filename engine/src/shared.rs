@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::batch::{Batch, Urgency};
+use crate::blobs::{BlobFiles, Waiting};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::fetch::{Fetch, Fetched};
@@ -31,6 +32,10 @@ pub(crate) struct Shared {
     pub(crate) log: Mutex<LogFiles>,
     /// Settled segments that are listed and sound.
     pub(crate) settled: Mutex<BTreeMap<FileId, Arc<SettledFile>>>,
+    /// Listed blob files.
+    pub(crate) blobs: Mutex<BlobFiles>,
+    /// Bodies on their way into them.
+    pub(crate) bodies: Mutex<Waiting>,
     pub(crate) fetches: Mutex<VecDeque<Fetch>>,
     pub(crate) answers: Mutex<Vec<Fetched>>,
     /// Newest ticket whose confirm may go out, by the fsync policy (E6).
@@ -65,6 +70,7 @@ pub(crate) trait Bells: Send + Sync {
     fn ring_keeper(&self);
     fn ring_settler(&self);
     fn ring_scrub(&self);
+    fn ring_blobs(&self);
     fn ring_owner(&self);
 }
 
@@ -137,6 +143,10 @@ pub(crate) struct Counters {
     pub(crate) scrub_bytes: AtomicU64,
     pub(crate) scrub_passes: AtomicU64,
     pub(crate) scrub_findings: AtomicU64,
+    /// Bodies written into blob files, and bytes of them.
+    pub(crate) blobs: AtomicU64,
+    pub(crate) blob_bytes: AtomicU64,
+    pub(crate) blob_files_removed: AtomicU64,
     /// Places told as lost by the reader.
     pub(crate) unreadable: AtomicU64,
 }
@@ -158,6 +168,7 @@ impl Shared {
         ledger: Ledger,
         log: LogFiles,
         settled: BTreeMap<FileId, Arc<SettledFile>>,
+        blobs: BlobFiles,
         reserve: Reserve,
     ) -> Self {
         let state = manifest.state();
@@ -171,6 +182,8 @@ impl Shared {
             ledger: Mutex::new(ledger),
             log: Mutex::new(log),
             settled: Mutex::new(settled),
+            blobs: Mutex::new(blobs),
+            bodies: Mutex::default(),
             fetches: Mutex::default(),
             answers: Mutex::default(),
             confirmable: AtomicU64::new(0),
@@ -200,6 +213,7 @@ impl Shared {
             bells.ring_keeper();
             bells.ring_settler();
             bells.ring_scrub();
+            bells.ring_blobs();
         });
     }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use crate::batch::{Batch, Urgency};
+use crate::blobs::{BlobWriter, Blobs};
 use crate::controls::Control;
 use crate::disk::{Disk, SyncTimes};
 use crate::error::{Error, Result};
@@ -49,6 +50,8 @@ pub struct Workers {
     pub settler: Settler,
     /// Looks for what went bad.
     pub scrub: Scrub,
+    /// Writes bodies of large messages, and gives back those that are dead.
+    pub blobs: BlobWriter,
 }
 
 /// What an open found.
@@ -126,6 +129,18 @@ pub struct Stats {
     pub merge_bytes_total: u64,
     /// Settled segments removed, because they were merged or nothing in them lived.
     pub settled_removed_total: u64,
+    /// Blob files.
+    pub blob_files: u64,
+    /// Bytes of them, without the blocks that were given back.
+    pub blob_bytes: u64,
+    /// Bytes of bodies in them that live, or that somebody holds.
+    pub blob_live_bytes: u64,
+    /// Bodies written into them.
+    pub blobs_total: u64,
+    /// Bytes of those bodies.
+    pub blob_bytes_total: u64,
+    /// Blob files removed, because nothing in them lived.
+    pub blob_files_removed_total: u64,
     /// Bytes of checkpoints written.
     pub checkpoint_bytes_total: u64,
     /// Work in the background that failed and is tried again.
@@ -162,12 +177,14 @@ impl Stats {
     /// Bytes written since the open over bytes of records: log, settling, merging and checkpoints. Padding and the zeros
     /// of new segments are left out. 0 before anything is written.
     pub fn write_amplification(&self) -> f64 {
-        if self.record_bytes_total == 0 {
+        // A body in a blob file is written once, as one in a record is.
+        let first = self.record_bytes_total + self.blob_bytes_total;
+        if first == 0 {
             return 0.0;
         }
         let headers = self.frames_total * (FRAME_HEADER_BYTES + FRAME_TRAILER_BYTES) as u64;
         let background = self.settle_bytes_total + self.merge_bytes_total + self.checkpoint_bytes_total;
-        (self.record_bytes_total + headers + background) as f64 / self.record_bytes_total as f64
+        (first + headers + background) as f64 / first as f64
     }
 }
 
@@ -189,6 +206,7 @@ impl Store {
             keeper: Keeper::new(Arc::clone(&shared), opened.kept),
             settler: Settler::new(Arc::clone(&shared)),
             scrub: Scrub::new(Arc::clone(&shared)),
+            blobs: BlobWriter::new(Arc::clone(&shared)),
         };
         Ok((Self { shared, next_ticket: Ticket(1), logged }, workers, recovered))
     }
@@ -250,6 +268,11 @@ impl Store {
         self.shared.ring(|bells| bells.ring_reader());
     }
 
+    /// The way in for bodies of large messages.
+    pub fn blobs(&self) -> Blobs {
+        Blobs::new(&self.shared)
+    }
+
     /// Takes the answers that have come.
     pub fn answers(&self) -> Vec<Fetched> {
         std::mem::take(&mut lock(&self.shared.answers))
@@ -274,6 +297,7 @@ impl Store {
             bells.ring_keeper();
             bells.ring_reader();
             bells.ring_settler();
+            bells.ring_blobs();
         });
     }
 
@@ -364,11 +388,24 @@ impl Gauge {
         let oldest_unsettled_ms = oldest.map_or(0, |(_, segment)| now_ms.saturating_sub(segment.opened_ms));
         drop(log);
         let settled_bytes = lock(&self.shared.settled).values().map(|file| file.entry.bytes).sum();
+        let blobs = lock(&self.shared.blobs);
+        let (blob_bytes, blob_live_bytes) = blobs
+            .files
+            .values()
+            .fold((0, 0), |(bytes, live), file| (bytes + file.bytes, live + file.live_bytes()));
+        let blob_files = blobs.files.len() as u64;
+        drop(blobs);
         let ledger = lock(&self.shared.ledger);
         let (index_bytes, shares) = (ledger.index_bytes(), ledger.settled_shares());
         drop(ledger);
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
+            blob_files,
+            blob_bytes,
+            blob_live_bytes,
+            blobs_total: count(&counters.blobs),
+            blob_bytes_total: count(&counters.blob_bytes),
+            blob_files_removed_total: count(&counters.blob_files_removed),
             settled_segments: shares.len() as u64,
             settled_bytes,
             settled_live_bytes: shares.iter().map(|share| share.live_bytes).sum(),

@@ -39,6 +39,7 @@ struct RealBells {
     keeper: Arc<Bell>,
     settler: Arc<Bell>,
     scrub: Arc<Bell>,
+    blobs: Arc<Bell>,
     owner: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -49,18 +50,20 @@ pub fn start_threads(
     workers: Workers,
     wake_owner: impl Fn() + Send + Sync + 'static,
 ) -> io::Result<Threads> {
-    let [writer, reader, keeper, settler, scrub] = [(); 5].map(|()| Arc::new(Bell::default()));
+    let [writer, reader, keeper, settler, scrub, blobs] = [(); 6].map(|()| Arc::new(Bell::default()));
     let bells = RealBells {
         writer: Arc::clone(&writer),
         reader: Arc::clone(&reader),
         keeper: Arc::clone(&keeper),
         settler: Arc::clone(&settler),
         scrub: Arc::clone(&scrub),
+        blobs: Arc::clone(&blobs),
         owner: Box::new(wake_owner),
     };
     // The first to set them wins; a store is started once.
     drop(store.shared.bells.set(Box::new(bells)));
-    let Workers { writer: w, reader: mut r, keeper: mut k, settler: mut s, scrub: mut x } = workers;
+    let Workers { writer: w, reader: mut r, keeper: mut k, settler: mut s, scrub: mut x, blobs: mut b } =
+        workers;
     let (w, start) = (Arc::new(Mutex::new(w)), Instant::now());
     let stepped = Arc::clone(&w);
     let handles = vec![
@@ -69,6 +72,7 @@ pub fn start_threads(
         spawn("leveret-keeper", keeper, start, move |now_ms| k.step(now_ms))?,
         spawn("leveret-settler", settler, start, move |now_ms| s.step(now_ms))?,
         spawn("leveret-scrub", scrub, start, move |now_ms| x.step(now_ms))?,
+        spawn("leveret-blobs", blobs, start, move |now_ms| b.step(now_ms))?,
     ];
     Ok(Threads { handles, writer: w, start, passed_over: AtomicU32::new(0) })
 }
@@ -166,6 +170,10 @@ impl Bells for RealBells {
 
     fn ring_scrub(&self) {
         self.scrub.ring();
+    }
+
+    fn ring_blobs(&self) {
+        self.blobs.ring();
     }
 
     fn ring_owner(&self) {

@@ -243,6 +243,7 @@ impl Writer {
                 bells.ring_reader();
                 bells.ring_settler();
                 bells.ring_scrub();
+                bells.ring_blobs();
             });
             return Ok(Step::Done);
         }
@@ -376,6 +377,9 @@ impl Writer {
             group.batches.iter().for_each(|batch| ledger.apply_batch(group.segment, group.block, batch));
             ledger.cut = group.last_frame;
         }
+        if settings.has(Control::BlobFreedEarly) {
+            lock(&self.shared.ledger).free_early(&group.batches);
+        }
         self.unsynced.push(group);
     }
 
@@ -399,6 +403,7 @@ impl Writer {
             }
             ledger.cut = group.last_frame;
         }
+        let freed = ledger.blobs.has_dead();
         drop(ledger);
         self.shared.durable.fetch_max(ticket.0, Ordering::AcqRel);
         self.shared.confirmable.fetch_max(ticket.0, Ordering::AcqRel);
@@ -412,6 +417,9 @@ impl Writer {
             }
             if keeper {
                 bells.ring_keeper();
+            }
+            if freed {
+                bells.ring_blobs();
             }
         });
         if keeper {

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use leveret_broker::record::Stored;
 use leveret_broker::{
-    Batch, Broker, CoreStats, Effect, Fetched, Input, RecoverError, Recovered, RecoveredQueue,
+    Batch, Blob, Broker, CoreStats, Effect, Fetched, Input, RecoverError, Recovered, RecoveredQueue,
 };
 use leveret_engine as engine;
-use leveret_engine::{Store, Urgency};
+use leveret_engine::{BlobRef, Store, Urgency};
 
 /// A broker on its store.
 #[derive(Debug)]
@@ -151,7 +153,11 @@ fn to_engine(batch: Batch) -> engine::Batch {
     let target = |(queue, at)| (queue_id(queue), seq(at));
     let put = |put: leveret_broker::Put| engine::Put {
         targets: put.targets.into_iter().map(target).collect(),
-        payload: engine::Payload { head: put.header, body: put.body },
+        blob: put.blob.as_ref().and_then(Blob::handle::<BlobRef>).cloned(),
+        payload: engine::Payload {
+            head: put.header,
+            body: if put.blob.is_some() { Bytes::new() } else { put.body },
+        },
     };
     let ack = |(queue, first, last)| (queue_id(queue), seq(first), seq(last));
     let mut out = engine::Batch::default();
@@ -164,12 +170,17 @@ fn to_engine(batch: Batch) -> engine::Batch {
 }
 
 fn fetched(answer: engine::Fetched) -> Fetched {
+    let mut blobs = answer.blobs.into_iter().peekable();
+    let mut stored = |(at, bytes): (engine::Seq, Bytes)| {
+        let blob = blobs.next_if(|(with, _)| *with == at).map(|(_, blob)| Blob::new(blob));
+        (leveret_broker::Seq(at.0), Stored { bytes, blob })
+    };
     Fetched {
         queue: leveret_broker::QueueId(answer.queue.0),
         generation: answer.generation,
         from: leveret_broker::Seq(answer.from.0),
         upto: leveret_broker::Seq(answer.upto.0),
-        records: answer.messages.into_iter().map(|(at, bytes)| (leveret_broker::Seq(at.0), bytes)).collect(),
+        records: answer.messages.into_iter().map(&mut stored).collect(),
         lost: answer.lost.into_iter().map(|(at, why)| (leveret_broker::Seq(at.0), why)).collect(),
     }
 }

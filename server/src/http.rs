@@ -73,6 +73,18 @@ pub struct EngineFigures {
     pub recycled_total: u64,
     /// Memory of the index.
     pub index_bytes: u64,
+    /// Blob files.
+    pub blob_files: u64,
+    /// Bytes of them, without what was given back.
+    pub blob_bytes: u64,
+    /// What of them lives, or is on its way.
+    pub blob_live_bytes: u64,
+    /// Bodies written into them.
+    pub blobs_total: u64,
+    /// Bytes of those bodies.
+    pub blob_bytes_total: u64,
+    /// Blob files removed, because nothing in them lived.
+    pub blob_files_removed_total: u64,
     /// Settled segments.
     pub settled_segments: u64,
     /// Bytes of settled segments.

@@ -1,5 +1,5 @@
-//! The manifest: the one durable root. It says which files belong to the store and where each ended. Version 2, which
-//! added settled segments; version 1 is read.
+//! The manifest: the one durable root. It says which files belong to the store and where each ended. Version 3. Version
+//! 2 added settled segments, version 3 blob files; older ones are read.
 //!
 //! ```text
 //! file = magic "LVRTMAN1" 8 | version u16 | reserved u16 | crc u32 | store id u64 | first edit u64
@@ -30,7 +30,7 @@ pub(crate) use edit::{CheckpointEntry, Edit, SegmentEnd, SegmentEntry, SettledEn
 pub(crate) const MANIFEST_NAME: &str = "MANIFEST";
 pub(crate) const MANIFEST_TMP_NAME: &str = "MANIFEST.tmp";
 /// The version of this format that is written; older ones are read.
-const MANIFEST_VERSION: u16 = 2;
+const MANIFEST_VERSION: u16 = 3;
 /// The file is written afresh once it is longer than this.
 const REWRITE_BYTES: u64 = 1 << 20;
 /// Room for edits beyond that length, for as long as the disk has none for writing it afresh.

@@ -177,6 +177,7 @@ impl<'a> Work<'a> {
             checkpoints,
             settled_below: survey.state.settled_below,
             settled,
+            blobs: survey.state.blobs.clone(),
         };
         Manifest::write(self.disk, state, survey.edit_max)?;
 
@@ -299,10 +300,12 @@ impl<'a> Work<'a> {
             let segment = parse_name(&name, "log-", ".seg");
             let checkpoint = parse_name(&name, "checkpoint-", ".ckp");
             let settled = parse_name(&name, "settled-", ".set");
+            let blob = parse_name(&name, "blob-", ".blb");
             let unlisted = segment
                 .is_some_and(|id| survey.rebuilt && state.segments.iter().all(|entry| entry.file != id))
                 || checkpoint.is_some_and(|id| state.checkpoints.iter().all(|entry| entry.file != id))
-                || settled.is_some_and(|id| state.settled.iter().all(|entry| entry.file != id));
+                || settled.is_some_and(|id| state.settled.iter().all(|entry| entry.file != id))
+                || blob.is_some_and(|id| !state.blobs.contains(&id));
             if unlisted {
                 let aside = free_name(&names, &name);
                 self.disk.rename(&name, &aside).map_err(Error::io("rename", &name))?;

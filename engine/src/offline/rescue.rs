@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::group::Gather;
 use crate::ids::{QueueId, Seq};
 use crate::manifest::SettledEntry;
-use crate::record::{self, Record};
+use crate::record::{self, Record, Stored};
 
 /// Where a message stands: in a group of a segment, by their indexes.
 pub(super) type Place = (QueueId, Seq, usize, usize);
@@ -51,10 +51,10 @@ pub(super) fn write(
             None => records(&survey.segments[segment], salvage.groups[segment][group])?,
         };
         for record in &read {
-            if let Record::Put { targets, payload } = record
+            if let Record::Put { targets, payload, blob } = record
                 && targets.contains(&(queue, seq))
             {
-                copy.push(queue, seq, payload)?;
+                copy.push(queue, seq, Stored { payload, blob: *blob })?;
             }
         }
         last = Some((here, read));

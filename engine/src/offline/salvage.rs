@@ -31,6 +31,8 @@ pub(super) struct Salvage {
     pub(super) settled_records: u64,
     /// Per queue, what lives of damaged or missing settled segments and stands in the log still.
     pub(super) rescued: BTreeMap<QueueId, Places>,
+    /// Sound bodies in blob files that live.
+    pub(super) blobs: u64,
     pub(super) replay_compared: bool,
     /// Name of the checkpoint it started from.
     pub(super) base: Option<String>,
@@ -118,6 +120,10 @@ pub(super) fn salvage(survey: &mut Survey) -> Result<Salvage> {
     }
     salvage.records = replay.records;
     replay.finish(&mut salvage);
+    // Where the log that put a message is damaged, its settled record says what body it names.
+    for (queue, seq, place) in survey.settled.iter().flat_map(super::settled::Looked::named) {
+        salvage.ledger.name_blob(queue, seq, place);
+    }
     Ok(salvage)
 }
 

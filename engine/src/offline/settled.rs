@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::survey::{Survey, list};
 use super::{Finding, FindingKind, Progress};
+use crate::blobs::BlobPlace;
 use crate::codec::Writer;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::format::{parse_name, settled_name};
 use crate::ids::{Epoch, FileId, QueueId, SegmentNo, Seq};
 use crate::manifest::{SettledEntry, State};
 use crate::ranges::Places;
-use crate::record::{self, OnePut};
+use crate::record::{self, OnePut, Stored};
 use crate::settled::{Builder, HEADER_BYTES, SettledFile, SettledHeader, read_footer};
 
 /// Bytes read at a time, unless a record is longer.
@@ -32,6 +33,8 @@ pub(super) struct Looked {
     pub(super) places: BTreeMap<QueueId, Places>,
     /// How many records those are.
     pub(super) count: u64,
+    /// Bodies in blob files that they name.
+    blobs: Vec<(QueueId, Seq, BlobPlace)>,
     /// Where the records end, as far as is known.
     end: u64,
     /// It must be written anew.
@@ -39,6 +42,11 @@ pub(super) struct Looked {
 }
 
 impl Looked {
+    /// Bodies in blob files, with the places that name them.
+    pub(super) fn named(&self) -> impl Iterator<Item = (QueueId, Seq, BlobPlace)> {
+        self.blobs.iter().copied()
+    }
+
     /// What is sound of it, as a settled segment of its own, handed to `sink` part by part; None where nothing is.
     /// `others`: what all other settled segments hold, which keeps the two sides of it apart.
     pub(super) fn rewrite(
@@ -55,7 +63,7 @@ impl Looked {
         let mut copy = Copier::new(header, others, sink);
         // In the order of the file: the extents of a queue rise in it.
         each_record(file.as_ref(), &self.name, self.end, &mut |_, put| {
-            copy.push(put.queue, put.seq, put.payload)
+            copy.push(put.queue, put.seq, put.stored)
         })?;
         copy.finish().map(Some)
     }
@@ -82,7 +90,7 @@ impl<'a> Copier<'a> {
     }
 
     /// Takes a message in; one at or below a queue's newest place is there already.
-    pub(super) fn push(&mut self, queue: QueueId, seq: Seq, payload: &[u8]) -> Result<()> {
+    pub(super) fn push(&mut self, queue: QueueId, seq: Seq, stored: Stored<'_>) -> Result<()> {
         let before = self.newest.insert(queue, seq);
         if before.is_some_and(|before| before >= seq) {
             self.newest.extend(before.map(|before| (queue, before)));
@@ -95,7 +103,7 @@ impl<'a> Copier<'a> {
         if before.is_some_and(apart) {
             self.builder.close_extent();
         }
-        self.builder.push(queue, seq, payload, &mut self.out);
+        self.builder.push(queue, seq, stored, &mut self.out);
         if self.out.0.len() >= WRITE_BYTES {
             (self.sink)(&self.out.0)?;
             self.out.0.clear();
@@ -213,8 +221,10 @@ fn look(survey: &mut Survey, disk: &dyn Disk, name: &str, entry: Option<SettledE
     }
     let (mut places, mut count): (BTreeMap<QueueId, Places>, u64) = (BTreeMap::new(), 0);
     let mut run: Option<(QueueId, Seq, Seq)> = None;
+    let mut blobs = Vec::new();
     let (bad, first_bad) = each_record(file.as_ref(), name, end, &mut |_, put| {
         count += 1;
+        blobs.extend(put.stored.blob.map(|blob| (put.queue, put.seq, blob)));
         match &mut run {
             Some((queue, _, last)) if *queue == put.queue && put.seq == last.next() => *last = put.seq,
             run => {
@@ -231,7 +241,7 @@ fn look(survey: &mut Survey, disk: &dyn Disk, name: &str, entry: Option<SettledE
     }
     let queues = places.len();
     let damaged = entry.is_none();
-    let mut looked = Looked { name: name.to_owned(), entry, places, count, end, damaged };
+    let mut looked = Looked { name: name.to_owned(), entry, places, count, blobs, end, damaged };
     if entry.is_some() && (bad > 0 || told != Some(count)) {
         let what = format!(
             "{bad} bytes of it are no whole record; {count} of its {} records are sound, of {} queues",

@@ -6,6 +6,7 @@ use super::rebuild;
 use super::settled::{self, Looked};
 use super::walk::{Walked, walk};
 use super::{Finding, FindingKind, Progress, SET_ASIDE};
+use crate::blobs::{BLOB_TMP_NAME, blob_name};
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -65,6 +66,7 @@ pub(super) fn survey(disk: &dyn Disk, progress: Progress<'_>) -> Result<Survey> 
     for (name, _) in &files {
         let id = parse_name(name, "log-", ".seg").or_else(|| parse_name(name, "checkpoint-", ".ckp"));
         let id = id.or_else(|| parse_name(name, "settled-", ".set"));
+        let id = id.or_else(|| parse_name(name, "blob-", ".blb"));
         survey.next_file = survey.next_file.max(id.map_or(FileId(1), FileId::next));
     }
     match manifest::load(disk) {
@@ -295,6 +297,7 @@ impl Survey {
                 || self.checkpoints.iter().any(|sound| sound.name == name)
                 || self.bad_checkpoints.iter().any(|bad| bad == name)
                 || self.settled.iter().any(|looked| looked.name == name)
+                || self.state.blobs.iter().any(|id| blob_name(*id) == name)
         };
         let mut notes = Vec::new();
         for (name, _) in files {
@@ -304,7 +307,9 @@ impl Survey {
                 continue;
             } else if name.starts_with(SET_ASIDE) {
                 "it was set aside and is not read"
-            } else if name == MANIFEST_TMP_NAME || name == CHECKPOINT_TMP_NAME || name == SETTLED_TMP_NAME {
+            } else if [MANIFEST_TMP_NAME, CHECKPOINT_TMP_NAME, SETTLED_TMP_NAME, BLOB_TMP_NAME]
+                .contains(&name.as_str())
+            {
                 "it is cut-off work"
             } else if parse_name(name, "log-", ".seg").is_some() {
                 match scan::read_header(disk, name)? {
@@ -315,6 +320,7 @@ impl Survey {
                 }
             } else if parse_name(name, "checkpoint-", ".ckp").is_some()
                 || parse_name(name, "settled-", ".set").is_some()
+                || parse_name(name, "blob-", ".blb").is_some()
             {
                 "it is not listed: cut-off work"
             } else {

@@ -45,7 +45,7 @@ impl Scene {
             if seq % 4 == 0 {
                 targets.push((QueueId(2), Seq(seq / 4)));
             }
-            scene.commit(Batch { puts: vec![Put { targets, payload }], ..Batch::default() });
+            scene.commit(Batch { puts: vec![Put { targets, payload, blob: None }], ..Batch::default() });
         }
         scene
     }

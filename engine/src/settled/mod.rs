@@ -25,13 +25,13 @@ use crate::codec::Writer;
 use crate::format::NoFrame;
 use crate::ids::{Epoch, FileId, QueueId, SegmentNo, Seq};
 use crate::manifest::SettledEntry;
-use crate::record;
+use crate::record::{self, Stored};
 
 mod read;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use read::{SettledFile, Window, read_footer};
+pub(crate) use read::{Kept, SettledFile, Window, read_footer};
 
 /// The version of this format.
 pub(crate) const SETTLED_VERSION: u16 = 1;
@@ -139,8 +139,8 @@ impl Builder {
     }
 
     /// Appends a message. Within an extent places rise.
-    pub(crate) fn push(&mut self, queue: QueueId, seq: Seq, payload: &[u8], out: &mut Writer) {
-        let bytes = record::put_bytes(payload.len()) as u64;
+    pub(crate) fn push(&mut self, queue: QueueId, seq: Seq, stored: Stored<'_>, out: &mut Writer) {
+        let bytes = stored.put_bytes() as u64;
         if !self.open || self.extents.last().is_none_or(|extent| extent.queue != queue) {
             self.close_extent();
             self.open = true;
@@ -171,7 +171,7 @@ impl Builder {
         extent.bytes += bytes;
         self.offset += bytes;
         self.records += 1;
-        record::encode_put(queue, seq, payload, out);
+        record::encode_put(queue, seq, stored, out);
     }
 
     /// What comes next begins an extent of its own, also if it is of the same queue.

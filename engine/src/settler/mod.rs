@@ -120,8 +120,10 @@ impl Settler {
         let listing = matches!(self.job, Job::List(_) | Job::ListSync(_));
         match self.advance(now_ms) {
             Ok(step) => step,
-            // The edit is still to be made.
-            Err(error) if listing && error.is_full() => Step::Idle { again_ms: Some(RETRY_MS) },
+            // The edit is still to be made. (After a failed sync nothing is known.)
+            Err(error) if matches!(self.job, Job::List(_)) && error.is_full() => {
+                Step::Idle { again_ms: Some(RETRY_MS) }
+            }
             Err(error) if listing => {
                 self.shared.fail(error);
                 Step::Done

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use crate::ids::{FileId, QueueId, Seq};
 use crate::ledger::{Ledger, LiveCount, Settled, Weight, Weights};
-use crate::record;
 use crate::settled::SettledFile;
 use crate::shared::{Shared, lock};
 
@@ -127,9 +126,9 @@ impl Weighing {
             self.found = Weight { live, bytes: bytes as u64 };
             return true;
         };
-        for (_, payload) in window.records.iter().filter(|(seq, _)| queue.is_live(*seq)) {
+        for (_, kept) in window.records.iter().filter(|(seq, _)| queue.is_live(*seq)) {
             self.found.live += 1;
-            self.found.bytes += record::put_bytes(payload.len()) as u64;
+            self.found.bytes += kept.stored().put_bytes() as u64;
         }
         self.from = window.upto.unwrap_or(self.from);
         window.upto.is_none()

@@ -1,6 +1,7 @@
 //! The engine on a simulated disk against an obvious model, with crashes anywhere, in recovery too. What survives
 //! must be a prefix of the commits, at least as long as what was confirmable.
 
+mod bodies;
 mod full;
 mod policies;
 mod pressure;
@@ -14,6 +15,7 @@ use super::*;
 use crate::disk::{CrashPlan, SimDisk};
 use crate::settings::Fsync;
 use crate::{Payload, Put, Step};
+use bodies::Bodies;
 
 /// What a store holds, as its owner sees it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -40,6 +42,8 @@ struct World {
     store: Option<(Store, Workers)>,
     /// Every payload that was put at a place in this life or recovered at its start.
     put: BTreeMap<(QueueId, u64), Bytes>,
+    /// Bodies that were written, or come back with a fetch: messages may be put with them.
+    bodies: Bodies,
     now_ms: u64,
     counts: Counts,
 }
@@ -64,6 +68,9 @@ struct Counts {
     /// Opens and whole lives on a disk without room, and what was found to be full.
     opened_full: u64,
     found_full: u64,
+    blobs: u64,
+    blob_puts: u64,
+    blob_files_removed: u64,
 }
 
 impl World {
@@ -84,6 +91,8 @@ impl World {
             extents_joined: *rng.choice(&[1, 1 << 16]).expect("two"),
             extents_crowded: *rng.choice(&[1, 1 << 20]).expect("two"),
             settled_bytes: *rng.choice(&[10_000, 100_000, 1 << 20]).expect("three"),
+            blob_bytes_min: 1,
+            blob_file_bytes: 4096 * rng.u64(1..8),
             idle_checkpoint_ms: 200,
             new_store_id: seed | 1,
             ..Settings::default()
@@ -92,7 +101,18 @@ impl World {
         let disk = SimDisk::default();
         let (history, given) = (vec![model], BTreeMap::new());
         let (put, counts) = (BTreeMap::new(), Counts::default());
-        Self { rng, disk, settings, history, given, store: None, put, now_ms: 0, counts }
+        Self {
+            rng,
+            disk,
+            settings,
+            history,
+            given,
+            store: None,
+            put,
+            bodies: Bodies::default(),
+            now_ms: 0,
+            counts,
+        }
     }
 
     fn model(&mut self) -> Model {
@@ -213,6 +233,7 @@ impl World {
     /// Says whether the power was lost.
     fn crash_now(&mut self) -> bool {
         self.store = None;
+        lock(&self.bodies).clear();
         self.counts.crashes += 1;
         let power = self.rng.u8(..3) > 0;
         if !power {
@@ -253,7 +274,18 @@ impl World {
             let mut put = Put {
                 targets: Vec::new(),
                 payload: Payload { head: body.slice(..length / 3), body: body.slice(length / 3..) },
+                blob: None,
             };
+            let mut body = body;
+            if self.rng.u8(..3) == 0
+                && let Some((blob, large)) = self.take_body()
+            {
+                // The record holds a head, the blob file the rest.
+                put.payload.body = Bytes::new();
+                body = [&put.payload.head[..], &large].concat().into();
+                put.blob = Some(blob);
+                self.counts.blob_puts += 1;
+            }
             for id in targets {
                 let given = self.given.get_mut(&id).expect("given out before");
                 // Transient messages take places that are never logged.
@@ -342,6 +374,8 @@ impl World {
                 let put = self.put.get(&(answer.queue, seq.0));
                 assert_eq!(put, Some(&payload), "queue {} place {seq}", answer.queue);
                 self.counts.fetched_under_way += 1;
+                let blob = answer.blobs.iter().find(|(at, _)| *at == seq);
+                self.keep_body(blob.map(|(_, blob)| blob.clone()), &payload);
             }
         }
     }
@@ -386,13 +420,15 @@ impl World {
                 };
             }
             self.now_ms += u64::from(self.rng.u8(..8) == 0) * self.rng.u64(1..120);
-            let choice = self.rng.u8(..16);
+            let choice = self.rng.u8(..20);
             match choice {
                 0..3 => self.commit(),
                 3..7 => drop(workers.writer.step(self.now_ms)),
                 7 => self.fetch_some(),
                 8 => drop(workers.reader.step()),
                 9..11 => drop(workers.keeper.step(self.now_ms)),
+                11..14 => drop(workers.blobs.step(self.now_ms)),
+                14 => self.write_body(),
                 _ => drop(workers.settler.step(self.now_ms)),
             }
             self.look_at_answers();
@@ -405,6 +441,8 @@ impl World {
         self.counts.settled += stats.settled_logs_total;
         self.counts.merged += u64::from(stats.merge_bytes_total > 0);
         self.counts.removed += stats.settled_removed_total;
+        self.counts.blobs += stats.blobs_total;
+        self.counts.blob_files_removed += stats.blob_files_removed_total;
         let durable = stats.durable;
         let lowest = if self.crash_now() { durable } else { lowest };
         (lowest.0 as usize, durable.0 as usize)
@@ -456,6 +494,7 @@ fn run_many(seeds: std::ops::Range<u64>) -> Counts {
         sum.fetched_under_way += counts.fetched_under_way;
         sum.opened_full += counts.opened_full;
         sum.found_full += counts.found_full;
+        bodies::add(&mut sum, &counts);
     }
     sum
 }
@@ -478,6 +517,7 @@ fn what_survives_is_a_prefix_at_least_as_long_as_what_was_confirmed() {
     );
     assert!(counts.fetched_under_way > seeds, "{counts:?}");
     assert!(counts.opened_full > seeds / 4 && counts.found_full > seeds, "{counts:?}");
+    bodies::check(&counts, seeds);
 }
 
 #[test]

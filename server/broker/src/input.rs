@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::blob::Blob;
 use crate::ids::{ChanId, ConnId, QueueId, ReqId, Seq, Ticket};
+use crate::record::Stored;
 use crate::value::Table;
 pub use op::Op;
 
@@ -151,6 +153,8 @@ pub struct Publish {
     pub properties: Bytes,
     /// Body.
     pub body: Bytes,
+    /// The store's handle to the body, if that was written before.
+    pub blob: Option<Blob>,
     /// What else the core has to know of the properties; the front end has looked.
     pub extras: Option<Box<PublishExtras>>,
 }
@@ -191,7 +195,7 @@ pub struct Fetched {
     /// Exclusive end of what this answer covers.
     pub upto: Seq,
     /// The records found, in order: place and the bytes that were appended. Those in `lost` are not among them.
-    pub records: Vec<(Seq, Bytes)>,
+    pub records: Vec<(Seq, Stored)>,
     /// Places that could not be read because the disk failed or the data is damaged.
     pub lost: Vec<(Seq, String)>,
 }

@@ -49,6 +49,14 @@ pub struct ServerStatus {
     pub settled_bytes: u64,
     /// What of them lives, about: counted anew every second.
     pub settled_live_bytes: u64,
+    /// Blob files: bodies of large messages.
+    pub blob_files: u64,
+    /// Bytes of them, without what was given back.
+    pub blob_bytes: u64,
+    /// What of them lives, or is on its way.
+    pub blob_live_bytes: u64,
+    /// Bytes of bodies written into them.
+    pub blob_bytes_total: u64,
     /// Bytes of records written to the log.
     pub log_record_bytes_total: u64,
     /// Bytes written into settled segments by settling.

@@ -74,6 +74,7 @@ impl RealBackend {
         tell(&recovered.report);
         let report = recovered.report.clone();
         let (gauge, epoch) = (store.gauge(), recovered.epoch.0);
+        self.hub.write_bodies_to(store.blobs());
         let settings = leveret_broker::Settings {
             memory_budget_bytes: self.settings.memory_budget.0,
             message_bytes_max: self.settings.message_max.0,
@@ -209,6 +210,10 @@ impl StatusSource for RealBackend {
                 Some(engine::Pressure::DiskLow) => "disk-low".to_owned(),
                 Some(engine::Pressure::SettlingLags) => "settling-lags".to_owned(),
             },
+            blob_files: stats.blob_files,
+            blob_bytes: stats.blob_bytes,
+            blob_live_bytes: stats.blob_live_bytes,
+            blob_bytes_total: stats.blob_bytes_total,
             settled_segments: stats.settled_segments,
             settled_bytes: stats.settled_bytes,
             settled_live_bytes: stats.settled_live_bytes,
@@ -280,6 +285,12 @@ fn figures(stats: &engine::Stats) -> EngineFigures {
         checkpoints_total: stats.checkpoints_total,
         recycled_total: stats.recycled_total,
         index_bytes: stats.index_bytes,
+        blob_files: stats.blob_files,
+        blob_bytes: stats.blob_bytes,
+        blob_live_bytes: stats.blob_live_bytes,
+        blobs_total: stats.blobs_total,
+        blob_bytes_total: stats.blob_bytes_total,
+        blob_files_removed_total: stats.blob_files_removed_total,
         settled_segments: stats.settled_segments,
         settled_bytes: stats.settled_bytes,
         settled_live_bytes: stats.settled_live_bytes,

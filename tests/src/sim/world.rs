@@ -7,6 +7,7 @@ use leveret_broker::{Effect, Input, NameKey};
 use leveret_engine::{CrashPlan, Disk, Error, Fsync, Settings, SimDisk, Step, Store, Workers};
 use leveret_server::host::Host;
 
+use super::bodies::Bodies;
 use super::bug::Bug;
 use super::clients::Clients;
 use crate::checker::{Checker, Counts, Invariant, Violation};
@@ -46,6 +47,10 @@ pub struct Reached {
     pub scrubs: u64,
     /// Times that the disk was found full.
     pub found_full: u64,
+    /// Bodies written into blob files.
+    pub blobs: u64,
+    /// Blob files removed.
+    pub blob_files_removed: u64,
     /// Crashes while serving.
     pub crashes: u64,
     /// Crashes in a recovery.
@@ -97,6 +102,7 @@ enum Worker {
     Keeper,
     Settler,
     Scrub,
+    Blobs,
 }
 
 /// A running server.
@@ -105,6 +111,8 @@ pub(super) struct Life {
     workers: Workers,
     /// On their way to the core.
     pub(super) inputs: std::collections::VecDeque<Input>,
+    /// Behind large bodies.
+    bodies: Bodies,
     /// On their way to the clients.
     effects: std::collections::VecDeque<Effect>,
 }
@@ -144,6 +152,10 @@ impl World {
             extents_joined: *rng.choice(&[1, 1 << 16]).unwrap_or(&1),
             extents_crowded: *rng.choice(&[1, 1 << 20]).unwrap_or(&1),
             settled_bytes: *rng.choice(&[20_000, 200_000, 1 << 20]).unwrap_or(&20_000),
+            blob_bytes_min: *rng
+                .choice(&[80, 300, 1_500, 6_000, u64::MAX, u64::MAX, u64::MAX])
+                .unwrap_or(&300),
+            blob_file_bytes: 4096 * rng.u64(2..8),
             idle_checkpoint_ms: 300,
             scrub_bytes_per_s: 10 << 20,
             scrub_pass_ms: 30,
@@ -173,12 +185,15 @@ impl World {
     }
 
     fn play(&mut self) -> Result<(), Violation> {
-        let lives = self.rng.u32(2..5);
+        let lives = self.rng.u32(2..6);
         for _ in 0..lives {
             let mut life = self.start(true)?;
             self.inspect(&mut life)?;
-            let slow = [Worker::Writer, Worker::Reader, Worker::Keeper, Worker::Settler, Worker::Scrub];
-            self.slow = if self.rng.u8(..3) == 0 { self.rng.choice(slow) } else { None };
+            // A read that takes long meets most of what may go wrong.
+            let reads = [Worker::Reader; 3];
+            let others = [Worker::Writer, Worker::Keeper, Worker::Settler, Worker::Scrub, Worker::Blobs];
+            let slow: Vec<Worker> = reads.into_iter().chain(others).collect();
+            self.slow = if self.rng.bool() { self.rng.choice(slow) } else { None };
             let planned = self.rng.u8(..5) > 0;
             if planned {
                 let calls = if self.rng.bool() { 60 } else { 500 };
@@ -225,7 +240,8 @@ impl World {
                     let host = Host::new(settings, store, recovered, self.wall_ms);
                     let mut host = host.map_err(|e| refused(&e.to_string()))?;
                     self.control.into_iter().for_each(|control| host.switch_on(control));
-                    return Ok(Life { host, workers, inputs: [].into(), effects: [].into() });
+                    let bodies = Bodies::default();
+                    return Ok(Life { host, workers, inputs: [].into(), bodies, effects: [].into() });
                 }
                 Err(error) if self.disk.crashed() => {
                     drop(error);
@@ -307,7 +323,7 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
-        match self.rng.u8(..18) {
+        match self.rng.u8(..20) {
             0..5 => {
                 self.reached.operations += 1;
                 self.clients.act(life, &mut self.rng, &mut self.reached);
@@ -318,8 +334,14 @@ impl World {
             13 if self.gets_on(Worker::Keeper) => drop(life.workers.keeper.step(self.worker_ms)),
             14 if self.gets_on(Worker::Settler) => drop(life.workers.settler.step(self.worker_ms)),
             15 if self.gets_on(Worker::Scrub) => drop(life.workers.scrub.step(self.worker_ms)),
-            8..16 => {}
-            16 => {
+            16..18 if self.gets_on(Worker::Blobs) => {
+                // A body takes a few of them.
+                for _ in 0..self.rng.u8(1..8) {
+                    life.workers.blobs.step(self.worker_ms);
+                }
+            }
+            8..18 => {}
+            18 => {
                 let ms = self.rng.u64(..40);
                 self.worker_ms += ms;
                 // The wall clock may jump either way.
@@ -341,6 +363,7 @@ impl World {
     fn turn(&mut self, life: &mut Life) {
         let count = self.rng.usize(0..=life.inputs.len());
         let inputs: Vec<Input> = life.inputs.drain(..count).collect();
+        let inputs = life.bodies.pass(&life.host.store().blobs(), inputs);
         let tracing = std::env::var_os("LEVERET_SIM_TRACE").is_some();
         if tracing {
             inputs.iter().for_each(|input| eprintln!("  -> {input:?}"));
@@ -375,6 +398,7 @@ impl World {
         for _ in 0..20_000 {
             let before = (life.inputs.len(), life.effects.len());
             let inputs: Vec<Input> = life.inputs.drain(..).collect();
+            let inputs = life.bodies.pass(&life.host.store().blobs(), inputs);
             let mut effects = Vec::new();
             life.host.turn(inputs, self.wall_ms, &mut effects);
             life.effects.extend(effects);
@@ -382,7 +406,9 @@ impl World {
             let busy = life.workers.writer.step(self.worker_ms) == Step::Worked
                 || life.workers.reader.step() == Step::Worked
                 || life.workers.keeper.step(self.worker_ms) == Step::Worked
-                || life.workers.settler.step(self.worker_ms) == Step::Worked;
+                || life.workers.settler.step(self.worker_ms) == Step::Worked
+                || life.workers.blobs.step(self.worker_ms) == Step::Worked
+                || !life.bodies.is_empty();
             life.workers.scrub.step(self.worker_ms);
             let effects: Vec<Effect> = life.effects.drain(..).collect();
             for effect in effects {
@@ -449,6 +475,8 @@ impl World {
         self.reached.settled_removed += stats.settled_removed_total;
         self.reached.scrubs += stats.scrub_passes_total;
         self.reached.found_full += stats.out_of_space_total;
+        self.reached.blobs += stats.blobs_total;
+        self.reached.blob_files_removed += stats.blob_files_removed_total;
     }
 
     fn crash(&mut self, life: Life) {

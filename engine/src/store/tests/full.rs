@@ -79,7 +79,8 @@ impl Scene {
     fn publish(&mut self, count: u64) {
         for seq in 1..=count {
             let payload = Payload { head: Bytes::new(), body: Bytes::from(vec![seq as u8; 3_000]) };
-            let put = Put { targets: vec![(QueueId(1 + seq % 2), Seq(seq.div_ceil(2)))], payload };
+            let put =
+                Put { targets: vec![(QueueId(1 + seq % 2), Seq(seq.div_ceil(2)))], payload, blob: None };
             self.commit(Batch { puts: vec![put], ..Batch::default() });
         }
     }

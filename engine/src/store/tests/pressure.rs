@@ -38,7 +38,7 @@ impl Scene {
     fn publish(&mut self, count: u64) {
         for _ in 0..count {
             let payload = Payload { head: Bytes::new(), body: Bytes::from(vec![7; SEGMENT as usize / 4]) };
-            let put = Put { targets: vec![(QueueId(1), Seq(self.next))], payload };
+            let put = Put { targets: vec![(QueueId(1), Seq(self.next))], payload, blob: None };
             self.next += 1;
             self.store.commit(Batch { puts: vec![put], ..Batch::default() }, Urgency::Now).expect("small");
             while self.workers.writer.step(self.now_ms) == Step::Worked {}

@@ -42,7 +42,10 @@ fn body(queue: u64, seq: u64) -> Bytes {
 
 fn put(queue: u64, seq: u64) -> Batch {
     let payload = Payload { head: Bytes::new(), body: body(queue, seq) };
-    Batch { puts: vec![Put { targets: vec![(QueueId(queue), Seq(seq))], payload }], ..Batch::default() }
+    Batch {
+        puts: vec![Put { targets: vec![(QueueId(queue), Seq(seq))], payload, blob: None }],
+        ..Batch::default()
+    }
 }
 
 fn ack(queue: u64, first: u64, last: u64) -> Batch {
@@ -270,7 +273,7 @@ fn what_is_lost_with_a_settled_segment_is_taken_from_the_log_while_it_is_there()
     commit(
         &mut store,
         &mut workers,
-        Batch { puts: vec![Put { targets: both, payload }], ..Batch::default() },
+        Batch { puts: vec![Put { targets: both, payload, blob: None }], ..Batch::default() },
     );
     settle(&mut workers, 1, 1);
     drop((store, workers));
@@ -313,6 +316,7 @@ fn many_queues(extents_joined: u64) -> (usize, Vec<u64>) {
         let puts = (1..=QUEUES).map(|queue| Put {
             targets: vec![(QueueId(queue), Seq(seq))],
             payload: Payload { head: Bytes::new(), body: Bytes::from(vec![queue as u8; 100]) },
+            blob: None,
         });
         commit(&mut store, &mut workers, Batch { puts: puts.collect(), ..Batch::default() });
         settle(&mut workers, 2 * seq, 1);
@@ -345,7 +349,7 @@ fn disk_follows_the_bytes_that_live_where_small_messages_live_among_large_dead_o
     let length = |seq: u64| if seq.is_multiple_of(10) { 8_000 } else { 20 };
     for seq in 1..=1_000 {
         let payload = Payload { head: Bytes::new(), body: Bytes::from(vec![seq as u8; length(seq)]) };
-        let puts = vec![Put { targets: vec![(QueueId(1), Seq(seq))], payload }];
+        let puts = vec![Put { targets: vec![(QueueId(1), Seq(seq))], payload, blob: None }];
         commit(&mut store, &mut workers, Batch { puts, ..Batch::default() });
         settle(&mut workers, seq, 1);
     }

@@ -9,7 +9,6 @@ use crate::effect::{Batch, Effect};
 use crate::ids::{QueueId, Seq};
 use crate::message::Message;
 use crate::queue::{Dead, Next, Out, Taken};
-use crate::record;
 use crate::topology::Routing;
 
 impl Broker {
@@ -139,7 +138,7 @@ impl Broker {
             let letter = Letter::new(&dead.message, &name, dead.reason, &to, self.now_ms);
             let targets = self.targets(id, &letter, dead.reason, out);
             let message = Arc::new(letter.message);
-            let bytes = message.cost_bytes() + record::HEADER_FIXED_BYTES;
+            let bytes = message.logged_bytes();
             if Batch::put_bytes(bytes, targets.len() as u64) > self.settings.append_bytes_max {
                 let text = format!(
                     "a dead letter of queue '{name}' is larger than an append may be and is dropped: raise segment-size"
@@ -171,7 +170,7 @@ impl Broker {
         let Some(to) = to else { return 0 };
         let letter = Letter::new(message, &name, reason, &to, self.now_ms);
         let targets = self.targets(id, &letter, reason, out);
-        let bytes = letter.message.cost_bytes() + record::HEADER_FIXED_BYTES;
+        let bytes = letter.message.logged_bytes();
         let targeted = targets.iter().filter_map(|id| self.queues.get(id));
         let learns = targeted.filter(|queue| !queue.has_level(queue.priority(letter.priority)));
         let learned = learns.map(learned_bytes);

@@ -11,7 +11,6 @@ use crate::death::Reason;
 use crate::ids::{QueueId, Seq};
 use crate::input::Fetched;
 use crate::message::Message;
-use crate::record;
 
 /// A place that waits to be read.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +121,7 @@ impl Level {
         for (seq, bytes) in answer.records {
             let Some(Dying { reason, number }) = self.dying.remove(&seq.0) else { continue };
             taken.ended.push(number);
-            match record::decode_message(&bytes) {
+            match bytes.decode() {
                 Ok(message) => {
                     let (queue, message) = (self.id, Arc::new(message));
                     taken.dead.push(Dead { queue, seq, stored: true, reason, message });

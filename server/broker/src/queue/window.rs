@@ -1,6 +1,5 @@
 //! The part of a queue that is in memory, and reading the rest back.
 
-use bytes::Bytes;
 use std::sync::Arc;
 
 use super::dying::Dead;
@@ -10,7 +9,7 @@ use crate::budget::{Budget, Fresh};
 use crate::effect::Fetch;
 use crate::ids::{Seq, Ticket};
 use crate::input::Fetched;
-use crate::record;
+use crate::record::Stored;
 
 const FETCH_COUNT_MAX: u32 = 4096;
 const FETCH_BYTES_MAX: u64 = 1 << 20;
@@ -283,7 +282,7 @@ impl Level {
     fn take_sizes(&mut self, upto: u64, answer: Fetched) {
         let sizes = answer.records.iter().filter_map(|(seq, bytes)| {
             // What cannot be read is said when somebody wants it.
-            Some((seq.0, body_len(&record::decode_message(bytes).ok()?)))
+            Some((seq.0, body_len(&bytes.decode().ok()?)))
         });
         self.count_bytes(upto, &sizes.collect::<Vec<_>>());
     }
@@ -340,6 +339,6 @@ pub(super) fn run_end(from: u64, places: impl Iterator<Item = u64>) -> u64 {
     last + 1
 }
 
-pub(super) fn decode(bytes: &Bytes) -> Result<Fresh, String> {
-    record::decode_message(bytes).map(|message| Fresh::new(Arc::new(message), 1)).map_err(|e| e.to_string())
+pub(super) fn decode(record: &Stored) -> Result<Fresh, String> {
+    record.decode().map(|message| Fresh::new(Arc::new(message), 1)).map_err(|e| e.to_string())
 }
