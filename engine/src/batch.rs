@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::blobs::{BlobPlace, BlobRef};
 use crate::ids::{QueueId, Seq};
 
 /// One atomic change of the store. Its parts take effect in the order of the fields.
@@ -28,6 +29,8 @@ pub struct Put {
     pub targets: Vec<(QueueId, Seq)>,
     /// What it is, opaque to the store.
     pub payload: Payload,
+    /// What follows the payload, if that stands in a blob file. It comes back joined.
+    pub blob: Option<BlobRef>,
 }
 
 /// Bytes of a message in two parts, so that a body need not be copied behind its header. They come back as one.
@@ -63,6 +66,7 @@ impl Batch {
             bytes += header
                 + 4
                 + 16 * put.targets.len() as u64
+                + put.blob.as_ref().map_or(0, |_| BlobPlace::RECORD_BYTES as u64)
                 + (put.payload.head.len() + put.payload.body.len()) as u64;
         }
         for (key, value) in &self.facts {

@@ -1,29 +1,36 @@
-//! Checkpoints: the ledger as of a cut, so that a restart need not replay what came before. Version 1.
+//! Checkpoints: the ledger as of a cut, so that a restart need not replay what came before. Version 2,
+//! which added blobs; version 1 is read.
 //!
 //! ```text
 //! file  = magic "LVRTCKP1" 8 | version u16 | reserved u16 | crc u32 (over the file with the crc field zero)
 //!       | store id u64 | epoch u64 | cut (frame no) u64 | next queue id u64
 //!       | facts u32 | (key length u32, key, value length u32, value) x facts
 //!       | queues u32 | queue x queues
+//!       | blobs u32 | blob x blobs
 //! queue = id u64 | next u64 | head u64 | redelivered below u64 | dead length u32, dead | marks length u32, marks
+//! blob  = file id u64 | offset u64 | length u64 | crc u32 | live places u32 | (queue u64, seq u64) x live places
 //! ```
 //!
 //! `dead` and `marks` are sets of places in roaring's portable 64-bit format; nothing stands where a set is empty. It
 //! holds no lists of files or extents: the manifest lists files, the log says where messages stand.
 
+use std::collections::BTreeMap;
+
 use byteorder::{ByteOrder, LittleEndian};
 use bytes::Bytes;
 
+use crate::blobs::BlobPlace;
 use crate::codec::{Malformed, Parsed, Reader, Writer};
 use crate::error::{Error, Result};
-use crate::format::FORMAT_VERSION;
-use crate::ids::{Epoch, FrameNo, QueueId, Seq};
+use crate::ids::{Epoch, FileId, FrameNo, QueueId, Seq};
 use crate::ledger::{Ledger, Queue};
 use crate::ranges::Places;
 
 #[cfg(test)]
 mod tests;
 
+/// The version of this format that is written; older ones are read.
+const CHECKPOINT_VERSION: u16 = 2;
 const MAGIC: &[u8; 8] = b"LVRTCKP1";
 const HEADER_BYTES: usize = 16;
 
@@ -40,7 +47,7 @@ pub(crate) struct Checkpoint {
 pub(crate) fn encode(store_id: u64, epoch: Epoch, ledger: &Ledger) -> Vec<u8> {
     let mut w = Writer::default();
     w.0.extend_from_slice(MAGIC);
-    w.u16(FORMAT_VERSION);
+    w.u16(CHECKPOINT_VERSION);
     w.u16(0);
     w.u32(0);
     for field in [store_id, epoch.0, ledger.cut.0, ledger.next_queue.0] {
@@ -59,9 +66,43 @@ pub(crate) fn encode(store_id: u64, epoch: Epoch, ledger: &Ledger) -> Vec<u8> {
         places(&mut w, &queue.dead);
         places(&mut w, &queue.redelivered);
     }
+    encode_blobs(ledger, &mut w);
     let crc = checksum(&w.0);
     LittleEndian::write_u32(&mut w.0[12..], crc);
     w.0
+}
+
+/// Bodies that live, each with the places that name it.
+fn encode_blobs(ledger: &Ledger, w: &mut Writer) {
+    let mut named: BTreeMap<BlobPlace, Vec<(QueueId, Seq)>> = BTreeMap::new();
+    for (id, queue) in &ledger.queues {
+        for (seq, place) in &queue.blobs {
+            named.entry(*place).or_default().push((*id, *seq));
+        }
+    }
+    w.u32(u32::try_from(named.len()).expect("fewer than 4 billion bodies fit onto a disk"));
+    for (BlobPlace { file, offset, bytes, crc }, targets) in named {
+        w.u64(file.0);
+        w.u64(offset);
+        w.u64(bytes);
+        w.u32(crc);
+        w.u32(u32::try_from(targets.len()).expect("fewer than 4 billion places fit into memory"));
+        for (queue, seq) in targets {
+            w.u64(queue.0);
+            w.u64(seq.0);
+        }
+    }
+}
+
+fn decode_blobs(r: &mut Reader, ledger: &mut Ledger) -> Parsed<()> {
+    for _ in 0..r.count(32)? {
+        let place = BlobPlace { file: FileId(r.u64()?), offset: r.u64()?, bytes: r.u64()?, crc: r.u32()? };
+        for _ in 0..r.count(16)? {
+            let (queue, seq) = (QueueId(r.u64()?), Seq(r.u64()?));
+            ledger.name_blob(queue, seq, place);
+        }
+    }
+    Ok(())
 }
 
 /// Reads a checkpoint file's bytes, verifying all of it.
@@ -74,10 +115,47 @@ pub(crate) fn decode(name: &str, bytes: Bytes) -> Result<Checkpoint> {
         return Err(damage("its checksum does not match"));
     }
     let version = LittleEndian::read_u16(&bytes[8..]);
-    if version > FORMAT_VERSION {
-        return Err(Error::NewerFormat { file: name.into(), found: version, known: FORMAT_VERSION });
+    if version > CHECKPOINT_VERSION {
+        return Err(Error::NewerFormat { file: name.into(), found: version, known: CHECKPOINT_VERSION });
     }
-    decode_body(bytes.slice(HEADER_BYTES..)).map_err(|e| damage(&e.to_string()))
+    decode_body(bytes.slice(HEADER_BYTES..), version).map_err(|e| damage(&e.to_string()))
+}
+
+/// Verifies a checkpoint file's checksum part by part.
+#[derive(Debug, Default)]
+pub(crate) struct Verify {
+    hasher: crc32fast::Hasher,
+    header: Vec<u8>,
+    read: u64,
+}
+
+impl Verify {
+    /// Takes the next bytes of the file.
+    pub(crate) fn take(&mut self, mut part: &[u8]) {
+        self.read += part.len() as u64;
+        if self.header.len() < HEADER_BYTES {
+            let (front, rest) = part.split_at(part.len().min(HEADER_BYTES - self.header.len()));
+            self.header.extend_from_slice(front);
+            part = rest;
+            if self.header.len() == HEADER_BYTES {
+                self.hasher.update(&self.header[..12]);
+                self.hasher.update(&[0; 4]);
+            }
+        }
+        self.hasher.update(part);
+    }
+
+    /// Bytes taken so far.
+    pub(crate) fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// Whether what was taken is a whole checkpoint.
+    pub(crate) fn matches(&self) -> bool {
+        self.header.len() == HEADER_BYTES
+            && &self.header[..8] == MAGIC
+            && self.hasher.clone().finalize() == LittleEndian::read_u32(&self.header[12..])
+    }
 }
 
 /// Over the whole file but for the field that holds it.
@@ -89,7 +167,7 @@ fn checksum(file: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-fn decode_body(bytes: Bytes) -> Parsed<Checkpoint> {
+fn decode_body(bytes: Bytes, version: u16) -> Parsed<Checkpoint> {
     let mut r = Reader::new(bytes);
     let (store_id, epoch) = (r.u64()?, Epoch(r.u64()?));
     let mut ledger = Ledger::new();
@@ -105,6 +183,9 @@ fn decode_body(bytes: Bytes) -> Parsed<Checkpoint> {
         let (next, head, redelivered_below) = (Seq(r.u64()?), Seq(r.u64()?), Seq(r.u64()?));
         let (dead, redelivered) = (read_places(&mut r)?, read_places(&mut r)?);
         ledger.queues.insert(id, Queue::restored(next, head, dead, redelivered_below, redelivered));
+    }
+    if version >= 2 {
+        decode_blobs(&mut r, &mut ledger)?;
     }
     r.end()?;
     Ok(Checkpoint { store_id, epoch, ledger })

@@ -28,11 +28,15 @@ pub enum Control {
     RecycleUnderReader,
     /// What was spilled is forgotten as soon as it was read once, though it may be wanted again.
     SpilledReadOnce,
+    /// A message enters the log before the body in its blob file is synced.
+    BlobBeforeSync,
+    /// A body is given back when the ack of its last place is written, before that is synced.
+    BlobFreedEarly,
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::SkipFdatasync,
         Self::ConfirmBeforeSync,
         Self::CutNotRecorded,
@@ -44,6 +48,8 @@ impl Control {
         Self::SettleBeyondDurable,
         Self::RecycleUnderReader,
         Self::SpilledReadOnce,
+        Self::BlobBeforeSync,
+        Self::BlobFreedEarly,
     ];
 }
 

@@ -69,6 +69,11 @@ impl Error {
         move |source| Self::Io { op, file, source }
     }
 
+    /// There is no room left on the disk.
+    pub(crate) fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
     pub(crate) fn damage(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {
         Self::Damage { file: file.into(), offset, what: what.into() }
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::blobs::BlobRef;
 use crate::ids::{QueueId, Seq, Ticket};
 
 /// A request for live messages of one queue, in order.
@@ -37,6 +38,9 @@ pub struct Fetched {
     pub upto: Seq,
     /// Places and payloads, in order.
     pub messages: Vec<(Seq, Bytes)>,
+    /// Handles to the bodies of those whose body stands in a blob file, in order: whoever puts such a message into
+    /// another queue puts it with the handle.
+    pub blobs: Vec<(Seq, BlobRef)>,
     /// Places that could not be read, and why. What else the store holds is not affected.
     pub lost: Vec<(Seq, String)>,
 }

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 
 use crate::batch::{Batch, Payload, Put};
+use crate::blobs::{BlobHeader, BlobPlace, BlobRef};
 use crate::checkpoint;
 use crate::codec::Writer;
 use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader};
@@ -12,8 +13,8 @@ use crate::ids::{EditNo, Epoch, FileId, FrameNo, QueueId, SegmentNo, Seq};
 use crate::ledger::{Ledger, Queue};
 use crate::manifest::{self, CheckpointEntry, Edit, SegmentEnd, SegmentEntry, SettledEntry, State};
 use crate::ranges::Places;
-use crate::record::{self, Record};
-use crate::settled::{Builder, SettledFile, SettledHeader};
+use crate::record::{self, Record, Stored};
+use crate::settled::{Builder, Kept, SettledFile, SettledHeader};
 use crate::volatile;
 
 const STORE: u64 = 0x0123_4567_89ab_cdef;
@@ -39,7 +40,6 @@ fn a_manifest_of_version_1() {
 fn a_manifest_of_version_2() {
     let bytes = golden("manifest-2");
     let edits = settling_edits();
-    assert_eq!(manifest::encode_file(STORE, EditNo(4), &edits), bytes, "today's code writes other bytes");
     let loaded = manifest::parse(bytes.into()).expect("readable");
     assert!(loaded.tail.is_none());
     assert_eq!(loaded.edits, edits.into_iter().zip(4..).map(|(e, n)| (EditNo(n), e)).collect::<Vec<_>>());
@@ -47,6 +47,56 @@ fn a_manifest_of_version_2() {
     let files: Vec<_> = loaded.state.settled.iter().map(|entry| (entry.file.0, entry.bytes)).collect();
     assert_eq!(files, [(6, 999), (12, 2_000)]);
     assert_eq!(loaded.state.next_file, FileId(13));
+}
+
+#[test]
+fn a_manifest_of_version_3() {
+    let bytes = golden("manifest-3");
+    let edits = blob_edits();
+    assert_eq!(manifest::encode_file(STORE, EditNo(4), &edits), bytes, "today's code writes other bytes");
+    let loaded = manifest::parse(bytes.into()).expect("readable");
+    assert!(loaded.tail.is_none());
+    assert_eq!(loaded.edits, edits.into_iter().zip(4..).map(|(e, n)| (EditNo(n), e)).collect::<Vec<_>>());
+    assert_eq!(loaded.state.settled_below, SegmentNo(2));
+    assert_eq!((loaded.state.blobs, loaded.state.next_file), (vec![FileId(14), FileId(16)], FileId(17)));
+}
+
+#[test]
+fn a_blob_file_of_version_1() {
+    let bytes = golden("blob-1");
+    assert_eq!(blob_bytes(), bytes, "today's code writes other bytes");
+    assert_eq!(BlobHeader::decode(&bytes), Ok(blob_header()));
+    let disk = tempfile::tempdir().expect("a directory");
+    std::fs::write(disk.path().join("blob-0000000014.blb"), &bytes).expect("written");
+    let real = crate::RealDisk::open(disk.path()).expect("opens");
+    let file = crate::Disk::open(&real, "blob-0000000014.blb").expect("there");
+    let mut body = vec![0; 9_000];
+    assert_eq!(blob_place().read(file.as_ref(), &mut body), Ok(()));
+    assert_eq!(body, large());
+}
+
+#[test]
+fn a_record_that_names_a_blob_of_version_1() {
+    let bytes = golden("blob-put-1");
+    let mut out = Writer::default();
+    assert_eq!(record::encode_batch(&blob_batch(), &mut out), 1);
+    assert_eq!(out.0, bytes, "today's code writes other bytes");
+    let record = Record::Put {
+        targets: vec![(QueueId(1), Seq(3)), (QueueId(2), Seq(9))],
+        payload: Bytes::from("head"),
+        blob: Some(blob_place()),
+    };
+    assert_eq!(record::decode_group(bytes.into()), Ok(vec![record]));
+}
+
+#[test]
+fn a_checkpoint_of_version_2() {
+    let bytes = golden("checkpoint-2");
+    assert_eq!(checkpoint::encode(STORE, Epoch(3), &blob_ledger()), bytes, "today's code writes other bytes");
+    let found = checkpoint::decode("checkpoint-2", bytes.into()).expect("readable");
+    assert_eq!(found.ledger.queues, blob_ledger().queues);
+    assert_eq!(found.ledger.blobs, blob_ledger().blobs);
+    assert!(found.ledger.blobs.lives(blob_place()));
 }
 
 #[test]
@@ -60,7 +110,7 @@ fn a_settled_segment_of_version_1() {
     let told: Vec<_> = extents.iter().map(|e| (e.queue.0, e.first.0, e.last.0, e.records, e.marks)).collect();
     assert_eq!(told, [(1, 3, 3, 1, 1), (2, 9, 407, 200, 2), (2, 500, 500, 1, 1)]);
     let window = file.window(&extents[1], Seq(400), 1 << 20).expect("readable");
-    let body = |seq: u64| (Seq(seq), Bytes::from(format!("message {seq}")));
+    let body = |seq: u64| (Seq(seq), Kept { payload: Bytes::from(format!("message {seq}")), blob: None });
     assert_eq!(window.records, [401, 403, 405, 407].map(body));
 }
 
@@ -82,7 +132,6 @@ fn a_volatile_segment_of_version_1() {
 #[test]
 fn a_checkpoint_of_version_1() {
     let bytes = golden("checkpoint-1");
-    assert_eq!(checkpoint::encode(STORE, Epoch(3), &ledger()), bytes, "today's code writes other bytes");
     let found = checkpoint::decode("checkpoint-1", bytes.into()).expect("readable");
     assert_eq!((found.store_id, found.epoch, found.ledger.cut), (STORE, Epoch(3), FrameNo(25)));
     assert_eq!((found.ledger.next_queue, &found.ledger.facts), (QueueId(12), &ledger().facts));
@@ -125,10 +174,16 @@ fn a_segment_of_version_1() {
     );
     assert_eq!(headers.iter().map(|h| h.durable_upto.0).collect::<Vec<_>>(), [19, 20, 20, 20, 23, 24]);
     assert_eq!(groups[0], records());
-    let large = Record::Put { targets: vec![(QueueId(2), Seq(10))], payload: large() };
+    let large = Record::Put { targets: vec![(QueueId(2), Seq(10))], payload: large(), blob: None };
     assert_eq!(groups[1], [large]);
     assert!(groups[2].is_empty());
     assert_eq!(groups[3], [Record::QueueDeleted { queue: QueueId(2) }]);
+}
+
+#[test]
+fn a_piece_of_the_reserve_of_version_1() {
+    let bytes = golden("reserve-1");
+    assert_eq!(crate::reserve::header(STORE), bytes, "today's code writes other bytes");
 }
 
 /// Makes what is missing: run once, by hand, when a format gets a new version.
@@ -137,10 +192,17 @@ fn a_segment_of_version_1() {
 fn write_what_is_missing() {
     let dir = format!("{}/testdata", env!("CARGO_MANIFEST_DIR"));
     let files = [
-        ("manifest-2", manifest::encode_file(STORE, EditNo(4), &settling_edits())),
+        ("manifest-3", manifest::encode_file(STORE, EditNo(4), &blob_edits())),
+        ("blob-1", blob_bytes()),
+        ("blob-put-1", {
+            let mut out = Writer::default();
+            record::encode_batch(&blob_batch(), &mut out);
+            out.0
+        }),
         ("settled-1", settled_bytes().0),
-        ("checkpoint-1", checkpoint::encode(STORE, Epoch(3), &ledger())),
+        ("checkpoint-2", checkpoint::encode(STORE, Epoch(3), &blob_ledger())),
         ("segment-1", segment_bytes()),
+        ("reserve-1", crate::reserve::header(STORE)),
     ];
     for (name, bytes) in files {
         let path = format!("{dir}/{name}");
@@ -197,17 +259,55 @@ fn settling_edits() -> Vec<Edit> {
     edits
 }
 
+fn blob_edits() -> Vec<Edit> {
+    let mut edits = settling_edits();
+    if let Edit::State(state) = &mut edits[0] {
+        state.blobs = vec![FileId(13), FileId(14)];
+    }
+    edits.push(Edit::Blobs { added: vec![FileId(16)], removed: vec![FileId(13)] });
+    edits
+}
+
+fn blob_header() -> BlobHeader {
+    BlobHeader { store_id: STORE, epoch: Epoch(3), file: FileId(14), edit: EditNo(6) }
+}
+
+fn blob_place() -> BlobPlace {
+    BlobPlace { file: FileId(14), offset: 4_096, bytes: 9_000, crc: crc32fast::hash(&large()) }
+}
+
+fn blob_bytes() -> Vec<u8> {
+    let mut bytes = blob_header().encode();
+    bytes.extend_from_slice(&blob_place().encode_header());
+    bytes.extend_from_slice(&large());
+    bytes
+}
+
+fn blob_batch() -> Batch {
+    let payload = Payload { head: Bytes::from("head"), body: Bytes::new() };
+    let targets = vec![(QueueId(1), Seq(3)), (QueueId(2), Seq(9))];
+    Batch { puts: vec![Put { targets, payload, blob: Some(BlobRef::to(blob_place())) }], ..Batch::default() }
+}
+
+fn blob_ledger() -> Ledger {
+    let mut ledger = ledger();
+    for seq in [11, 41, 69] {
+        ledger.name_blob(QueueId(2), Seq(seq), blob_place());
+    }
+    ledger
+}
+
 fn settled_bytes() -> (Vec<u8>, SettledEntry) {
     let header = SettledHeader { store_id: STORE, epoch: Epoch(3), file: FileId(6), below: SegmentNo(2) };
     let mut out = Writer::default();
     let mut builder = Builder::new(header, &mut out);
-    builder.push(QueueId(1), Seq(3), b"hello", &mut out);
+    builder.push(QueueId(1), Seq(3), Stored::whole(b"hello"), &mut out);
     // Every other place lives.
     for seq in (9..=408).step_by(2) {
-        builder.push(QueueId(2), Seq(seq), format!("message {seq}").as_bytes(), &mut out);
+        builder.push(QueueId(2), Seq(seq), Stored::whole(format!("message {seq}").as_bytes()), &mut out);
     }
     builder.close_extent();
-    builder.push(QueueId(2), Seq(500), &[], &mut out);
+    builder.push(QueueId(2), Seq(500), Stored::whole(&[]), &mut out);
     let (entry, _) = builder.finish(&mut out);
     (out.0, entry)
 }
@@ -250,6 +350,7 @@ fn records() -> Vec<Record> {
         Record::Put {
             targets: vec![(QueueId(1), Seq(3)), (QueueId(2), Seq(9))],
             payload: Bytes::from("hello"),
+            blob: None,
         },
         Record::Ack { queue: QueueId(1), first: Seq(1), last: Seq(2) },
         Record::Fact { key: Bytes::from("key"), value: Bytes::from("value") },
@@ -263,7 +364,7 @@ fn first_batch() -> Batch {
     Batch {
         queues_created: vec![QueueId(2)],
         holes: vec![(QueueId(2), Seq(5), Seq(8))],
-        puts: vec![Put { targets: vec![(QueueId(1), Seq(3)), (QueueId(2), Seq(9))], payload }],
+        puts: vec![Put { targets: vec![(QueueId(1), Seq(3)), (QueueId(2), Seq(9))], payload, blob: None }],
         acks: vec![(QueueId(1), Seq(1), Seq(2))],
         facts: vec![(Bytes::from("key"), Some(Bytes::from("value"))), (Bytes::from("old key"), None)],
         queues_deleted: vec![QueueId(7)],
@@ -275,8 +376,11 @@ fn large() -> Bytes {
 }
 
 fn segment_bytes() -> Vec<u8> {
-    let large =
-        Put { targets: vec![(QueueId(2), Seq(10))], payload: Payload { head: Bytes::new(), body: large() } };
+    let large = Put {
+        targets: vec![(QueueId(2), Seq(10))],
+        payload: Payload { head: Bytes::new(), body: large() },
+        blob: None,
+    };
     let groups = [
         (20, 19, first_batch()),
         (21, 20, Batch { puts: vec![large], ..Batch::default() }),

@@ -1,7 +1,6 @@
 //! The keeper: makes segments ahead of need, writes checkpoints, recycles dead segments from the old end, and gives
 //! the unused rest of ended segments back. One waiting call to the disk per step (but for the manifest's rewrite).
 
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,7 +13,10 @@ use crate::ids::{FileId, FrameNo, SegmentNo, Seq};
 use crate::ledger::Ledger;
 use crate::manifest::{CheckpointEntry, Edit};
 use crate::ranges::Places;
-use crate::shared::{Counters, Delivered, Pressure, Shared, Step, lock};
+use crate::reserve::Purpose;
+use crate::shared::{Counters, Delivered, Shared, Step, lock};
+
+mod room;
 
 /// Zeros written by one step.
 const FILL_BYTES: u64 = 1 << 20;
@@ -48,6 +50,10 @@ pub struct Keeper {
     spares_from_ms: u64,
     /// No new checkpoint before this time: the last one found the disk full.
     checkpoints_from_ms: u64,
+    /// No new piece of the reserve before this time: there was no room for one.
+    reserve_from_ms: u64,
+    /// Length of the newest checkpoint.
+    checkpoint_bytes: u64,
     closing: Closing,
     /// When the room was looked at last.
     room_at_ms: Option<u64>,
@@ -56,6 +62,8 @@ pub struct Keeper {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closing {
     No,
+    /// What was delivered is marked; the last checkpoint is to be begun again.
+    Marked,
     /// The last checkpoint is begun; no other job starts before it is listed.
     Checkpointed,
     Done,
@@ -101,6 +109,8 @@ impl Keeper {
             seen,
             spares_from_ms: 0,
             checkpoints_from_ms: 0,
+            reserve_from_ms: 0,
+            checkpoint_bytes: 0,
             closing: Closing::No,
             room_at_ms: None,
         }
@@ -111,54 +121,16 @@ impl Keeper {
         if self.closing == Closing::Done || self.shared.failure().is_some() {
             return Step::Done;
         }
+        self.shared.now_ms.store(now_ms, Ordering::Relaxed);
         self.look_at_room(now_ms);
         match self.advance(now_ms) {
             Ok(step) => step,
             // A full disk is no failure: the checkpoint waits, and with it the segments that it would free (P10).
-            Err(Error::Io { file, source, .. })
-                if file == CHECKPOINT_TMP_NAME && source.kind() == ErrorKind::StorageFull =>
-            {
-                Counters::add(&self.shared.counters.out_of_space, 1);
-                self.checkpoints_from_ms = now_ms + RETRY_MS;
-                self.job = Job::Unlink(CHECKPOINT_TMP_NAME.to_owned());
-                Step::Worked
-            }
+            Err(error @ Error::Io { .. }) if error.is_full() => self.find_full(&error, now_ms),
             Err(error) => {
                 self.shared.fail(error);
                 Step::Done
             }
-        }
-    }
-
-    /// Decides whether publishers are to be held.
-    fn look_at_room(&mut self, now_ms: u64) {
-        if self.room_at_ms.is_some_and(|then| now_ms < then + ROOM_MS) {
-            return;
-        }
-        self.room_at_ms = Some(now_ms);
-        let settings = &self.shared.settings;
-        let below = lock(&self.shared.ledger).settled_below;
-        let segments = lock(&self.shared.log).segments.range(below..).count() as u64;
-        let unsettled = segments * settings.segment_bytes;
-        let held = Pressure::from_number(self.shared.pressure.load(Ordering::Acquire));
-        // Let go a good way behind where they are held, so that it does not go to and fro.
-        let slack = |held: bool, more: u64, less: u64| if held { less } else { more };
-        let budget = settings.log_budget_bytes.max(4 * settings.segment_bytes);
-        let lag = slack(held == Some(Pressure::SettlingLags), budget / 2, budget / 4);
-        let low = settings.disk_low_bytes;
-        let wanted = low + slack(held == Some(Pressure::DiskLow), 0, low / 8);
-        // Unknown is not low.
-        let free = if low == 0 { None } else { self.shared.disk.free_space().ok() };
-        let now = if free.is_some_and(|free| free.saturating_sub(unsettled) < wanted) {
-            Some(Pressure::DiskLow)
-        } else if unsettled > budget + lag {
-            Some(Pressure::SettlingLags)
-        } else {
-            None
-        };
-        if now != held {
-            self.shared.pressure.store(Pressure::number(now), Ordering::Release);
-            self.shared.ring(|bells| bells.ring_owner());
         }
     }
 
@@ -180,8 +152,8 @@ impl Keeper {
                 Err(_) => self.abandon(id, now_ms),
             },
             Job::CheckpointCreate(new) => {
-                let file =
-                    disk.create(CHECKPOINT_TMP_NAME, 0).map_err(Error::io("create", CHECKPOINT_TMP_NAME))?;
+                let file = shared.create_file(CHECKPOINT_TMP_NAME, 0, Purpose::Checkpoint);
+                let file = file.map_err(Error::io("create", CHECKPOINT_TMP_NAME))?;
                 Job::CheckpointWrite { new, file, offset: 0 }
             }
             Job::CheckpointWrite { new, file, offset } => {
@@ -196,6 +168,7 @@ impl Keeper {
                 }
             }
             Job::CheckpointSync { new, file } => {
+                file.set_len(new.bytes.len() as u64).map_err(Error::io("cut", CHECKPOINT_TMP_NAME))?;
                 file.sync().map_err(Error::io("sync", CHECKPOINT_TMP_NAME))?;
                 Job::CheckpointRename(new)
             }
@@ -210,11 +183,16 @@ impl Keeper {
             }
             Job::CheckpointList(new) => {
                 let mut edits = vec![Edit::CheckpointAdded(new.entry)];
-                self.kept.push(new.entry);
-                self.checkpoint_at_bytes = new.at_bytes;
-                let old: Vec<_> = self.kept.drain(..self.kept.len().saturating_sub(2)).collect();
+                let mut kept = self.kept.clone();
+                kept.push(new.entry);
+                let old: Vec<_> = kept.drain(..kept.len().saturating_sub(2)).collect();
                 edits.extend(old.iter().map(|entry| Edit::CheckpointRemoved { file: entry.file }));
-                shared.manifest.append(&edits)?;
+                if let Err(error) = shared.edit(&edits) {
+                    self.job = Job::CheckpointList(new);
+                    return Err(error);
+                }
+                (self.kept, self.checkpoint_at_bytes) = (kept, new.at_bytes);
+                self.checkpoint_bytes = new.bytes.len() as u64;
                 Job::CheckpointListSync { old }
             }
             Job::CheckpointListSync { old } => {
@@ -230,7 +208,10 @@ impl Keeper {
                 if old.is_empty() { Job::None } else { Job::CheckpointRemove { old } }
             }
             Job::RecycleEdit(no) => {
-                shared.manifest.append(&[Edit::SegmentRemoved { no }])?;
+                if let Err(error) = shared.edit(&[Edit::SegmentRemoved { no }]) {
+                    self.job = Job::RecycleEdit(no);
+                    return Err(error);
+                }
                 Job::RecycleSync(no)
             }
             Job::RecycleSync(no) => {
@@ -238,11 +219,18 @@ impl Keeper {
                 self.release(no)
             }
             Job::Unlink(name) => {
-                disk.remove(&name).map_err(Error::io("remove", name))?;
+                match disk.remove(&name) {
+                    // It could not even be made.
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                    removed => removed.map_err(Error::io("remove", name))?,
+                }
                 Job::None
             }
             Job::CloseEdit => {
-                shared.manifest.append(&[Edit::CleanClose { epoch: shared.epoch }])?;
+                if let Err(error) = shared.edit(&[Edit::CleanClose { epoch: shared.epoch }]) {
+                    self.job = Job::CloseEdit;
+                    return Err(error);
+                }
                 Job::CloseSync
             }
             Job::CloseSync => {
@@ -282,6 +270,9 @@ impl Keeper {
             return Ok(Step::Worked);
         }
         if now_ms >= self.spares_from_ms && self.begin_spare(now_ms) {
+            return Ok(Step::Worked);
+        }
+        if now_ms >= self.reserve_from_ms && self.make_reserve(now_ms) {
             return Ok(Step::Worked);
         }
         if self.punch_one() {
@@ -352,44 +343,6 @@ impl Keeper {
         NewCheckpoint { entry: CheckpointEntry { file, cut: ledger.cut }, bytes, at_bytes }
     }
 
-    /// Starts a spare segment if one is missing. That a spare cannot be made is no failure: the writer makes do.
-    fn begin_spare(&mut self, now_ms: u64) -> bool {
-        let full = self.shared.pressure.load(Ordering::Acquire) == Pressure::number(Some(Pressure::DiskLow));
-        if full || lock(&self.shared.log).spares.len() >= self.shared.settings.spares {
-            return false;
-        }
-        let id = self.shared.next_file();
-        self.job = match self.shared.disk.create(&segment_name(id), self.shared.settings.segment_bytes) {
-            Ok(file) => Job::Fill { id, file, offset: 0, synced: 0 },
-            Err(_) => {
-                self.spares_from_ms = now_ms + RETRY_MS;
-                Job::None
-            }
-        };
-        true
-    }
-
-    fn fill(&self, id: FileId, file: &Arc<dyn DiskFile>, offset: u64, synced: u64) -> std::io::Result<Job> {
-        let bytes = self.shared.settings.segment_bytes;
-        let file = Arc::clone(file);
-        if offset - synced >= FILL_SYNC_BYTES || (offset == bytes && synced < bytes) {
-            file.sync()?;
-            return Ok(Job::Fill { id, file, offset, synced: offset });
-        }
-        if offset == bytes {
-            return Ok(Job::FillSyncDir { id, file });
-        }
-        let part = FILL_BYTES.min(bytes - offset);
-        file.write_zeros(offset, part)?;
-        Ok(Job::Fill { id, file, offset: offset + part, synced })
-    }
-
-    /// A file whose write or sync failed is never used; the next one gets a new name.
-    fn abandon(&mut self, id: FileId, now_ms: u64) -> Job {
-        self.spares_from_ms = now_ms + RETRY_MS;
-        Job::Unlink(segment_name(id))
-    }
-
     /// Gives the unused rest of one ended segment back.
     fn punch_one(&self) -> bool {
         let found = {
@@ -412,12 +365,14 @@ impl Keeper {
 
     /// The writer has ended: the last checkpoint, with what is known to have been delivered, then the mark.
     fn close(&mut self) {
-        let marks = lock(&self.shared.inbox).closing.as_mut().map(std::mem::take).unwrap_or_default();
         if self.closing == Closing::Checkpointed {
             self.job = Job::CloseEdit;
             return;
         }
-        mark(&mut lock(&self.shared.ledger), marks);
+        if self.closing == Closing::No {
+            let marks = lock(&self.shared.inbox).closing.as_mut().map(std::mem::take).unwrap_or_default();
+            mark(&mut lock(&self.shared.ledger), marks);
+        }
         let new = self.begin_checkpoint(self.shared.counters.frame_bytes.load(Ordering::Relaxed));
         self.closing = Closing::Checkpointed;
         self.job = Job::CheckpointCreate(new);

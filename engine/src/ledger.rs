@@ -6,17 +6,22 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::batch::Batch;
+use crate::blobs::{BlobPlace, BlobRef};
 use crate::ids::{FileId, FrameNo, QueueId, SegmentNo, Seq};
 use crate::ranges::Places;
 use crate::record::Record;
 use crate::settled::Extent;
 
+mod blobs;
+mod live;
 mod memory;
 mod queue;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use blobs::LiveBlobs;
+pub(crate) use live::{LiveCount, Weight, Weights};
 pub use memory::LedgerMemory;
 pub(crate) use queue::{At, Found, Queue, Settled};
 use queue::{Chunk, Run};
@@ -36,6 +41,8 @@ pub(crate) struct Ledger {
     pub(crate) cut: FrameNo,
     /// Log segments below it are settled: where their messages stand is told by extents.
     pub(crate) settled_below: SegmentNo,
+    /// Bodies in blob files that live.
+    pub(crate) blobs: LiveBlobs,
     segments: BTreeMap<SegmentNo, SegmentUse>,
     settled: BTreeMap<FileId, SettledUse>,
 }
@@ -91,8 +98,9 @@ impl Ledger {
             self.ack(queue, first, last);
         }
         for put in &batch.puts {
+            let blob = put.blob.as_ref().map(BlobRef::place);
             for &(queue, seq) in &put.targets {
-                self.put(segment, block, queue, seq);
+                self.put(segment, block, queue, seq, blob);
             }
         }
         for &(queue, first, last) in &batch.acks {
@@ -106,7 +114,7 @@ impl Ledger {
             }
         }
         for queue in &batch.queues_deleted {
-            self.queues.remove(queue);
+            self.delete_queue(*queue);
         }
     }
 
@@ -116,9 +124,10 @@ impl Ledger {
         segment: SegmentNo,
         block: u32,
         targets: impl Iterator<Item = (QueueId, Seq)>,
+        blob: Option<BlobPlace>,
     ) {
         for (queue, seq) in targets {
-            self.put(segment, block, queue, seq);
+            self.put(segment, block, queue, seq, blob);
         }
     }
 
@@ -145,13 +154,13 @@ impl Ledger {
     /// Applies a record that a replay read, behind the checkpoint's cut.
     pub(crate) fn apply_record(&mut self, segment: SegmentNo, block: u32, record: Record) {
         match record {
-            Record::Put { targets, .. } => self.apply_put(segment, block, targets.into_iter()),
+            Record::Put { targets, blob, .. } => self.apply_put(segment, block, targets.into_iter(), blob),
             Record::Ack { queue, first, last } => self.ack(queue, first, last),
             // Copied: a slice would keep the whole frame in memory, 4 KiB for a fact of a few bytes.
             Record::Fact { key, value } => self.set_fact(&key, &value),
             Record::Unfact { key } => drop(self.facts.remove(&key)),
             Record::QueueCreated { queue } => self.create_queue(queue),
-            Record::QueueDeleted { queue } => drop(self.queues.remove(&queue)),
+            Record::QueueDeleted { queue } => self.delete_queue(queue),
         }
     }
 
@@ -186,6 +195,12 @@ impl Ledger {
             used.found_dead += 1;
         }
         true
+    }
+
+    /// Per queue, what lives of a log segment from a 4 KiB block on.
+    pub(crate) fn lives_from(&self, segment: SegmentNo, block: u32) -> Vec<(QueueId, u64)> {
+        let live = |id: &QueueId| Some((*id, self.queues.get(id)?.lives_from(segment, block)));
+        self.queues_in(segment).iter().filter_map(live).collect()
     }
 
     /// Forgets a dead segment.
@@ -264,25 +279,17 @@ impl Ledger {
         (parts, None)
     }
 
-    /// Counts what lives of the settled segments that `live_bytes` names, some queues at a time; and the queue to go on
-    /// with, if there are more.
-    pub(crate) fn count_live(
-        &self,
-        live_bytes: &mut BTreeMap<FileId, u64>,
-        from: QueueId,
-    ) -> Option<QueueId> {
+    /// Counts what lives of the settled segments that `count` names, some queues at a time; and the queue to go on with, if
+    /// there are more.
+    pub(crate) fn count_live(&self, count: &mut LiveCount<'_>, from: QueueId) -> Option<QueueId> {
         let mut looked_at = 0;
         for (id, queue) in self.queues.range(from..) {
             if looked_at >= LOOK_EXTENTS + LOOK_QUEUES {
                 return Some(*id);
             }
             looked_at += queue.extents().len() + 1;
-            for Settled { file, extent } in queue.extents() {
-                let Some(counted) = live_bytes.get_mut(file) else { continue };
-                let live = u128::from(queue.live_between(extent.first, extent.last.next()));
-                // Bytes are not told apart: records of an extent count alike.
-                let bytes = u128::from(extent.bytes) * live / u128::from(extent.records.max(1));
-                *counted += bytes as u64;
+            for here in queue.extents() {
+                count.add(here, queue.live_between(here.extent.first, here.extent.last.next()));
             }
         }
         None
@@ -323,10 +330,15 @@ impl Ledger {
         self.queues.entry(queue).or_default();
     }
 
-    fn put(&mut self, segment: SegmentNo, block: u32, id: QueueId, seq: Seq) {
+    fn put(&mut self, segment: SegmentNo, block: u32, id: QueueId, seq: Seq, blob: Option<BlobPlace>) {
         // A queue that is not there was deleted: its late puts are void.
         let Some(queue) = self.queues.get_mut(&id) else { return };
         queue.next = queue.next.max(seq.next());
+        if let Some(place) = blob
+            && queue.name_blob(seq, place)
+        {
+            self.blobs.name(place);
+        }
         if segment >= self.settled_below {
             Self::index(&mut self.segments, segment, block, id, queue, seq);
         }
@@ -336,6 +348,35 @@ impl Ledger {
         if let Some(queue) = self.queues.get_mut(&id) {
             queue.kill(first, last);
         }
+        self.release_blobs(id, first, last);
+    }
+
+    /// The message at a live place names a body: told by a checkpoint, or by a settled record at a repair.
+    pub(crate) fn name_blob(&mut self, id: QueueId, seq: Seq, place: BlobPlace) {
+        if self.queues.get_mut(&id).is_some_and(|queue| queue.name_blob(seq, place)) {
+            self.blobs.name(place);
+        }
+    }
+
+    /// These places name no bodies any more.
+    pub(crate) fn release_blobs(&mut self, id: QueueId, first: Seq, last: Seq) {
+        let Some(queue) = self.queues.get_mut(&id) else { return };
+        for place in queue.take_blobs(first, last) {
+            self.blobs.release(place);
+        }
+    }
+
+    /// The bug of [`crate::Control::BlobFreedEarly`].
+    pub(crate) fn free_early(&mut self, batches: &[Batch]) {
+        for &(queue, first, last) in batches.iter().flat_map(|batch| &batch.acks) {
+            self.release_blobs(queue, first, last);
+        }
+    }
+
+    /// A queue is gone, with all that it held.
+    pub(crate) fn delete_queue(&mut self, id: QueueId) {
+        self.release_blobs(id, Seq(0), Seq(u64::MAX));
+        self.queues.remove(&id);
     }
 
     fn index(

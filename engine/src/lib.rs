@@ -6,12 +6,15 @@
 //!                          -> fetches -> Reader -> answers
 //!                             Keeper: checkpoints, recycling, segments ahead of need; all listed in the Manifest
 //!                             Spiller: transient messages beyond the memory budget -> volatile segments
+//!                             Scrub: reads what is kept for long, to find what went bad
 //!                             Settler: old log segments -> settled segments, grouped by queue; merging
+//! Blobs (any thread) -> bodies -> BlobWriter: bodies of large messages into blob files, before their commit
 //! ```
 //!
 //! The invariants E1 to E12, which the modules' comments name, stand in ARCHITECTURE.md.
 
 mod batch;
+mod blobs;
 mod checkpoint;
 mod codec;
 mod controls;
@@ -31,7 +34,9 @@ mod ranges;
 mod reader;
 mod record;
 mod recovery;
+mod reserve;
 mod scan;
+mod scrub;
 mod settings;
 mod settled;
 mod settler;
@@ -42,6 +47,7 @@ mod volatile;
 mod writer;
 
 pub use batch::{Batch, Payload, Put, Urgency};
+pub use blobs::{BlobRef, BlobWriter, Blobs};
 pub use controls::Control;
 #[cfg(feature = "sim")]
 pub use disk::{CrashPlan, SimDisk, SimStats};
@@ -54,6 +60,7 @@ pub use keeper::Keeper;
 pub use ledger::LedgerMemory;
 pub use reader::Reader;
 pub use recovery::{Cut, Report};
+pub use scrub::Scrub;
 pub use settings::{Fsync, Settings};
 pub use settler::Settler;
 pub use shared::{Delivered, Pressure, Step};

@@ -45,6 +45,16 @@ impl Places {
         Self(places)
     }
 
+    /// The places that are in both sets.
+    pub(crate) fn both(one: &Self, other: &Self) -> Self {
+        Self(&one.0 & &other.0)
+    }
+
+    /// Takes another set's places out.
+    pub(crate) fn take_out(&mut self, other: &Self) {
+        self.0 -= &other.0;
+    }
+
     /// Whether any place is in both.
     pub(crate) fn meets(&self, other: &Self) -> bool {
         !self.0.is_disjoint(&other.0)

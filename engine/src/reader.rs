@@ -1,12 +1,13 @@
 //! The reader: answers fetches. Messages of the unsettled log are read by pread, under a pin that keeps the segment from
 //! being recycled; those of settled segments through maps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use crate::blobs::BlobRef;
 use crate::disk::DiskFile;
 use crate::fetch::{Fetch, Fetched};
 use crate::format::{BLOCK_BYTES, segment_name};
@@ -14,7 +15,7 @@ use crate::group;
 use crate::ids::{QueueId, SegmentNo, Seq};
 use crate::ledger::{At, Found, Queue, Settled};
 use crate::record::Record;
-use crate::settled::{SettledFile, Window};
+use crate::settled::{Kept, SettledFile, Window};
 use crate::shared::{Counters, Shared, Step, lock};
 use crate::volatile::{Reading, Recent};
 
@@ -43,6 +44,10 @@ struct Work {
     bytes: u64,
     /// Where to read next.
     next: Option<(Found, Pin)>,
+    /// Bodies in blob files that belong to messages of the answer, by their index.
+    bodies: VecDeque<(usize, BlobRef, Arc<dyn DiskFile>)>,
+    /// Nothing is left to do but those.
+    done: bool,
 }
 
 /// Keeps what is read from being recycled or forgotten.
@@ -70,7 +75,7 @@ struct Cached {
     /// Why what is not there cannot be read, where that is known.
     broken: Option<String>,
     /// Per queue, places and payloads in order.
-    queues: BTreeMap<QueueId, Vec<(Seq, Bytes)>>,
+    queues: BTreeMap<QueueId, Vec<(Seq, Kept)>>,
 }
 
 impl Reader {
@@ -93,11 +98,16 @@ impl Reader {
         let Some(mut work) = self.current.take().or_else(|| self.next_work()) else {
             return Step::Idle { again_ms: None };
         };
-        let done = match work.next.take() {
-            None => self.find(&mut work),
-            Some((found, pin)) => self.read(&mut work, found, &pin),
-        };
-        if done {
+        if let Some((index, blob, file)) = work.bodies.pop_front() {
+            self.read_body(&mut work, index, blob, file.as_ref());
+        } else {
+            work.done = match work.next.take() {
+                None => self.find(&mut work),
+                Some((found, pin)) => self.read(&mut work, found, &pin),
+            };
+        }
+        if work.done && work.bodies.is_empty() {
+            work.drop_unread();
             match Reading::begin(&self.shared, work.fetch, work.answer) {
                 Ok(reading) => self.spilled = Some(reading),
                 Err(answer) => self.answer(answer),
@@ -131,9 +141,10 @@ impl Reader {
             from: fetch.from,
             upto: fetch.from,
             messages: Vec::new(),
+            blobs: Vec::new(),
             lost: Vec::new(),
         };
-        Some(Work { fetch, answer, bytes: 0, next: None })
+        Some(Work { fetch, answer, bytes: 0, next: None, bodies: VecDeque::new(), done: false })
     }
 
     /// Finds where the next places stand, and pins it; true when the answer is complete.
@@ -207,7 +218,7 @@ impl Reader {
         let covered = found.upto.min(work.fetch.upto).min(cached.upto);
         let mut stop = None;
         let mut taken = 0;
-        for (seq, payload) in &here[start..] {
+        for (seq, kept) in &here[start..] {
             if *seq >= covered {
                 break;
             }
@@ -215,19 +226,33 @@ impl Reader {
                 continue;
             }
             let count = work.answer.messages.len() as u64;
-            let over = work.bytes + payload.len() as u64 > work.fetch.bytes_max;
+            let bytes = kept.payload.len() as u64 + kept.blob.map_or(0, |place| place.bytes);
+            let over = work.bytes + bytes > work.fetch.bytes_max;
             if count >= u64::from(work.fetch.count_max.max(1)) || (over && count > 0) {
                 stop = Some(*seq);
                 break;
             }
-            work.bytes += payload.len() as u64;
+            work.bytes += bytes;
             taken += 1;
             // Copied: a slice would keep the whole group in memory.
             let payload = if matches!(cached.at, At::Settled(_)) {
-                payload.clone()
+                kept.payload.clone()
             } else {
-                Bytes::copy_from_slice(payload)
+                Bytes::copy_from_slice(&kept.payload)
             };
+            if let Some(place) = kept.blob {
+                // Held while the ledger is: it lives, and from here on it stays.
+                let held = lock(&self.shared.blobs).hold(&self.shared, place);
+                match held {
+                    Ok((blob, file)) => {
+                        work.bodies.push_back((work.answer.messages.len(), blob, file));
+                    }
+                    Err(why) => {
+                        self.lost_body(&mut work.answer, *seq, why);
+                        continue;
+                    }
+                }
+            }
             work.answer.messages.push((*seq, payload));
         }
         let upto = stop.unwrap_or(covered).max(work.answer.upto);
@@ -239,6 +264,30 @@ impl Reader {
         }
         work.answer.upto = upto;
         stop.is_some() || upto >= work.fetch.upto
+    }
+
+    /// Reads a message's body and joins it to what its record held. What cannot be read is lost.
+    fn read_body(&self, work: &mut Work, index: usize, blob: BlobRef, file: &dyn DiskFile) {
+        let place = blob.place();
+        let (seq, head) = &work.answer.messages[index];
+        let mut whole = vec![0; head.len() + place.bytes as usize];
+        whole[..head.len()].copy_from_slice(head);
+        match place.read(file, &mut whole[head.len()..]) {
+            Ok(()) => {
+                work.answer.blobs.push((*seq, blob));
+                work.answer.messages[index].1 = whole.into();
+            }
+            Err(why) => {
+                let seq = *seq;
+                self.lost_body(&mut work.answer, seq, why);
+            }
+        }
+    }
+
+    fn lost_body(&self, answer: &mut Fetched, seq: Seq, why: String) {
+        self.shared.find(format!("a message of queue {} cannot be read: {why}", answer.queue));
+        Counters::add(&self.shared.counters.unreadable, 1);
+        answer.lost.push((seq, why));
     }
 
     /// What was found could not be read: names the live places that go with it. True when the answer is complete.
@@ -298,6 +347,17 @@ impl Reader {
     }
 }
 
+impl Work {
+    /// Takes the messages out whose bodies could not be read.
+    fn drop_unread(&mut self) {
+        let Fetched { messages, lost, .. } = &mut self.answer;
+        if !lost.is_empty() {
+            lost.sort_by_key(|(seq, _)| *seq);
+            messages.retain(|(seq, _)| lost.binary_search_by_key(seq, |(lost, _)| *lost).is_err());
+        }
+    }
+}
+
 /// Whether two places stand in what is read at once.
 fn same_group(one: At, other: At) -> bool {
     match (one, other) {
@@ -314,11 +374,12 @@ fn read_group(pin: &LogPin, at: At, block: u32) -> Result<Cached, String> {
     let offset = u64::from(block) * BLOCK_BYTES as u64;
     let records =
         group::read_group(pin.file.as_ref(), &pin.name, offset, pin.end).map_err(|e| e.to_string())?;
-    let mut queues: BTreeMap<QueueId, Vec<(Seq, Bytes)>> = BTreeMap::new();
+    let mut queues: BTreeMap<QueueId, Vec<(Seq, Kept)>> = BTreeMap::new();
     for record in records {
-        if let Record::Put { targets, payload } = record {
+        if let Record::Put { targets, payload, blob } = record {
+            let kept = Kept { payload, blob };
             for (queue, seq) in targets {
-                queues.entry(queue).or_default().push((seq, payload.clone()));
+                queues.entry(queue).or_default().push((seq, kept.clone()));
             }
         }
     }

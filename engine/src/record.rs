@@ -3,6 +3,7 @@
 //! ```text
 //! record  = kind u8 | reserved u8, u16 | length of the body u32 | crc u32 (over the 8 bytes before and the body) | body
 //! put     = targets u32 | (queue u64, seq u64) x targets | payload
+//! blobput = blob file u64 | offset u64 | length u64 | crc u32 | like put; what follows the payload stands there
 //! ack     = queue u64 | first seq u64 | last seq u64
 //! fact    = key length u32 | key | value length u32 | value
 //! unfact  = key length u32 | key
@@ -15,8 +16,9 @@ use byteorder::{ByteOrder, LittleEndian};
 use bytes::Bytes;
 
 use crate::batch::{Batch, Payload};
+use crate::blobs::{BlobPlace, BlobRef};
 use crate::codec::{Malformed, Parsed, Reader, Writer};
-use crate::ids::{QueueId, Seq};
+use crate::ids::{FileId, QueueId, Seq};
 
 #[cfg(test)]
 mod tests;
@@ -30,11 +32,12 @@ const FACT: u8 = 3;
 const UNFACT: u8 = 4;
 const QUEUE_CREATED: u8 = 5;
 const QUEUE_DELETED: u8 = 6;
+const BLOB_PUT: u8 = 7;
 
 /// One record as it is read back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Record {
-    Put { targets: Vec<(QueueId, Seq)>, payload: Bytes },
+    Put { targets: Vec<(QueueId, Seq)>, payload: Bytes, blob: Option<BlobPlace> },
     Ack { queue: QueueId, first: Seq, last: Seq },
     Fact { key: Bytes, value: Bytes },
     Unfact { key: Bytes },
@@ -60,7 +63,11 @@ pub(crate) fn encode_batch(batch: &Batch, out: &mut Writer) -> u32 {
         each(out, ACK, &mut |w| ack(w, *queue, *first, *last));
     }
     for put in &batch.puts {
-        each(out, PUT, &mut |w| message(w, &put.targets, &put.payload));
+        let blob = put.blob.as_ref().map(BlobRef::place);
+        each(out, put_kind(blob), &mut |w| {
+            encode_place(blob, w);
+            message(w, &put.targets, &put.payload);
+        });
     }
     for (queue, first, last) in &batch.acks {
         each(out, ACK, &mut |w| ack(w, *queue, *first, *last));
@@ -86,18 +93,58 @@ pub(crate) fn encode_message(targets: &[(QueueId, Seq)], payload: &Payload, out:
 }
 
 /// Appends the record of a message in one queue, as a settled segment holds it.
-pub(crate) fn encode_put(queue: QueueId, seq: Seq, payload: &[u8], out: &mut Writer) {
-    encode(out, PUT, &mut |w| {
+pub(crate) fn encode_put(queue: QueueId, seq: Seq, stored: Stored<'_>, out: &mut Writer) {
+    encode(out, put_kind(stored.blob), &mut |w| {
+        encode_place(stored.blob, w);
         w.u32(1);
         w.u64(queue.0);
         w.u64(seq.0);
-        w.0.extend_from_slice(payload);
+        w.0.extend_from_slice(stored.payload);
     });
 }
 
-/// Bytes that [`encode_put`] appends for such a payload.
-pub(crate) fn put_bytes(payload: usize) -> usize {
-    RECORD_HEADER_BYTES + 4 + 16 + payload
+fn put_kind(blob: Option<BlobPlace>) -> u8 {
+    if blob.is_some() { BLOB_PUT } else { PUT }
+}
+
+fn encode_place(blob: Option<BlobPlace>, w: &mut Writer) {
+    let Some(BlobPlace { file, offset, bytes, crc }) = blob else { return };
+    w.u64(file.0);
+    w.u64(offset);
+    w.u64(bytes);
+    w.u32(crc);
+}
+
+/// The place at the front of a record of that kind, and what follows it; None where there is too little.
+fn split_place(kind: u8, body: &[u8]) -> Option<(Option<BlobPlace>, &[u8])> {
+    if kind != BLOB_PUT {
+        return Some((None, body));
+    }
+    let (place, rest) = body.split_at_checked(BlobPlace::RECORD_BYTES)?;
+    let field = |at: usize| LittleEndian::read_u64(&place[at..]);
+    let (file, offset, bytes) = (FileId(field(0)), field(8), field(16));
+    Some((Some(BlobPlace { file, offset, bytes, crc: LittleEndian::read_u32(&place[24..]) }), rest))
+}
+
+/// What a record holds of a message: its payload, and where what follows it stands, if that is in a blob file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stored<'a> {
+    pub(crate) payload: &'a [u8],
+    pub(crate) blob: Option<BlobPlace>,
+}
+
+impl<'a> Stored<'a> {
+    /// All of it is in the record.
+    #[cfg(test)]
+    pub(crate) fn whole(payload: &'a [u8]) -> Self {
+        Self { payload, blob: None }
+    }
+
+    /// Bytes that [`encode_put`] appends for it.
+    pub(crate) fn put_bytes(&self) -> usize {
+        let place = self.blob.map_or(0, |_| BlobPlace::RECORD_BYTES);
+        RECORD_HEADER_BYTES + place + 4 + 16 + self.payload.len()
+    }
 }
 
 /// A record of a message in one queue, in place.
@@ -105,7 +152,7 @@ pub(crate) fn put_bytes(payload: usize) -> usize {
 pub(crate) struct OnePut<'a> {
     pub(crate) queue: QueueId,
     pub(crate) seq: Seq,
-    pub(crate) payload: &'a [u8],
+    pub(crate) stored: Stored<'a>,
     /// Bytes of the whole record.
     pub(crate) bytes: usize,
 }
@@ -116,25 +163,30 @@ pub(crate) fn parse_put(bytes: &[u8]) -> Parsed<Result<OnePut<'_>, usize>> {
     let Some(header) = bytes.get(..RECORD_HEADER_BYTES) else { return Ok(Err(RECORD_HEADER_BYTES)) };
     let length = LittleEndian::read_u32(&header[4..]) as usize;
     let whole = RECORD_HEADER_BYTES + length;
-    if header[0] != PUT || length < 20 {
+    let least = if header[0] == BLOB_PUT { 20 + BlobPlace::RECORD_BYTES } else { 20 };
+    if !matches!(header[0], PUT | BLOB_PUT) || length < least {
         return Err(Malformed("no message's record stands there".into()));
     }
     let Some(body) = bytes.get(RECORD_HEADER_BYTES..whole) else { return Ok(Err(whole)) };
     if crc(&header[..8], body) != LittleEndian::read_u32(&header[8..]) {
         return Err(Malformed("a record's checksum does not match".into()));
     }
+    let Some((blob, body)) = split_place(header[0], body) else {
+        return Err(Malformed("a message's record is cut off".into()));
+    };
     if LittleEndian::read_u32(body) != 1 {
         return Err(Malformed("a message's record names several queues".into()));
     }
     let (queue, seq) = (LittleEndian::read_u64(&body[4..]), LittleEndian::read_u64(&body[12..]));
-    Ok(Ok(OnePut { queue: QueueId(queue), seq: Seq(seq), payload: &body[20..], bytes: whole }))
+    let stored = Stored { payload: &body[20..], blob };
+    Ok(Ok(OnePut { queue: QueueId(queue), seq: Seq(seq), stored, bytes: whole }))
 }
 
 /// What a replay takes of a record: not the message itself.
 #[derive(Debug)]
 pub(crate) enum Walked<'a> {
-    /// A message's places.
-    Put(Targets<'a>),
+    /// A message's places, and where its body is, if that is in a blob file.
+    Put(Targets<'a>, Option<BlobPlace>),
     Ack {
         queue: QueueId,
         first: Seq,
@@ -168,11 +220,14 @@ pub(crate) fn walk_group(payload: &Bytes, mut each: impl FnMut(Walked<'_>)) -> P
             return Err(Malformed("a record is cut off".into()));
         };
         match header[0] {
-            PUT if body.len() >= 4 => {
+            kind @ (PUT | BLOB_PUT) => {
+                let short = || Malformed("a message's record is cut off".into());
+                let (blob, body) =
+                    split_place(kind, body).filter(|(_, body)| body.len() >= 4).ok_or_else(short)?;
                 let count = LittleEndian::read_u32(body) as usize;
                 let targets = count.checked_mul(16).and_then(|bytes| body.get(4..4 + bytes));
                 let too_many = || Malformed(format!("{count} places where {} bytes are left", body.len()));
-                each(Walked::Put(Targets(targets.ok_or_else(too_many)?)));
+                each(Walked::Put(Targets(targets.ok_or_else(too_many)?), blob));
             }
             ACK if body.len() == 24 => {
                 let field = |at: usize| LittleEndian::read_u64(&body[at..]);
@@ -205,7 +260,7 @@ pub(crate) fn decode_messages(records: Bytes) -> (Vec<Message>, Option<Malformed
     let mut messages = Vec::new();
     while reader.left() > 0 {
         match decode(&mut reader) {
-            Ok(Record::Put { targets, payload }) => messages.push((targets, payload)),
+            Ok(Record::Put { targets, payload, .. }) => messages.push((targets, payload)),
             Ok(_) => return (messages, Some(Malformed("a record that is no message's".into()))),
             Err(why) => return (messages, Some(why)),
         }
@@ -253,14 +308,21 @@ fn decode(reader: &mut Reader) -> Parsed<Record> {
     }
     let mut body = Reader::new(body);
     let record = match header[0] {
-        PUT => {
+        kind @ (PUT | BLOB_PUT) => {
+            let blob = match kind {
+                BLOB_PUT => {
+                    let (file, offset, bytes) = (FileId(body.u64()?), body.u64()?, body.u64()?);
+                    Some(BlobPlace { file, offset, bytes, crc: body.u32()? })
+                }
+                _ => None,
+            };
             let count = body.count(16)?;
             let mut targets = Vec::with_capacity(count);
             for _ in 0..count {
                 targets.push((QueueId(body.u64()?), Seq(body.u64()?)));
             }
             let payload = body.take(body.left())?;
-            Record::Put { targets, payload }
+            Record::Put { targets, payload, blob }
         }
         ACK => {
             let (queue, first, last) = (QueueId(body.u64()?), Seq(body.u64()?), Seq(body.u64()?));

@@ -4,9 +4,10 @@
 //! proven durable are copied into a fresh segment and synced, and a new manifest says where the old segment ended.
 //! What is readable after a kill -9 or a failed fsync need not be on the disk; after this it is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::blobs::BlobFiles;
 use crate::checkpoint;
 use crate::controls::Control;
 use crate::disk::{Disk, DiskFile};
@@ -17,12 +18,14 @@ use crate::ids::{EditNo, Epoch, FileId, FrameNo, QueueId, SegmentNo};
 use crate::ledger::Ledger;
 use crate::manifest::{self, CheckpointEntry, MANIFEST_NAME, Manifest, SegmentEnd, SegmentEntry, State};
 use crate::record::{self, Walked};
+use crate::reserve::{self, Reserve};
 use crate::scan::Scan;
 use crate::settings::Settings;
 use crate::settled::SettledFile;
 use crate::shared::{LogFile, LogFiles, Shared};
 use crate::writer::LogEnd;
 
+mod blobs;
 mod files;
 mod settled;
 
@@ -48,7 +51,7 @@ pub struct Report {
     pub frames_copied: u64,
     /// The torn tail that was cut, if there was one.
     pub cut: Option<Cut>,
-    /// Settled segments that are listed, but missing or damaged, and what is wrong with them. What else the store holds
+    /// Settled segments and blob files that are listed, but missing or damaged, and what is wrong with them. What else the store holds
     /// is served; they stay listed, in case the file comes back.
     pub damaged: Vec<String>,
     /// Per queue, messages that live but whose records are lost with them.
@@ -86,6 +89,7 @@ pub(crate) struct Found {
     last_edit: EditNo,
     pub(crate) ledger: Ledger,
     settled: BTreeMap<FileId, Arc<SettledFile>>,
+    pub(crate) blobs: BlobFiles,
     scans: Vec<Scan>,
     /// The frames that must be copied.
     copies: Vec<Frame>,
@@ -157,6 +161,7 @@ fn read_store(disk: &dyn Disk, settings: &Settings, loaded: manifest::Loaded) ->
         scan.judge(proven)?;
     }
     let settled = settled::read(disk, &state, &mut ledger, &mut report)?;
+    let blobs = blobs::read(disk, &state, &ledger, &mut report)?;
     report.cut = scans.last().and_then(Scan::cut);
     report.frames = scans.iter().map(|scan| scan.frames).sum();
     report.log_bytes = scans.iter().map(|scan| scan.offset).sum();
@@ -165,7 +170,7 @@ fn read_store(disk: &dyn Disk, settings: &Settings, loaded: manifest::Loaded) ->
     }
     settle_end(
         settings,
-        Found { state, last_edit: loaded.last, ledger, settled, scans, report, ..Found::default() },
+        Found { state, last_edit: loaded.last, ledger, settled, blobs, scans, report, ..Found::default() },
         tail,
         proven,
     )
@@ -212,8 +217,10 @@ fn replay(
             continue;
         }
         let walked = record::walk_group(&payload, |walked| match walked {
-            Walked::Put(targets) if number <= checkpoint_cut => ledger.index_put(no, block, targets.iter()),
-            Walked::Put(targets) => ledger.apply_put(no, block, targets.iter()),
+            Walked::Put(targets, _) if number <= checkpoint_cut => {
+                ledger.index_put(no, block, targets.iter());
+            }
+            Walked::Put(targets, blob) => ledger.apply_put(no, block, targets.iter(), blob),
             Walked::Ack { .. } | Walked::Other(_) if number <= checkpoint_cut => {}
             Walked::Ack { queue, first, last } => ledger.ack(queue, first, last),
             Walked::Other(record) => ledger.apply_record(no, block, record),
@@ -274,8 +281,14 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
     let same_length = found.scans.last().is_some_and(|scan| scan.file_bytes == settings.segment_bytes);
     for scan in std::mem::take(&mut found.scans) {
         let end = scan.entry.end;
-        let file =
-            LogFile { file_id: scan.entry.file, file: scan.file, end, pins: 0, punched: end.is_some() };
+        let file = LogFile {
+            file_id: scan.entry.file,
+            file: scan.file,
+            end,
+            pins: 0,
+            punched: end.is_some(),
+            opened_ms: 0,
+        };
         files.insert(scan.entry.no, file);
     }
     if !found.report.created {
@@ -284,16 +297,18 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         file.sync().map_err(Error::io("sync", MANIFEST_NAME))?;
         disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
     }
-    let (mut spares, mut next_file) = files::tidy(disk.as_ref(), &settings, &found.state, &mut found.report)?;
+    let files::Tidied { mut spares, mut next_file, mut reserve } =
+        files::tidy(disk.as_ref(), &settings, &found.state, &mut found.report)?;
     if settings.has(Control::CutNotRecorded) && !found.report.created {
-        return write_on_in_place(disk, settings, found, files, spares, next_file);
+        return write_on_in_place(disk, settings, found, files, spares, next_file, reserve);
     }
 
     let (file_id, file) = match spares.pop() {
         Some(spare) => spare,
         None => {
             let name = segment_name(next_file);
-            (next_file, disk.create(&name, settings.segment_bytes).map_err(Error::io("create", name))?)
+            let create = || disk.create(&name, settings.segment_bytes).map_err(Error::io("create", &name));
+            (next_file, reserve::with_room(disk.as_ref(), &mut reserve, create)?)
         }
     };
     next_file = next_file.max(file_id.next());
@@ -301,6 +316,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         mut state,
         mut ledger,
         settled,
+        blobs,
         copies,
         end: old_end,
         end_crc,
@@ -370,15 +386,17 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
     state.next_segment = no.next();
     state.recovered_upto = state.recovered_upto.max(end.last_frame);
     state.next_file = next_file;
-    let manifest = Manifest::write(disk, state, last_edit)?;
+    let manifest =
+        reserve::with_room(disk.as_ref(), &mut reserve, || Manifest::write(disk, state.clone(), last_edit))?;
 
     reindex(&mut ledger, no, moved);
-    files.insert(no, LogFile { file_id, file, end: None, pins: 0, punched: false });
+    files.insert(no, LogFile { file_id, file, end: None, pins: 0, punched: false, opened_ms: 0 });
     let kept = manifest.state().checkpoints;
     let durable_frame = end.last_frame;
     let log = LogFiles { segments: files, spares, next_file };
-    let shared = Arc::new(Shared::new(Arc::clone(disk), settings, manifest, ledger, log, settled));
-    Ok(Opened { shared, end, durable_frame, kept, report })
+    let reserve = Reserve::new(reserve);
+    let shared = Shared::new(Arc::clone(disk), settings, manifest, ledger, log, settled, blobs, reserve);
+    Ok(Opened { shared: Arc::new(shared), end, durable_frame, kept, report })
 }
 
 /// The bug of [`Control::CutNotRecorded`]: nothing is copied, no end is recorded, the log goes on where it was cut.
@@ -389,6 +407,7 @@ fn write_on_in_place(
     files: BTreeMap<SegmentNo, LogFile>,
     spares: Vec<(FileId, Arc<dyn DiskFile>)>,
     next_file: FileId,
+    mut reserve: BTreeSet<u32>,
 ) -> Result<Opened> {
     let Some(&entry) = found.state.segments.last() else { return Err(Error::Settings("no segment".into())) };
     let mut scan = Scan::open(disk.as_ref(), found.state.store_id, entry)?;
@@ -403,12 +422,15 @@ fn write_on_in_place(
         prev_crc: scan.last_crc,
         half_group: None,
     };
-    let manifest = Manifest::write(disk, found.state, found.last_edit)?;
+    let (state, last) = (found.state, found.last_edit);
+    let manifest =
+        reserve::with_room(disk.as_ref(), &mut reserve, || Manifest::write(disk, state.clone(), last))?;
     let kept = manifest.state().checkpoints;
     let log = LogFiles { segments: files, spares, next_file };
-    let shared =
-        Arc::new(Shared::new(Arc::clone(disk), settings, manifest, found.ledger, log, found.settled));
-    Ok(Opened { shared, end, durable_frame: scan.last, kept, report: found.report })
+    let reserve = Reserve::new(reserve);
+    let Found { ledger, settled, blobs, .. } = found;
+    let shared = Shared::new(Arc::clone(disk), settings, manifest, ledger, log, settled, blobs, reserve);
+    Ok(Opened { shared: Arc::new(shared), end, durable_frame: scan.last, kept, report: found.report })
 }
 
 /// Copied frames stand elsewhere now.

@@ -36,6 +36,10 @@ pub struct Settings {
     pub spill_waiting_bytes: u64,
     /// Length of a settled segment, about.
     pub settled_bytes: u64,
+    /// Bodies of at least so many bytes belong into blob files (see [`crate::Blobs`]).
+    pub blob_bytes_min: u64,
+    /// Length from which a blob file takes no more bodies.
+    pub blob_file_bytes: u64,
     /// Settled segments whose extents are short on the average, as with very many queues, are merged into one with longer
     /// extents once they have so many together.
     pub extents_joined: u64,
@@ -44,6 +48,12 @@ pub struct Settings {
     /// Publishers are held while less than this is free on the disk, what the unsettled log may take when it is settled
     /// counted as taken (E11). 0: whatever is free.
     pub disk_low_bytes: u64,
+    /// Bytes that the scrub reads in a second; 0: there is no scrub.
+    pub scrub_bytes_per_s: u64,
+    /// Between the beginnings of two passes of the scrub, in milliseconds.
+    pub scrub_pass_ms: u64,
+    /// Whether room for the store's own needs is kept on the disk: five log segments' worth (E11).
+    pub reserve: bool,
     /// Zeroed segments kept ahead of need.
     pub spares: usize,
     /// A batch that nobody waits for leaves after so many milliseconds at the latest.
@@ -70,9 +80,14 @@ impl Default for Settings {
             settle_strip_bytes: 32 << 20,
             spill_waiting_bytes: 32 << 20,
             settled_bytes: 512 << 20,
+            blob_bytes_min: 256 << 10,
+            blob_file_bytes: 256 << 20,
             extents_joined: 1 << 16,
             extents_crowded: 1 << 20,
             disk_low_bytes: 0,
+            scrub_bytes_per_s: 4 << 20,
+            scrub_pass_ms: 86_400_000,
+            reserve: true,
             spares: 1,
             lazy_ms: 10,
             idle_ms: 50,

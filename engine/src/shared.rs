@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::batch::{Batch, Urgency};
+use crate::blobs::{BlobFiles, Waiting};
 use crate::disk::{Disk, DiskFile};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::fetch::{Fetch, Fetched};
-use crate::ids::{Epoch, FileId, QueueId, SegmentNo, Seq, Ticket};
+use crate::ids::{EditNo, Epoch, FileId, QueueId, SegmentNo, Seq, Ticket};
 use crate::ledger::Ledger;
-use crate::manifest::{Manifest, SegmentEnd};
+use crate::manifest::{Edit, Manifest, SegmentEnd};
+use crate::reserve::{Purpose, Reserve};
 use crate::settings::Settings;
 use crate::settled::SettledFile;
 use crate::volatile::Volatile;
@@ -31,6 +33,10 @@ pub(crate) struct Shared {
     pub(crate) log: Mutex<LogFiles>,
     /// Settled segments that are listed and sound.
     pub(crate) settled: Mutex<BTreeMap<FileId, Arc<SettledFile>>>,
+    /// Listed blob files.
+    pub(crate) blobs: Mutex<BlobFiles>,
+    /// Bodies on their way into them.
+    pub(crate) bodies: Mutex<Waiting>,
     pub(crate) fetches: Mutex<VecDeque<Fetch>>,
     pub(crate) answers: Mutex<Vec<Fetched>>,
     /// Transient messages outside of memory, and on their way there.
@@ -43,13 +49,19 @@ pub(crate) struct Shared {
     pub(crate) sync_wanted: AtomicBool,
     /// Why publishers should be held, as [`Pressure`] numbers it.
     pub(crate) pressure: AtomicU8,
+    /// The steps' milliseconds, as the keeper saw them last.
+    pub(crate) now_ms: AtomicU64,
     /// What went wrong in the background, or was found to be damaged: for the operator, nothing fails by it.
     pub(crate) findings: Mutex<VecDeque<String>>,
     pub(crate) has_findings: AtomicBool,
+    /// What is known to be damaged, as sentences: found at the open or by the scrub.
+    pub(crate) damage: Mutex<Vec<String>>,
     /// The writer has written and synced all there was and will do nothing more.
     pub(crate) writer_done: AtomicBool,
     /// Threads sleep here; without threads nobody does.
     pub(crate) bells: OnceLock<Box<dyn Bells>>,
+    /// Room of the store's own (E11).
+    pub(crate) reserve: Reserve,
     pub(crate) counters: Counters,
     failure: OnceLock<Arc<Error>>,
 }
@@ -61,6 +73,8 @@ pub(crate) trait Bells: Send + Sync {
     fn ring_keeper(&self);
     fn ring_settler(&self);
     fn ring_spiller(&self);
+    fn ring_scrub(&self);
+    fn ring_blobs(&self);
     fn ring_owner(&self);
 }
 
@@ -105,6 +119,8 @@ pub(crate) struct LogFile {
     pub(crate) pins: u32,
     /// Its unused rest was given back; it is not worth keeping as a spare.
     pub(crate) punched: bool,
+    /// When its first frame could be written, in the steps' milliseconds; 0 if that was before the open.
+    pub(crate) opened_ms: u64,
 }
 
 /// Totals since the open.
@@ -127,6 +143,14 @@ pub(crate) struct Counters {
     /// Settled segments removed, merged or dead.
     pub(crate) settled_removed: AtomicU64,
     pub(crate) background_errors: AtomicU64,
+    /// Bytes read by the scrub, its passes, and what it found to be damaged.
+    pub(crate) scrub_bytes: AtomicU64,
+    pub(crate) scrub_passes: AtomicU64,
+    pub(crate) scrub_findings: AtomicU64,
+    /// Bodies written into blob files, and bytes of them.
+    pub(crate) blobs: AtomicU64,
+    pub(crate) blob_bytes: AtomicU64,
+    pub(crate) blob_files_removed: AtomicU64,
     /// Places told as lost by the reader.
     pub(crate) unreadable: AtomicU64,
 }
@@ -148,6 +172,8 @@ impl Shared {
         ledger: Ledger,
         log: LogFiles,
         settled: BTreeMap<FileId, Arc<SettledFile>>,
+        blobs: BlobFiles,
+        reserve: Reserve,
     ) -> Self {
         let state = manifest.state();
         Self {
@@ -160,6 +186,8 @@ impl Shared {
             ledger: Mutex::new(ledger),
             log: Mutex::new(log),
             settled: Mutex::new(settled),
+            blobs: Mutex::new(blobs),
+            bodies: Mutex::default(),
             fetches: Mutex::default(),
             answers: Mutex::default(),
             volatile: Mutex::default(),
@@ -167,10 +195,13 @@ impl Shared {
             durable: AtomicU64::new(0),
             sync_wanted: AtomicBool::new(false),
             pressure: AtomicU8::new(0),
+            now_ms: AtomicU64::new(0),
             findings: Mutex::default(),
             has_findings: AtomicBool::new(false),
+            damage: Mutex::default(),
             writer_done: AtomicBool::new(false),
             bells: OnceLock::new(),
+            reserve,
             counters: Counters::default(),
             failure: OnceLock::new(),
         }
@@ -187,6 +218,8 @@ impl Shared {
             bells.ring_keeper();
             bells.ring_settler();
             bells.ring_spiller();
+            bells.ring_scrub();
+            bells.ring_blobs();
         });
     }
 
@@ -209,6 +242,55 @@ impl Shared {
         drop(findings);
         self.has_findings.store(true, Ordering::Release);
         self.ring(|bells| bells.ring_owner());
+    }
+
+    /// Tells of damage, and keeps it for the figures.
+    pub(crate) fn find_damage(&self, sentence: String) {
+        let mut damage = lock(&self.damage);
+        if damage.len() < FINDINGS_MAX {
+            damage.push(sentence.clone());
+        }
+        drop(damage);
+        self.find(sentence);
+    }
+
+    /// Makes a file of that length, or of a piece of the reserve where the disk is full: then it may be longer.
+    pub(crate) fn create_file(
+        &self,
+        name: &str,
+        bytes: u64,
+        purpose: Purpose,
+    ) -> std::io::Result<Arc<dyn DiskFile>> {
+        // A file without a length is always made: that there is no room for its bytes would show later.
+        if bytes == 0
+            && self.reserve.is_short()
+            && let Some(file) = self.reserve.take_over(self.disk.as_ref(), purpose, name)?
+        {
+            return Ok(file);
+        }
+        match self.disk.create(name, bytes) {
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                Counters::add(&self.counters.out_of_space, 1);
+                self.reserve.take_over(self.disk.as_ref(), purpose, name)?.ok_or(error)
+            }
+            file => file,
+        }
+    }
+
+    /// Gives up a piece of the reserve, where the disk was found full; false when there is none for that purpose.
+    pub(crate) fn make_room(&self, purpose: Purpose) -> bool {
+        Counters::add(&self.counters.out_of_space, 1);
+        self.reserve.give_up(self.disk.as_ref(), purpose)
+    }
+
+    /// [`Manifest::append`] that has the reserve for where the disk is full.
+    pub(crate) fn edit(&self, edits: &[Edit]) -> Result<EditNo> {
+        loop {
+            match self.manifest.append(edits) {
+                Err(error) if error.is_full() && self.make_room(Purpose::Root) => {}
+                result => return result,
+            }
+        }
     }
 
     /// Takes back pins on log segments.

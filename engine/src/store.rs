@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use crate::batch::{Batch, Put, Urgency};
+use crate::blobs::{BlobWriter, Blobs};
 use crate::controls::Control;
 use crate::disk::{Disk, SyncTimes};
 use crate::error::{Error, Result};
@@ -17,6 +18,7 @@ use crate::keeper::Keeper;
 use crate::ledger::{Ledger, LedgerMemory};
 use crate::reader::Reader;
 use crate::recovery::{self, Report};
+use crate::scrub::Scrub;
 use crate::settings::Settings;
 use crate::settler::Settler;
 use crate::shared::{Delivered, Pending, Pressure, Shared, lock};
@@ -49,6 +51,10 @@ pub struct Workers {
     pub settler: Settler,
     /// Writes transient messages beyond the memory budget to volatile segments.
     pub spiller: Spiller,
+    /// Looks for what went bad.
+    pub scrub: Scrub,
+    /// Writes bodies of large messages, and gives back those that are dead.
+    pub blobs: BlobWriter,
 }
 
 /// What an open found.
@@ -141,12 +147,35 @@ pub struct Stats {
     pub spill_waiting_bytes: u64,
     /// Memory of the index of volatile segments, about.
     pub spill_index_bytes: u64,
+    /// Blob files.
+    pub blob_files: u64,
+    /// Bytes of them, without the blocks that were given back.
+    pub blob_bytes: u64,
+    /// Bytes of bodies in them that live, or that somebody holds.
+    pub blob_live_bytes: u64,
+    /// Bodies written into them.
+    pub blobs_total: u64,
+    /// Bytes of those bodies.
+    pub blob_bytes_total: u64,
+    /// Blob files removed, because nothing in them lived.
+    pub blob_files_removed_total: u64,
     /// Bytes of checkpoints written.
     pub checkpoint_bytes_total: u64,
     /// Work in the background that failed and is tried again.
     pub background_errors_total: u64,
     /// Times that a message which lives was asked for and could not be read.
     pub unreadable_total: u64,
+    /// Milliseconds since the oldest log segment that is not settled yet was begun, or since the open if it is older; 0
+    /// while only the one that is written is left.
+    pub oldest_unsettled_ms: u64,
+    /// Room on the disk that is kept for the store's own needs.
+    pub reserve_bytes: u64,
+    /// Bytes read by the scrub.
+    pub scrub_bytes_total: u64,
+    /// Passes over everything that the scrub finished.
+    pub scrub_passes_total: u64,
+    /// Places that the scrub found to be damaged.
+    pub scrub_findings_total: u64,
     /// Bytes free on the file system; 0 where unknown.
     pub disk_free_bytes: u64,
     /// Newest ticket whose confirm may go out.
@@ -158,15 +187,22 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// What of the settled segments is dead, about.
+    pub fn settled_dead_bytes(&self) -> u64 {
+        self.settled_bytes.saturating_sub(self.settled_live_bytes)
+    }
+
     /// Bytes written since the open over bytes of records: log, settling, merging and checkpoints. Padding and the zeros
     /// of new segments are left out. 0 before anything is written.
     pub fn write_amplification(&self) -> f64 {
-        if self.record_bytes_total == 0 {
+        // A body in a blob file is written once, as one in a record is.
+        let first = self.record_bytes_total + self.blob_bytes_total;
+        if first == 0 {
             return 0.0;
         }
         let headers = self.frames_total * (FRAME_HEADER_BYTES + FRAME_TRAILER_BYTES) as u64;
         let background = self.settle_bytes_total + self.merge_bytes_total + self.checkpoint_bytes_total;
-        (self.record_bytes_total + headers + background) as f64 / self.record_bytes_total as f64
+        (first + headers + background) as f64 / first as f64
     }
 }
 
@@ -179,6 +215,7 @@ impl Store {
     pub fn open(disk: &Arc<dyn Disk>, settings: Settings) -> Result<(Self, Workers, Recovered)> {
         let opened = recovery::open(disk, settings)?;
         let shared = opened.shared;
+        lock(&shared.damage).clone_from(&opened.report.damaged);
         let recovered = recovered(&lock(&shared.ledger), &shared.settings, opened.report);
         let logged = recovered.queues.iter().map(|queue| (queue.queue, queue.next)).collect();
         let workers = Workers {
@@ -187,6 +224,8 @@ impl Store {
             keeper: Keeper::new(Arc::clone(&shared), opened.kept),
             settler: Settler::new(Arc::clone(&shared)),
             spiller: Spiller::new(Arc::clone(&shared)),
+            scrub: Scrub::new(Arc::clone(&shared)),
+            blobs: BlobWriter::new(Arc::clone(&shared)),
         };
         Ok((Self { shared, next_ticket: Ticket(1), logged }, workers, recovered))
     }
@@ -248,6 +287,11 @@ impl Store {
         self.shared.ring(|bells| bells.ring_reader());
     }
 
+    /// The way in for bodies of large messages.
+    pub fn blobs(&self) -> Blobs {
+        Blobs::new(&self.shared)
+    }
+
     /// Takes the answers that have come.
     pub fn answers(&self) -> Vec<Fetched> {
         std::mem::take(&mut lock(&self.shared.answers))
@@ -293,6 +337,7 @@ impl Store {
             bells.ring_reader();
             bells.ring_settler();
             bells.ring_spiller();
+            bells.ring_blobs();
         });
     }
 
@@ -313,6 +358,11 @@ impl Store {
     /// Times that a message which lives was asked for and could not be read, since the open.
     pub fn unreadable(&self) -> u64 {
         self.shared.counters.unreadable.load(Ordering::Relaxed)
+    }
+
+    /// Places that the scrub found to be damaged, since the open.
+    pub fn damage_found(&self) -> u64 {
+        self.shared.counters.scrub_findings.load(Ordering::Relaxed)
     }
 
     /// Figures.
@@ -358,9 +408,15 @@ pub struct Gauge {
 }
 
 impl Gauge {
+    /// What is known to be damaged, a sentence each: found at the open or by the scrub, the first hundred.
+    pub fn damage(&self) -> Vec<String> {
+        lock(&self.shared.damage).clone()
+    }
+
     /// Figures as of now.
     pub fn stats(&self) -> Stats {
         let counters = &self.shared.counters;
+        let below = lock(&self.shared.ledger).settled_below;
         let log = lock(&self.shared.log);
         let bytes = |end: Option<crate::manifest::SegmentEnd>, punched| match end {
             Some(end) if punched => end.bytes,
@@ -368,6 +424,9 @@ impl Gauge {
         };
         let log_bytes = log.segments.values().map(|segment| bytes(segment.end, segment.punched)).sum();
         let (log_segments, spare_segments) = (log.segments.len() as u64, log.spares.len() as u64);
+        let oldest = log.segments.range(below..).next().filter(|(_, segment)| segment.end.is_some());
+        let now_ms = self.shared.now_ms.load(Ordering::Relaxed);
+        let oldest_unsettled_ms = oldest.map_or(0, |(_, segment)| now_ms.saturating_sub(segment.opened_ms));
         drop(log);
         let settled_bytes = lock(&self.shared.settled).values().map(|file| file.entry.bytes).sum();
         let volatile = lock(&self.shared.volatile);
@@ -376,6 +435,13 @@ impl Gauge {
         let (spill_waiting_bytes, spill_index_bytes) =
             (volatile.waiting_bytes(), volatile.index.memory_bytes());
         drop(volatile);
+        let blobs = lock(&self.shared.blobs);
+        let (blob_bytes, blob_live_bytes) = blobs
+            .files
+            .values()
+            .fold((0, 0), |(bytes, live), file| (bytes + file.bytes, live + file.live_bytes()));
+        let blob_files = blobs.files.len() as u64;
+        drop(blobs);
         let ledger = lock(&self.shared.ledger);
         let (memory, shares) = (ledger.memory(), ledger.settled_shares());
         drop(ledger);
@@ -388,6 +454,12 @@ impl Gauge {
             spill_moved_bytes_total: spilled_totals.2,
             spill_waiting_bytes,
             spill_index_bytes,
+            blob_files,
+            blob_bytes,
+            blob_live_bytes,
+            blobs_total: count(&counters.blobs),
+            blob_bytes_total: count(&counters.blob_bytes),
+            blob_files_removed_total: count(&counters.blob_files_removed),
             settled_segments: shares.len() as u64,
             settled_bytes,
             settled_live_bytes: shares.iter().map(|share| share.live_bytes).sum(),
@@ -398,6 +470,11 @@ impl Gauge {
             checkpoint_bytes_total: count(&counters.checkpoint_bytes),
             background_errors_total: count(&counters.background_errors),
             unreadable_total: count(&counters.unreadable),
+            oldest_unsettled_ms,
+            reserve_bytes: self.shared.reserve.pieces() as u64 * self.shared.settings.segment_bytes,
+            scrub_bytes_total: count(&counters.scrub_bytes),
+            scrub_passes_total: count(&counters.scrub_passes),
+            scrub_findings_total: count(&counters.scrub_findings),
             log_bytes,
             log_segments,
             spare_segments,

@@ -39,6 +39,8 @@ struct RealBells {
     keeper: Arc<Bell>,
     settler: Arc<Bell>,
     spiller: Arc<Bell>,
+    scrub: Arc<Bell>,
+    blobs: Arc<Bell>,
     owner: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -49,18 +51,29 @@ pub fn start_threads(
     workers: Workers,
     wake_owner: impl Fn() + Send + Sync + 'static,
 ) -> io::Result<Threads> {
-    let [writer, reader, keeper, settler, spiller] = [(); 5].map(|()| Arc::new(Bell::default()));
+    let [writer, reader, keeper, settler, spiller, scrub, blobs] =
+        [(); 7].map(|()| Arc::new(Bell::default()));
     let bells = RealBells {
         writer: Arc::clone(&writer),
         reader: Arc::clone(&reader),
         keeper: Arc::clone(&keeper),
         settler: Arc::clone(&settler),
         spiller: Arc::clone(&spiller),
+        scrub: Arc::clone(&scrub),
+        blobs: Arc::clone(&blobs),
         owner: Box::new(wake_owner),
     };
     // The first to set them wins; a store is started once.
     drop(store.shared.bells.set(Box::new(bells)));
-    let Workers { writer: w, reader: mut r, keeper: mut k, settler: mut s, spiller: mut v } = workers;
+    let Workers {
+        writer: w,
+        reader: mut r,
+        keeper: mut k,
+        settler: mut s,
+        spiller: mut v,
+        scrub: mut x,
+        blobs: mut b,
+    } = workers;
     let (w, start) = (Arc::new(Mutex::new(w)), Instant::now());
     let stepped = Arc::clone(&w);
     let handles = vec![
@@ -69,6 +82,8 @@ pub fn start_threads(
         spawn("leveret-keeper", keeper, start, move |now_ms| k.step(now_ms))?,
         spawn("leveret-settler", settler, start, move |now_ms| s.step(now_ms))?,
         spawn("leveret-spiller", spiller, start, move |now_ms| v.step(now_ms))?,
+        spawn("leveret-scrub", scrub, start, move |now_ms| x.step(now_ms))?,
+        spawn("leveret-blobs", blobs, start, move |now_ms| b.step(now_ms))?,
     ];
     Ok(Threads { handles, writer: w, start, passed_over: AtomicU32::new(0) })
 }
@@ -166,6 +181,14 @@ impl Bells for RealBells {
 
     fn ring_spiller(&self) {
         self.spiller.ring();
+    }
+
+    fn ring_scrub(&self) {
+        self.scrub.ring();
+    }
+
+    fn ring_blobs(&self) {
+        self.blobs.ring();
     }
 
     fn ring_owner(&self) {

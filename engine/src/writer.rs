@@ -11,12 +11,13 @@ use crate::codec::Writer as Encoder;
 use crate::controls::Control;
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
-use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader, frame_bytes, segment_blocks, segment_name};
+use crate::format::{BLOCK_BYTES, FrameHeader, frame_bytes, segment_name};
 use crate::ids::{FileId, FrameNo, SegmentNo, Ticket};
-use crate::manifest::{Edit, SegmentEnd, SegmentEntry};
 use crate::record;
 use crate::settings::Fsync;
-use crate::shared::{Counters, LogFile, Shared, Step, lock};
+use crate::shared::{Counters, Shared, Step, lock};
+
+mod rotate;
 
 /// How long an idle writer sleeps at most.
 const LOOK_AGAIN_MS: u64 = 1_000;
@@ -162,16 +163,22 @@ impl Writer {
                 self.shared.disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
                 self.phase = Phase::RotateEdit(group, id, file);
             }
-            Phase::RotateEdit(group, id, file) => {
-                self.list_segment(id)?;
-                self.phase = Phase::RotateEditSync(group, id, file);
-            }
+            Phase::RotateEdit(group, id, file) => match self.list_segment(id) {
+                Err(error) if error.is_full() => {
+                    self.phase = Phase::RotateEdit(group, id, file);
+                    return Ok(Step::Idle { again_ms: Some(SPACE_RETRY_MS) });
+                }
+                listed => {
+                    listed?;
+                    self.phase = Phase::RotateEditSync(group, id, file);
+                }
+            },
             Phase::RotateEditSync(group, id, file) => {
                 self.shared.manifest.sync()?;
                 self.phase = Phase::RotateHeader(group, id, file);
             }
             Phase::RotateHeader(group, id, file) => {
-                self.open_segment(id, file)?;
+                self.open_segment(id, file, now_ms)?;
                 self.frame(group);
             }
             Phase::Write { group, mut frames } => {
@@ -236,6 +243,8 @@ impl Writer {
                 bells.ring_reader();
                 bells.ring_settler();
                 bells.ring_spiller();
+                bells.ring_scrub();
+                bells.ring_blobs();
             });
             return Ok(Step::Done);
         }
@@ -369,6 +378,9 @@ impl Writer {
             group.batches.iter().for_each(|batch| ledger.apply_batch(group.segment, group.block, batch));
             ledger.cut = group.last_frame;
         }
+        if settings.has(Control::BlobFreedEarly) {
+            lock(&self.shared.ledger).free_early(&group.batches);
+        }
         self.unsynced.push(group);
     }
 
@@ -392,6 +404,7 @@ impl Writer {
             }
             ledger.cut = group.last_frame;
         }
+        let freed = ledger.blobs.has_dead();
         drop(ledger);
         self.shared.durable.fetch_max(ticket.0, Ordering::AcqRel);
         self.shared.confirmable.fetch_max(ticket.0, Ordering::AcqRel);
@@ -406,93 +419,13 @@ impl Writer {
             if keeper {
                 bells.ring_keeper();
             }
+            if freed {
+                bells.ring_blobs();
+            }
         });
         if keeper {
             self.keeper_rung_ms = now_ms;
         }
         Ok(())
-    }
-
-    /// Takes a spare, or makes a file if there is none; waits where the disk is full.
-    fn take_file(&mut self, group: Group) -> Result<Step> {
-        let (spare, id) = {
-            let mut log = lock(&self.shared.log);
-            match log.spares.pop() {
-                Some((id, file)) => (Some(file), id),
-                None => {
-                    let id = log.next_file;
-                    log.next_file = id.next();
-                    (None, id)
-                }
-            }
-        };
-        if let Some(file) = spare {
-            self.phase = Phase::RotateEdit(group, id, file);
-            return Ok(Step::Worked);
-        }
-        let name = segment_name(id);
-        match self.shared.disk.create(&name, self.shared.settings.segment_bytes) {
-            Ok(file) => {
-                self.phase = Phase::RotateNewFile(group, id, file);
-                Ok(Step::Worked)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
-                Counters::add(&self.shared.counters.out_of_space, 1);
-                self.phase = Phase::RotateFile(group);
-                Ok(Step::Idle { again_ms: Some(SPACE_RETRY_MS) })
-            }
-            Err(source) => Err(Error::Io { op: "create", file: name, source }),
-        }
-    }
-
-    /// Says in the manifest where the old segment ended and which one follows: before the new one's first frame.
-    fn list_segment(&self, file: FileId) -> Result<()> {
-        let end = self.segment_end();
-        let entry = SegmentEntry {
-            no: self.end.segment.next(),
-            file,
-            first_frame: self.end.next_frame,
-            prev_crc: self.end.prev_crc,
-            end: None,
-        };
-        let edits = [Edit::SegmentEnded { no: self.end.segment, end }, Edit::SegmentAdded(entry)];
-        self.shared.manifest.append(&edits)?;
-        Ok(())
-    }
-
-    fn open_segment(&mut self, file_id: FileId, file: Arc<dyn DiskFile>) -> Result<()> {
-        let end = self.segment_end();
-        let old = self.end.segment;
-        self.end.segment = old.next();
-        self.end.file_name = segment_name(file_id);
-        let header = SegmentHeader {
-            store_id: self.shared.store_id,
-            epoch: self.shared.epoch,
-            segment: self.end.segment,
-            file: file_id,
-            first_frame: self.end.next_frame,
-            prev_crc: self.end.prev_crc,
-            blocks: segment_blocks(self.shared.settings.segment_bytes),
-            edit: self.shared.manifest.durable(),
-        };
-        file.write_at(0, &header.encode()).map_err(Error::io("write", &self.end.file_name))?;
-        self.end.file = Arc::clone(&file);
-        self.end.offset = BLOCK_BYTES as u64;
-        let mut log = lock(&self.shared.log);
-        if let Some(old) = log.segments.get_mut(&old) {
-            old.end = Some(end);
-        }
-        log.segments.insert(self.end.segment, LogFile { file_id, file, end: None, pins: 0, punched: false });
-        drop(log);
-        Counters::add(&self.shared.counters.rotations, 1);
-        self.shared.ring(|bells| {
-            bells.ring_keeper();
-            bells.ring_settler();
-        });
-        Ok(())
-    }
-
-    fn segment_end(&self) -> SegmentEnd {
-        SegmentEnd { last_frame: self.end.last_frame, bytes: self.end.offset }
     }
 }

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use leveret_broker::record::Stored;
 use leveret_broker::{
-    Batch, Broker, CoreStats, Effect, Fetched, Input, RecoverError, Recovered, RecoveredQueue,
+    Batch, Blob, Broker, CoreStats, Effect, Fetched, Input, RecoverError, Recovered, RecoveredQueue,
 };
 use leveret_engine as engine;
-use leveret_engine::{Store, Urgency};
+use leveret_engine::{BlobRef, Store, Urgency};
 
 /// A broker on its store.
 #[derive(Debug)]
@@ -16,6 +18,8 @@ pub struct Host {
     store: Store,
     told: engine::Ticket,
     last: engine::Ticket,
+    /// The core was told that dead letters are to wait.
+    letters_wait: bool,
     effects: Vec<Effect>,
 }
 
@@ -30,7 +34,7 @@ impl Host {
         settings.append_bytes_max = settings.append_bytes_max.min(store.batch_bytes_max());
         let broker = Broker::new(settings, for_core(recovered), now_ms)?;
         let zero = engine::Ticket(0);
-        Ok(Self { broker, store, told: zero, last: zero, effects: Vec::new() })
+        Ok(Self { broker, store, told: zero, last: zero, letters_wait: false, effects: Vec::new() })
     }
 
     /// Switches a deliberate bug of the core on, for tests of the tests.
@@ -49,6 +53,11 @@ impl Host {
             self.told = confirmable;
             let ticket = leveret_broker::Ticket(confirmable.0);
             self.broker.step(Input::Confirmable { ticket }, &mut effects);
+        }
+        let wait = self.store.pressure() == Some(engine::Pressure::DiskLow);
+        if wait != self.letters_wait {
+            self.letters_wait = wait;
+            self.broker.step(Input::HoldLetters { wait }, &mut effects);
         }
         for answer in self.store.answers() {
             self.broker.step(Input::Fetched(fetched(answer)), &mut effects);
@@ -140,7 +149,8 @@ impl Host {
                 bytes_max: fetch.bytes_max,
                 after: engine::Ticket(fetch.after.0),
             }),
-            Effect::Spill(put) => self.store.spill(to_put(put)),
+            // All of it, also what is in a blob file: what is spilled stands by itself.
+            Effect::Spill(put) => self.store.spill(to_put(leveret_broker::Put { blob: None, ..put })),
             Effect::Release { places } => {
                 for (queue, first, last) in places {
                     self.store.release(queue_id(queue), seq(first), seq(last));
@@ -165,7 +175,11 @@ fn to_engine(batch: Batch) -> engine::Batch {
 fn to_put(put: leveret_broker::Put) -> engine::Put {
     engine::Put {
         targets: put.targets.into_iter().map(|(queue, at)| (queue_id(queue), seq(at))).collect(),
-        payload: engine::Payload { head: put.header, body: put.body },
+        blob: put.blob.as_ref().and_then(Blob::handle::<BlobRef>).cloned(),
+        payload: engine::Payload {
+            head: put.header,
+            body: if put.blob.is_some() { Bytes::new() } else { put.body },
+        },
     }
 }
 
@@ -174,12 +188,17 @@ fn place(queue: engine::QueueId, at: engine::Seq) -> (leveret_broker::QueueId, l
 }
 
 fn fetched(answer: engine::Fetched) -> Fetched {
+    let mut blobs = answer.blobs.into_iter().peekable();
+    let mut stored = |(at, bytes): (engine::Seq, Bytes)| {
+        let blob = blobs.next_if(|(with, _)| *with == at).map(|(_, blob)| Blob::new(blob));
+        (leveret_broker::Seq(at.0), Stored { bytes, blob })
+    };
     Fetched {
         queue: leveret_broker::QueueId(answer.queue.0),
         generation: answer.generation,
         from: leveret_broker::Seq(answer.from.0),
         upto: leveret_broker::Seq(answer.upto.0),
-        records: answer.messages.into_iter().map(|(at, bytes)| (leveret_broker::Seq(at.0), bytes)).collect(),
+        records: answer.messages.into_iter().map(&mut stored).collect(),
         lost: answer.lost.into_iter().map(|(at, why)| (leveret_broker::Seq(at.0), why)).collect(),
     }
 }

@@ -81,6 +81,18 @@ pub struct EngineFigures {
     pub spill_bytes_total: u64,
     /// Bytes written again, so that files of which little lived could go.
     pub spill_moved_bytes_total: u64,
+    /// Blob files.
+    pub blob_files: u64,
+    /// Bytes of them, without what was given back.
+    pub blob_bytes: u64,
+    /// What of them lives, or is on its way.
+    pub blob_live_bytes: u64,
+    /// Bodies written into them.
+    pub blobs_total: u64,
+    /// Bytes of those bodies.
+    pub blob_bytes_total: u64,
+    /// Blob files removed, because nothing in them lived.
+    pub blob_files_removed_total: u64,
     /// Settled segments.
     pub settled_segments: u64,
     /// Bytes of settled segments.
@@ -97,6 +109,20 @@ pub struct EngineFigures {
     pub checkpoint_bytes_total: u64,
     /// Work in the background that failed.
     pub background_errors_total: u64,
+    /// Since the oldest log segment that is not settled was begun, in milliseconds.
+    pub oldest_unsettled_ms: u64,
+    /// What of the settled segments is dead.
+    pub settled_dead_bytes: u64,
+    /// Room on the disk that is kept for the store's own needs.
+    pub reserve_bytes: u64,
+    /// Times that the disk was found full.
+    pub out_of_space_total: u64,
+    /// Bytes read by the scrub.
+    pub scrub_bytes_total: u64,
+    /// Passes that the scrub finished.
+    pub scrub_passes_total: u64,
+    /// Places that the scrub found to be damaged.
+    pub scrub_findings_total: u64,
     /// Syncs by latency: bucket i counts those under 2^(i+1) microseconds that are in no bucket before it.
     pub sync_latency_us: [u64; 32],
     /// All sync latencies added up, microseconds.

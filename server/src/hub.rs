@@ -3,17 +3,18 @@
 //! Publishes take byte permits before they enter, which come back when the message is as durable as it asked to
 //! be. Everything else enters without waiting, so that nothing can wait in a circle.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use leveret_broker::{
     Cause, ChanId, ConnId, ConnectionInfo, Deliver, Input, Message, Op, Outcome, Publish, Refusal,
     RefusalKind, Reply, ReqId, Settle,
 };
-use leveret_engine::Pressure;
+use leveret_engine::{Blobs, Pressure};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
+use crate::bodies::LargeBodies;
 use crate::inbox::{Envelope, Inbox};
 
 /// The largest body that its sender may write to the log itself.
@@ -115,6 +116,8 @@ struct Inner {
     hold: watch::Sender<Option<Pressure>>,
     /// What front ends hold of messages that have come in part.
     half_sent_bytes: Arc<AtomicU64>,
+    /// Where large bodies go; not before the store is open.
+    blobs: OnceLock<Blobs>,
 }
 
 /// A connection or session. Dropping it ends it in the core.
@@ -162,8 +165,19 @@ impl Hub {
                 channel_credit_bytes,
                 hold: watch::Sender::new(None),
                 half_sent_bytes: Arc::default(),
+                blobs: OnceLock::new(),
             }),
         }
+    }
+
+    /// Tells where large bodies are to be written. The first word counts.
+    pub fn write_bodies_to(&self, blobs: Blobs) {
+        drop(self.inner.blobs.set(blobs));
+    }
+
+    /// The bodies among these publishes that are to be written before these enter.
+    pub(crate) fn large_bodies<'a>(&self, publishes: impl Iterator<Item = &'a Publish>) -> LargeBodies {
+        LargeBodies::of(self.inner.blobs.get(), publishes)
     }
 
     /// Makes a request and waits for its answer, for as long as the disk takes. An `Op::Publish` must bring a
@@ -408,7 +422,7 @@ fn is_small(op: &Op) -> bool {
     }
 }
 
-fn gone() -> Refusal {
+pub(crate) fn gone() -> Refusal {
     Refusal::new(RefusalKind::ShuttingDown, "the broker is shutting down")
 }
 

@@ -8,6 +8,7 @@
 
 pub mod amqp;
 pub mod auth;
+mod bodies;
 pub mod cli;
 pub mod config;
 mod core_thread;

@@ -32,7 +32,7 @@ fn old_failures_stay_mended() {
 /// without it passes.
 #[test]
 fn every_deliberate_bug_is_caught() {
-    let lines = controls(1, 3_000).unwrap_or_else(|missed| panic!("{missed}"));
+    let lines = controls(1, 8_000).unwrap_or_else(|missed| panic!("{missed}"));
     eprintln!("{}", lines.join("\n"));
 }
 

@@ -51,10 +51,10 @@ fn every_flipped_byte_and_every_cut_is_damage() {
 #[test]
 fn a_newer_version_is_told_as_such() {
     let mut bytes = encode(7, Epoch(3), &sample());
-    LittleEndian::write_u16(&mut bytes[8..], FORMAT_VERSION + 1);
+    LittleEndian::write_u16(&mut bytes[8..], CHECKPOINT_VERSION + 1);
     let crc = checksum(&bytes);
     LittleEndian::write_u32(&mut bytes[12..], crc);
-    assert!(matches!(decode("c", bytes.into()), Err(Error::NewerFormat { found: 2, .. })));
+    assert!(matches!(decode("c", bytes.into()), Err(Error::NewerFormat { found: 3, .. })));
 }
 
 proptest! {
@@ -64,7 +64,7 @@ proptest! {
         let _ = Places::decode(&bytes);
         // As a body whose checksum holds.
         let mut file = MAGIC.to_vec();
-        file.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        file.extend_from_slice(&CHECKPOINT_VERSION.to_le_bytes());
         file.extend_from_slice(&[0; 6]);
         file.extend_from_slice(&bytes);
         let crc = checksum(&file);

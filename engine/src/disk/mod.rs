@@ -66,10 +66,22 @@ pub trait DiskFile: Send + Sync + Debug {
     fn sync(&self) -> io::Result<()>;
     /// Its length.
     fn len(&self) -> io::Result<u64>;
+    /// Makes it that long: cuts its end off, or adds zeros.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+    /// Sees to it that writes up to that length find room, without making the file longer. What cannot be done is not
+    /// done: then those writes may find the disk full.
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let _ = bytes;
+        Ok(())
+    }
     /// Gives the space of a range back; it reads as zeros.
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<()>;
     /// A hint that a range will be read soon. Costs no waiting, and nothing if it is not followed.
     fn will_read(&self, offset: u64, bytes: u64) {
+        let _ = (offset, bytes);
+    }
+    /// A hint that a range will not be read again soon.
+    fn will_not_read(&self, offset: u64, bytes: u64) {
         let _ = (offset, bytes);
     }
     /// Maps a file that is never written again.

@@ -193,6 +193,17 @@ impl DiskFile for RealFile {
         Ok(self.file.metadata()?.len())
     }
 
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<()> {
         match fallocate(&*self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, bytes) {
             // Only space is lost where holes cannot be punched.
@@ -205,6 +216,11 @@ impl DiskFile for RealFile {
         let bytes = std::num::NonZeroU64::new(bytes.min(self.len().unwrap_or(0)));
         // A hint: that it is not taken costs nothing but time.
         let _ = rustix::fs::fadvise(&*self.file, offset, bytes, rustix::fs::Advice::WillNeed);
+    }
+
+    fn will_not_read(&self, offset: u64, bytes: u64) {
+        let bytes = std::num::NonZeroU64::new(bytes);
+        let _ = rustix::fs::fadvise(&*self.file, offset, bytes, rustix::fs::Advice::DontNeed);
     }
 
     fn map(&self) -> io::Result<Box<dyn DiskMap>> {

@@ -64,6 +64,8 @@ struct World {
 struct Contents {
     bytes: Vec<u8>,
     durable_len: usize,
+    /// Room that it has, whatever its length.
+    allocated: usize,
     /// What each sector that was written since the last sync held before.
     before: BTreeMap<usize, Vec<u8>>,
 }
@@ -150,9 +152,19 @@ impl SimDisk {
         let mut world = lock(&self.world);
         let file = world.next_file;
         world.next_file += 1;
-        world.files.insert(file, Contents { durable_len: bytes.len(), bytes, before: BTreeMap::new() });
+        world.files.insert(file, Contents { durable_len: bytes.len(), bytes, ..Contents::default() });
         world.names.insert(name.to_owned(), file);
         world.durable_names.insert(name.to_owned(), file);
+    }
+
+    /// Turns a byte of a file over, for those who have it open as well: the medium went bad.
+    pub fn flip(&self, name: &str, offset: u64) {
+        let mut world = lock(&self.world);
+        if let Some(file) = world.names.get(name).copied()
+            && let Some(byte) = world.contents(file).bytes.get_mut(offset as usize)
+        {
+            *byte ^= 0x40;
+        }
     }
 
     /// Takes a file away, durably.
@@ -160,6 +172,11 @@ impl SimDisk {
         let mut world = lock(&self.world);
         world.names.remove(name);
         world.durable_names.remove(name);
+    }
+
+    /// What its files take, room that they have ahead included.
+    pub fn used(&self) -> u64 {
+        lock(&self.world).used()
     }
 
     /// Names and lengths, without counting as a call.
@@ -196,7 +213,7 @@ impl World {
     }
 
     fn used(&self) -> u64 {
-        self.names.values().map(|file| self.files[file].bytes.len() as u64).sum()
+        self.names.values().map(|file| self.files[file].room() as u64).sum()
     }
 
     fn lose_power(&mut self, survives: &mut dyn FnMut() -> bool) {
@@ -330,8 +347,7 @@ impl DiskFile for SimFile {
                 (world, Err(error))
             }
         };
-        let grows =
-            (offset as usize + bytes.len()).saturating_sub(world.contents(self.file).bytes.len()) as u64;
+        let grows = (offset as usize + bytes.len()).saturating_sub(world.contents(self.file).room()) as u64;
         if grows > 0 && world.used() + grows > world.capacity_bytes {
             return Err(io::Error::new(ErrorKind::StorageFull, "no space left on the simulated disk"));
         }
@@ -369,6 +385,27 @@ impl DiskFile for SimFile {
         Ok(world.contents(self.file).bytes.len() as u64)
     }
 
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        let mut world = self.call("set_len", bytes, 0)?;
+        let contents = world.contents(self.file);
+        contents.bytes.resize(bytes as usize, 0);
+        contents.allocated = contents.allocated.min(contents.bytes.len());
+        contents.durable_len = contents.durable_len.min(contents.bytes.len());
+        contents.before.retain(|sector, _| sector * SECTOR_BYTES < bytes as usize);
+        Ok(())
+    }
+
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        let mut world = self.call("allocate", bytes, 0)?;
+        let more = (bytes as usize).saturating_sub(world.contents(self.file).room()) as u64;
+        if more > 0 && world.used() + more > world.capacity_bytes {
+            return Err(io::Error::new(ErrorKind::StorageFull, "no space left on the simulated disk"));
+        }
+        let contents = world.contents(self.file);
+        contents.allocated = contents.allocated.max(bytes as usize);
+        Ok(())
+    }
+
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<()> {
         let mut world = self.call("punch", offset, bytes)?;
         world.contents(self.file).write(offset as usize, &vec![0; bytes as usize]);
@@ -396,6 +433,11 @@ impl World {
 }
 
 impl Contents {
+    /// What it takes of the disk.
+    fn room(&self) -> usize {
+        self.bytes.len().max(self.allocated)
+    }
+
     fn write(&mut self, start: usize, bytes: &[u8]) {
         let end = start + bytes.len();
         if end > self.bytes.len() {

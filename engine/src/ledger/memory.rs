@@ -27,7 +27,7 @@ impl Ledger {
     /// See [`LedgerMemory`].
     pub(crate) fn memory(&self) -> LedgerMemory {
         let chunk = |chunk: &Chunk| (size_of::<Chunk>() + chunk.runs.capacity() * size_of::<Run>()) as u64;
-        let mut memory = LedgerMemory::default();
+        let mut memory = LedgerMemory { log_index: self.blobs.index_bytes(), ..LedgerMemory::default() };
         for queue in self.queues.values() {
             memory.log_index += queue.chunks.values().map(chunk).sum::<u64>();
             memory.extents += size_of_val(queue.extents()) as u64;

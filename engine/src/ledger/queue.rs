@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::blobs::BlobPlace;
 use crate::ids::{FileId, SegmentNo, Seq};
 use crate::ranges::Places;
 use crate::settled::Extent;
@@ -23,6 +24,8 @@ pub(crate) struct Queue {
     /// In the order of their places. All of them are below all chunks. With very many queues each has few: no map, whose
     /// first node has room for many.
     extents: Vec<Settled>,
+    /// Live places whose body stands in a blob file.
+    pub(crate) blobs: BTreeMap<Seq, BlobPlace>,
 }
 
 /// A queue's places in one log segment. At most 8 bytes for the places that stand together in one group of frames.
@@ -75,6 +78,7 @@ impl Default for Queue {
             redelivered: Places::default(),
             chunks: BTreeMap::new(),
             extents: Vec::new(),
+            blobs: BTreeMap::new(),
         }
     }
 }
@@ -191,6 +195,23 @@ impl Queue {
         }
     }
 
+    /// The message at that place names a body. Whether that is news: it lives, and was not known to.
+    pub(super) fn name_blob(&mut self, seq: Seq, place: BlobPlace) -> bool {
+        self.is_live(seq) && self.blobs.insert(seq, place).is_none()
+    }
+
+    /// Takes out the bodies that these places name.
+    pub(super) fn take_blobs(&mut self, first: Seq, last: Seq) -> Vec<BlobPlace> {
+        if self.blobs.is_empty() {
+            return Vec::new();
+        }
+        let named: Vec<(Seq, BlobPlace)> = self.blobs.range(first..=last).map(|(s, p)| (*s, *p)).collect();
+        for (seq, _) in &named {
+            self.blobs.remove(seq);
+        }
+        named.into_iter().map(|(_, place)| place).collect()
+    }
+
     /// Takes the newest places, from `seq` on, out of every segment but that one.
     pub(super) fn unindex(&mut self, seq: Seq, but: SegmentNo) {
         while let Some(mut entry) = self.chunks.last_entry() {
@@ -206,6 +227,13 @@ impl Queue {
             let first = chunk.first.0;
             chunk.runs.retain(|run| first + u64::from(run.delta) < seq.0);
         }
+    }
+
+    /// Live places that stand in a log segment from a block on.
+    pub(super) fn lives_from(&self, segment: SegmentNo, block: u32) -> u64 {
+        let Some(chunk) = self.chunks.get(&segment) else { return 0 };
+        let Some(run) = chunk.runs.iter().find(|run| run.block >= block) else { return 0 };
+        self.live_between(Seq(chunk.first.0 + u64::from(run.delta)), chunk.last.next())
     }
 
     pub(super) fn lives_in(&self, segment: SegmentNo) -> bool {

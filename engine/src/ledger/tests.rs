@@ -15,7 +15,7 @@ fn ledger() -> Ledger {
 
 fn put(ledger: &mut Ledger, segment: u64, block: u32, seqs: impl IntoIterator<Item = u64>) {
     for seq in seqs {
-        let record = Record::Put { targets: vec![(Q, Seq(seq))], payload: Bytes::new() };
+        let record = Record::Put { targets: vec![(Q, Seq(seq))], payload: Bytes::new(), blob: None };
         ledger.apply_record(SegmentNo(segment), block, record);
     }
 }
@@ -105,7 +105,7 @@ fn what_a_recovery_copied_stands_in_its_new_place_only() {
     put(&mut ledger, 1, 2, 5..=6);
     put(&mut ledger, 1, 3, 7..=8);
     for seq in 5..=8 {
-        let record = Record::Put { targets: vec![(Q, Seq(seq))], payload: Bytes::new() };
+        let record = Record::Put { targets: vec![(Q, Seq(seq))], payload: Bytes::new(), blob: None };
         ledger.move_record(SegmentNo(2), if seq < 7 { 1 } else { 2 }, &record);
     }
     assert_eq!(found(&ledger, 4), Some((1, 1, 5)));
@@ -121,7 +121,7 @@ fn what_moves_whole_leaves_nothing_behind() {
     let mut ledger = ledger();
     put(&mut ledger, 1, 1, 1..=2);
     for seq in 1..=2 {
-        let record = Record::Put { targets: vec![(Q, Seq(seq))], payload: Bytes::new() };
+        let record = Record::Put { targets: vec![(Q, Seq(seq))], payload: Bytes::new(), blob: None };
         ledger.move_record(SegmentNo(2), 1, &record);
     }
     assert!(ledger.is_dead(SegmentNo(1)));

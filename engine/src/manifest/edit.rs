@@ -22,6 +22,8 @@ pub(crate) struct State {
     pub(crate) settled_below: SegmentNo,
     /// Settled segments, in the order in which they were listed.
     pub(crate) settled: Vec<SettledEntry>,
+    /// Blob files, in the order in which they were listed.
+    pub(crate) blobs: Vec<FileId>,
 }
 
 /// A log segment.
@@ -87,6 +89,11 @@ pub(crate) enum Edit {
         added: Vec<SettledEntry>,
         removed: Vec<FileId>,
     },
+    /// Blob files come and go.
+    Blobs {
+        added: Vec<FileId>,
+        removed: Vec<FileId>,
+    },
 }
 
 // On disk. Never renumber.
@@ -98,6 +105,7 @@ const CHECKPOINT_ADDED: u8 = 5;
 const CHECKPOINT_REMOVED: u8 = 6;
 const CLEAN_CLOSE: u8 = 7;
 const SETTLED: u8 = 8;
+const BLOBS: u8 = 9;
 
 impl State {
     /// Carries out one edit; an error when it does not fit.
@@ -155,6 +163,21 @@ impl State {
                 }
                 self.settled_below = self.settled_below.max(*below);
             }
+            Edit::Blobs { added, removed } => {
+                for file in removed {
+                    let before = self.blobs.len();
+                    self.blobs.retain(|listed| listed != file);
+                    if self.blobs.len() == before {
+                        return Err(Malformed(format!(
+                            "an edit names blob file {file}, which is not listed"
+                        )));
+                    }
+                }
+                for file in added {
+                    self.blobs.push(*file);
+                    self.next_file = self.next_file.max(file.next());
+                }
+            }
         }
         Ok(())
     }
@@ -181,9 +204,10 @@ impl State {
         }
         w.u64(self.settled_below.0);
         encode_settled(&self.settled, w);
+        encode_files(&self.blobs, w);
     }
 
-    /// A state of version 1 ends with its checkpoints.
+    /// A state of version 1 ends with its checkpoints, one of version 2 with its settled segments.
     fn decode(r: &mut Reader) -> Parsed<Self> {
         let mut state = Self {
             store_id: r.u64()?,
@@ -204,8 +228,24 @@ impl State {
             state.settled_below = SegmentNo(r.u64()?);
             state.settled = decode_settled(r)?;
         }
+        if r.left() > 0 {
+            state.blobs = decode_files(r)?;
+        }
         Ok(state)
     }
+}
+
+fn encode_files(files: &[FileId], w: &mut Writer) {
+    w.u32(files.len() as u32);
+    files.iter().for_each(|file| w.u64(file.0));
+}
+
+fn decode_files(r: &mut Reader) -> Parsed<Vec<FileId>> {
+    let mut files = Vec::new();
+    for _ in 0..r.count(8)? {
+        files.push(FileId(r.u64()?));
+    }
+    Ok(files)
 }
 
 fn encode_settled(entries: &[SettledEntry], w: &mut Writer) {
@@ -300,8 +340,12 @@ impl Edit {
                 w.u8(SETTLED);
                 w.u64(below.0);
                 encode_settled(added, w);
-                w.u32(removed.len() as u32);
-                removed.iter().for_each(|file| w.u64(file.0));
+                encode_files(removed, w);
+            }
+            Self::Blobs { added, removed } => {
+                w.u8(BLOBS);
+                encode_files(added, w);
+                encode_files(removed, w);
             }
         }
     }
@@ -319,12 +363,9 @@ impl Edit {
             CLEAN_CLOSE => Self::CleanClose { epoch: Epoch(r.u64()?) },
             SETTLED => {
                 let (below, added) = (SegmentNo(r.u64()?), decode_settled(r)?);
-                let mut removed = Vec::new();
-                for _ in 0..r.count(8)? {
-                    removed.push(FileId(r.u64()?));
-                }
-                Self::Settled { below, added, removed }
+                Self::Settled { below, added, removed: decode_files(r)? }
             }
+            BLOBS => Self::Blobs { added: decode_files(r)?, removed: decode_files(r)? },
             kind => return Err(Malformed(format!("an edit of unknown kind {kind}"))),
         };
         r.end()?;

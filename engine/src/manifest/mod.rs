@@ -1,5 +1,5 @@
-//! The manifest: the one durable root. It says which files belong to the store and where each ended. Version 2, which
-//! added settled segments; version 1 is read.
+//! The manifest: the one durable root. It says which files belong to the store and where each ended. Version 3. Version
+//! 2 added settled segments, version 3 blob files; older ones are read.
 //!
 //! ```text
 //! file = magic "LVRTMAN1" 8 | version u16 | reserved u16 | crc u32 | store id u64 | first edit u64
@@ -30,9 +30,11 @@ pub(crate) use edit::{CheckpointEntry, Edit, SegmentEnd, SegmentEntry, SettledEn
 pub(crate) const MANIFEST_NAME: &str = "MANIFEST";
 pub(crate) const MANIFEST_TMP_NAME: &str = "MANIFEST.tmp";
 /// The version of this format that is written; older ones are read.
-const MANIFEST_VERSION: u16 = 2;
+const MANIFEST_VERSION: u16 = 3;
 /// The file is written afresh once it is longer than this.
 const REWRITE_BYTES: u64 = 1 << 20;
+/// Room for edits beyond that length, for as long as the disk has none for writing it afresh.
+const ROOM_BYTES: u64 = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"LVRTMAN1";
 const HEADER_BYTES: usize = 32;
@@ -299,6 +301,13 @@ fn write_file(disk: &dyn Disk, state: State, last: EditNo) -> Result<Open> {
     }
     let file = disk.create(MANIFEST_TMP_NAME, 0).map_err(Error::io("create", MANIFEST_TMP_NAME))?;
     file.write_at(0, &bytes).map_err(Error::io("write", MANIFEST_TMP_NAME))?;
+    // Room of its own for edits, so that a full disk does not stop what makes room (E11). Without it they may have to wait.
+    match file.allocate(REWRITE_BYTES.max(2 * bytes.len() as u64) + ROOM_BYTES) {
+        Err(error) if error.kind() != std::io::ErrorKind::StorageFull => {
+            return Err(Error::io("allocate", MANIFEST_TMP_NAME)(error));
+        }
+        _ => {}
+    }
     file.sync().map_err(Error::io("sync", MANIFEST_TMP_NAME))?;
     disk.rename(MANIFEST_TMP_NAME, MANIFEST_NAME).map_err(Error::io("rename", MANIFEST_TMP_NAME))?;
     disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;

@@ -124,7 +124,7 @@ fn an_edit_that_does_not_fit_is_damage() {
 fn a_newer_version_is_told_as_such() {
     let bytes = header(EditNo(1), MANIFEST_VERSION + 1);
     let error = parse(bytes.into()).expect_err("newer");
-    assert!(matches!(error, Error::NewerFormat { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, Error::NewerFormat { found: 4, known: 3, .. }), "{error}");
 }
 
 proptest! {

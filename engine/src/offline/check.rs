@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::salvage::{Salvage, salvage};
 use super::survey::{Survey, survey};
-use super::{Checked, CheckedQueue, Finding, FindingKind, Progress};
+use super::{Checked, CheckedQueue, Finding, FindingKind, Progress, blobs};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::recovery;
@@ -22,12 +22,21 @@ pub fn check(disk: &dyn Disk, progress: Progress<'_>) -> Result<Checked> {
 /// Reads all, replays what is sound, and asks the open itself whether it agrees.
 pub(super) fn look(disk: &dyn Disk, progress: Progress<'_>) -> Result<(Survey, Salvage)> {
     let mut survey = survey(disk, progress)?;
-    let salvage = salvage(&mut survey)?;
+    let mut salvage = salvage(&mut survey)?;
+    blobs::verify(disk, &mut survey, &mut salvage)?;
     if !salvage.loss.messages.is_empty() && survey.segments.iter().all(|walked| walked.gaps.is_empty()) {
         for (queue, count) in &salvage.loss.messages {
             let what = format!("{count} messages of queue {queue} should live, but no record holds them");
             survey.findings.push(Finding::new(FindingKind::Damage, "the store", 0, what));
         }
+    }
+    for (queue, places) in &salvage.rescued {
+        let what = format!(
+            "{} messages of queue {queue} are lost with a settled segment but stand in the log still: a repair takes \
+             them from there",
+            places.len()
+        );
+        survey.findings.push(Finding::new(FindingKind::Damage, "the store", 0, what));
     }
     // The open's word is the last one, whatever was found above.
     match recovery::read(disk, &Settings::default()) {
@@ -61,13 +70,15 @@ pub(super) fn checked(survey: &Survey, salvage: &Salvage) -> Checked {
         files: if survey.empty {
             0
         } else {
-            1 + (checkpoints.len() + survey.segments.len() + survey.settled.len()) as u64
+            1 + (checkpoints.len() + survey.segments.len() + survey.settled.len() + state.blobs.len()) as u64
         },
         edits: survey.edits,
         checkpoints: survey.sound_checkpoints,
         segments: survey.segments.len() as u64,
         settled_segments: survey.settled.len() as u64,
         settled_records: salvage.settled_records,
+        blob_files: state.blobs.len() as u64,
+        blobs: salvage.blobs,
         frames: survey.segments.iter().map(|walked| walked.frames.len() as u64).sum(),
         records: salvage.records,
         log_bytes: survey.segments.iter().flat_map(|walked| &walked.frames).map(|good| good.bytes).sum(),

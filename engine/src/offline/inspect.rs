@@ -234,7 +234,7 @@ fn describe(edit: &Edit) -> String {
     match edit {
         Edit::State(state) => format!(
             "state: store {:016x}, epoch {}, clean {}, recovered up to frame {}, next segment {}, next file {}, \
-             segments [{}], checkpoints [{}], settled below {}: [{}]",
+             segments [{}], checkpoints [{}], settled below {}: [{}], blob files [{}]",
             state.store_id,
             state.epoch,
             state.clean,
@@ -249,7 +249,8 @@ fn describe(edit: &Edit) -> String {
                 .collect::<Vec<_>>()
                 .join("; "),
             state.settled_below,
-            settled(&state.settled)
+            settled(&state.settled),
+            files(&state.blobs)
         ),
         Edit::SegmentAdded(entry) => format!("segment added: {}", segment(entry)),
         Edit::SegmentEnded { no, end } => {
@@ -261,12 +262,17 @@ fn describe(edit: &Edit) -> String {
         }
         Edit::CheckpointRemoved { file } => format!("checkpoint removed: file {file}"),
         Edit::CleanClose { epoch } => format!("clean close of epoch {epoch}"),
-        Edit::Settled { below, added, removed } => format!(
-            "settled below segment {below}: added [{}], removed [{}]",
-            settled(added),
-            removed.iter().map(|file| format!("file {file}")).collect::<Vec<_>>().join("; ")
-        ),
+        Edit::Settled { below, added, removed } => {
+            format!("settled below segment {below}: added [{}], removed [{}]", settled(added), files(removed))
+        }
+        Edit::Blobs { added, removed } => {
+            format!("blob files: added [{}], removed [{}]", files(added), files(removed))
+        }
     }
+}
+
+fn files(files: &[crate::ids::FileId]) -> String {
+    files.iter().map(|file| format!("file {file}")).collect::<Vec<_>>().join("; ")
 }
 
 fn settled(entries: &[manifest::SettledEntry]) -> String {

@@ -16,10 +16,12 @@ use bytes::Bytes;
 
 use crate::ids::{Epoch, FrameNo, QueueId};
 
+mod blobs;
 mod check;
 mod inspect;
 mod rebuild;
 mod repair;
+mod rescue;
 mod salvage;
 mod settled;
 mod survey;
@@ -61,6 +63,10 @@ pub struct Checked {
     pub settled_segments: u64,
     /// Sound messages in them.
     pub settled_records: u64,
+    /// Blob files listed.
+    pub blob_files: u64,
+    /// Sound bodies in them that live.
+    pub blobs: u64,
     /// Sound frames.
     pub frames: u64,
     /// Sound records.

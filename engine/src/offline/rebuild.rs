@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::survey::{Sound, Survey, list, read_any_checkpoint};
 use super::walk::walk;
-use super::{Finding, FindingKind, Progress, settled};
+use super::{Finding, FindingKind, Progress, blobs, settled};
 use crate::disk::Disk;
 use crate::error::Result;
 use crate::format::{SegmentHeader, checkpoint_name, parse_name};
@@ -61,6 +61,7 @@ pub(super) fn rebuild(
         ..State::default()
     };
     settled::found(survey, disk, store_id)?;
+    blobs::found(survey, disk, store_id)?;
     let total = files.iter().filter(|(name, _)| log.iter().any(|(_, file)| file == name)).map(|f| f.1).sum();
     let mut done = 0;
     for (index, (header, name)) in log.iter().enumerate() {

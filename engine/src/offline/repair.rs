@@ -15,7 +15,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::check::{checked, look};
+use super::rescue;
 use super::salvage::Salvage;
+use super::settled::Copier;
 use super::survey::{Survey, list};
 use super::walk::Walked;
 use super::{Checked, Progress, SET_ASIDE, settled};
@@ -34,6 +36,7 @@ use crate::manifest::{
 use crate::ranges::Places;
 use crate::recovery;
 use crate::settings::Settings;
+use crate::settled::SettledHeader;
 
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 1 << 20;
@@ -96,6 +99,10 @@ pub fn repair(
     Ok(Repaired { found, set_aside, changed: true, refused: None })
 }
 
+/// Hands a settled segment's bytes on, part by part.
+type WriteSettled<'a> =
+    dyn FnMut(SettledHeader, &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<Option<SettledEntry>> + 'a;
+
 struct Work<'a> {
     disk: &'a Arc<dyn Disk>,
     epoch: Epoch,
@@ -148,7 +155,8 @@ impl<'a> Work<'a> {
             segments.push(self.empty_segment(&survey, &mut fresh)?);
             next_segment = next_segment.next();
         }
-        let settled = self.settled(&survey, &mut fresh)?;
+        let mut settled = self.settled(&survey, &salvage, &mut fresh)?;
+        settled.extend(self.rescued(&survey, &salvage, &mut fresh)?);
         let mut ledger = salvage.ledger;
         ledger.mark_all_redelivered();
         let checkpoints = self.checkpoints(&survey, &ledger, &mut fresh)?;
@@ -169,6 +177,7 @@ impl<'a> Work<'a> {
             checkpoints,
             settled_below: survey.state.settled_below,
             settled,
+            blobs: survey.state.blobs.clone(),
         };
         Manifest::write(self.disk, state, survey.edit_max)?;
 
@@ -184,7 +193,12 @@ impl<'a> Work<'a> {
     }
 
     /// The sound settled segments, and in the place of damaged ones what is sound of them.
-    fn settled(&mut self, survey: &Survey, fresh: &mut Vec<String>) -> Result<Vec<SettledEntry>> {
+    fn settled(
+        &mut self,
+        survey: &Survey,
+        salvage: &Salvage,
+        fresh: &mut Vec<String>,
+    ) -> Result<Vec<SettledEntry>> {
         let mut entries = Vec::new();
         for (index, looked) in survey.settled.iter().enumerate() {
             if let (false, Some(entry)) = (looked.damaged, looked.entry) {
@@ -193,24 +207,63 @@ impl<'a> Work<'a> {
             }
             let mut others: BTreeMap<QueueId, Places> = BTreeMap::new();
             for (_, other) in survey.settled.iter().enumerate().filter(|(other, _)| *other != index) {
-                for (queue, places) in other.places() {
-                    others.entry(queue).or_default().add(&places);
+                for (queue, places) in &other.places {
+                    others.entry(*queue).or_default().add(places);
                 }
             }
-            let id = self.new_file();
-            let header = settled::header(survey.state.store_id, self.epoch, id, survey.state.settled_below);
-            if let Some((entry, bytes)) = looked.rewrite(self.disk.as_ref(), header, &others)? {
-                let name = settled_name(id);
-                let file = self.create(&name, 0, fresh)?;
-                for (index, part) in bytes.chunks(COPY_BYTES).enumerate() {
-                    let offset = (index * COPY_BYTES) as u64;
-                    file.write_at(offset, part).map_err(Error::io("write", &name))?;
-                }
-                file.sync().map_err(Error::io("sync", &name))?;
-                entries.push(entry);
+            for (queue, places) in &salvage.rescued {
+                others.entry(*queue).or_default().add(places);
+            }
+            if looked.count > 0 {
+                let disk = Arc::clone(self.disk);
+                let entry = self.new_settled(survey, fresh, &mut |header, sink| {
+                    looked.rewrite(disk.as_ref(), header, &others, sink)
+                })?;
+                entries.extend(entry);
             }
         }
         Ok(entries)
+    }
+
+    /// What was lost with settled segments and stands in the log still, as a settled segment of its own.
+    fn rescued(
+        &mut self,
+        survey: &Survey,
+        salvage: &Salvage,
+        fresh: &mut Vec<String>,
+    ) -> Result<Option<SettledEntry>> {
+        if salvage.rescued.is_empty() {
+            return Ok(None);
+        }
+        let mut others: BTreeMap<QueueId, Places> = BTreeMap::new();
+        for (queue, places) in survey.settled.iter().flat_map(|looked| &looked.places) {
+            others.entry(*queue).or_default().add(places);
+        }
+        let places = rescue::places(survey, salvage)?;
+        self.new_settled(survey, fresh, &mut |header, sink| {
+            rescue::write(survey, salvage, &places, Copier::new(header, &others, sink)).map(Some)
+        })
+    }
+
+    /// Writes a settled segment under a name that is not in force yet.
+    fn new_settled(
+        &mut self,
+        survey: &Survey,
+        fresh: &mut Vec<String>,
+        write: &mut WriteSettled<'_>,
+    ) -> Result<Option<SettledEntry>> {
+        let id = self.new_file();
+        let header = settled::header(survey.state.store_id, self.epoch, id, survey.state.settled_below);
+        let name = settled_name(id);
+        let file = self.create(&name, 0, fresh)?;
+        let mut offset = 0;
+        let entry = write(header, &mut |part| {
+            file.write_at(offset, part).map_err(Error::io("write", &name))?;
+            offset += part.len() as u64;
+            Ok(())
+        })?;
+        file.sync().map_err(Error::io("sync", &name))?;
+        Ok(entry)
     }
 
     /// Two checkpoints of what is left. An older one is of no use any more: with what is lost in between, the log does
@@ -247,10 +300,12 @@ impl<'a> Work<'a> {
             let segment = parse_name(&name, "log-", ".seg");
             let checkpoint = parse_name(&name, "checkpoint-", ".ckp");
             let settled = parse_name(&name, "settled-", ".set");
+            let blob = parse_name(&name, "blob-", ".blb");
             let unlisted = segment
                 .is_some_and(|id| survey.rebuilt && state.segments.iter().all(|entry| entry.file != id))
                 || checkpoint.is_some_and(|id| state.checkpoints.iter().all(|entry| entry.file != id))
-                || settled.is_some_and(|id| state.settled.iter().all(|entry| entry.file != id));
+                || settled.is_some_and(|id| state.settled.iter().all(|entry| entry.file != id))
+                || blob.is_some_and(|id| !state.blobs.contains(&id));
             if unlisted {
                 let aside = free_name(&names, &name);
                 self.disk.rename(&name, &aside).map_err(Error::io("rename", &name))?;

@@ -29,6 +29,10 @@ pub(super) struct Salvage {
     pub(super) loss: Loss,
     pub(super) records: u64,
     pub(super) settled_records: u64,
+    /// Per queue, what lives of damaged or missing settled segments and stands in the log still.
+    pub(super) rescued: BTreeMap<QueueId, Places>,
+    /// Sound bodies in blob files that live.
+    pub(super) blobs: u64,
     pub(super) replay_compared: bool,
     /// Name of the checkpoint it started from.
     pub(super) base: Option<String>,
@@ -45,6 +49,8 @@ struct Replay {
     created: BTreeSet<QueueId>,
     /// Per queue, the places whose records were found.
     found: BTreeMap<QueueId, Places>,
+    /// Those in log segments that are settled and were not recycled yet.
+    below: BTreeMap<QueueId, Places>,
     nameless: BTreeMap<QueueId, u64>,
     /// The state of an earlier checkpoint, brought up to the newest one's cut for comparison.
     earlier: Option<(Ledger, Said)>,
@@ -93,9 +99,9 @@ pub(super) fn salvage(survey: &mut Survey) -> Result<Salvage> {
         earlier.settled_below = survey.state.settled_below;
     }
     for looked in &survey.settled {
-        salvage.settled_records += looked.count();
-        for (queue, places) in looked.places() {
-            replay.found.entry(queue).or_default().add(&places);
+        salvage.settled_records += looked.count;
+        for (queue, places) in &looked.places {
+            replay.found.entry(*queue).or_default().add(places);
         }
     }
     let mut last = FrameNo(0);
@@ -114,6 +120,10 @@ pub(super) fn salvage(survey: &mut Survey) -> Result<Salvage> {
     }
     salvage.records = replay.records;
     replay.finish(&mut salvage);
+    // Where the log that put a message is damaged, its settled record says what body it names.
+    for (queue, seq, place) in survey.settled.iter().flat_map(super::settled::Looked::named) {
+        salvage.ledger.name_blob(queue, seq, place);
+    }
     Ok(salvage)
 }
 
@@ -125,6 +135,7 @@ impl Replay {
             ledger,
             created: BTreeSet::new(),
             found: BTreeMap::new(),
+            below: BTreeMap::new(),
             nameless: BTreeMap::new(),
             earlier: None,
             records: 0,
@@ -199,10 +210,10 @@ impl Replay {
     }
 
     fn put(&mut self, segment: SegmentNo, queue: QueueId, seq: Seq, number: FrameNo) {
-        // What is settled is looked for in settled segments alone (E2).
-        if segment >= self.ledger.settled_below {
-            self.found.entry(queue).or_default().insert(seq, seq);
-        }
+        // What is settled is looked for in settled segments (E2), and in the log only when it is not there.
+        let settled = segment < self.ledger.settled_below;
+        let there = if settled { &mut self.below } else { &mut self.found };
+        there.entry(queue).or_default().insert(seq, seq);
         if number > self.cut && queue >= self.next_queue && !self.created.contains(&queue) {
             *self.nameless.entry(queue).or_default() += 1;
         }
@@ -227,7 +238,14 @@ impl Replay {
                 continue;
             }
             let found = self.found.get(&id).unwrap_or(&none);
-            let lost = Places::outside(queue.head, Seq(queue.next.0 - 1), &queue.dead, found);
+            let mut lost = Places::outside(queue.head, Seq(queue.next.0 - 1), &queue.dead, found);
+            if let Some(below) = self.below.get(&id) {
+                let rescued = Places::both(&lost, below);
+                lost.take_out(&rescued);
+                if !rescued.is_empty() {
+                    salvage.rescued.insert(id, rescued);
+                }
+            }
             if lost.is_empty() {
                 continue;
             }

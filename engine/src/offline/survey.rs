@@ -6,6 +6,7 @@ use super::rebuild;
 use super::settled::{self, Looked};
 use super::walk::{Walked, walk};
 use super::{Finding, FindingKind, Progress, SET_ASIDE};
+use crate::blobs::{BLOB_TMP_NAME, blob_name};
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -14,6 +15,7 @@ use crate::ids::{EditNo, Epoch, FileId, FrameNo};
 use crate::keeper::CHECKPOINT_TMP_NAME;
 use crate::manifest::{self, CheckpointEntry, MANIFEST_NAME, MANIFEST_TMP_NAME, SegmentEntry, State};
 use crate::recovery;
+use crate::reserve::{self, parse_reserve_name};
 use crate::scan::{self, Scan};
 use crate::settler::SETTLED_TMP_NAME;
 
@@ -64,6 +66,7 @@ pub(super) fn survey(disk: &dyn Disk, progress: Progress<'_>) -> Result<Survey> 
     for (name, _) in &files {
         let id = parse_name(name, "log-", ".seg").or_else(|| parse_name(name, "checkpoint-", ".ckp"));
         let id = id.or_else(|| parse_name(name, "settled-", ".set"));
+        let id = id.or_else(|| parse_name(name, "blob-", ".blb"));
         survey.next_file = survey.next_file.max(id.map_or(FileId(1), FileId::next));
     }
     match manifest::load(disk) {
@@ -103,7 +106,9 @@ impl Survey {
         let state = loaded.state;
         let mut scans = Vec::new();
         let mut walks = Vec::new();
-        let total = state.segments.iter().map(|entry| entry.end.map_or(0, |end| end.bytes)).sum();
+        let settled: u64 = state.settled.iter().map(|entry| entry.bytes).sum();
+        let log = state.segments.iter().map(|entry| entry.end.map_or(0, |end| end.bytes));
+        let total = log.sum::<u64>() + settled;
         let mut done = 0;
         for entry in &state.segments {
             progress(done, total);
@@ -125,7 +130,9 @@ impl Survey {
                 Err(error) => return Err(error),
             }
         }
-        progress(done, done);
+        // The open segment's length was not known; what is left is settled.
+        let total = done + settled;
+        progress(done, total);
         let mut report = recovery::Report::default();
         recovery::check_manifest_tail(disk, &state, &loaded.tail, loaded.last, &scans, &mut report)?;
         for note in report.notes {
@@ -152,7 +159,7 @@ impl Survey {
         for entry in &state.checkpoints {
             self.listed_checkpoint(disk, &state, *entry)?;
         }
-        settled::listed(self, disk, &state)?;
+        settled::listed(self, disk, &state, (done, total), progress)?;
         self.never_checkpointed = state.checkpoints.is_empty();
         self.checkpoints.sort_by_key(|sound| sound.checkpoint.ledger.cut);
         self.state = state;
@@ -232,7 +239,8 @@ impl Survey {
         // Under another name, perhaps.
         for (other, _) in files.iter().filter(|(other, _)| !other.starts_with(SET_ASIDE)) {
             let listed = state.checkpoints.iter().any(|entry| checkpoint_name(entry.file) == *other);
-            if listed || other == MANIFEST_NAME || parse_name(other, "log-", ".seg").is_some() {
+            let segment = parse_name(other, "log-", ".seg").is_some();
+            if listed || other == MANIFEST_NAME || segment || parse_reserve_name(other).is_some() {
                 continue;
             }
             if let Some(checkpoint) = read_any_checkpoint(disk, other)?
@@ -289,14 +297,19 @@ impl Survey {
                 || self.checkpoints.iter().any(|sound| sound.name == name)
                 || self.bad_checkpoints.iter().any(|bad| bad == name)
                 || self.settled.iter().any(|looked| looked.name == name)
+                || self.state.blobs.iter().any(|id| blob_name(*id) == name)
         };
         let mut notes = Vec::new();
         for (name, _) in files {
-            let what = if ours(name) || name == MANIFEST_NAME {
+            let reserve =
+                parse_reserve_name(name).is_some() && reserve::is_ours(disk, name, self.state.store_id)?;
+            let what = if ours(name) || name == MANIFEST_NAME || reserve {
                 continue;
             } else if name.starts_with(SET_ASIDE) {
                 "it was set aside and is not read"
-            } else if name == MANIFEST_TMP_NAME || name == CHECKPOINT_TMP_NAME || name == SETTLED_TMP_NAME {
+            } else if [MANIFEST_TMP_NAME, CHECKPOINT_TMP_NAME, SETTLED_TMP_NAME, BLOB_TMP_NAME]
+                .contains(&name.as_str())
+            {
                 "it is cut-off work"
             } else if parse_name(name, "log-", ".seg").is_some() {
                 match scan::read_header(disk, name)? {
@@ -307,6 +320,7 @@ impl Survey {
                 }
             } else if parse_name(name, "checkpoint-", ".ckp").is_some()
                 || parse_name(name, "settled-", ".set").is_some()
+                || parse_name(name, "blob-", ".blb").is_some()
             {
                 "it is not listed: cut-off work"
             } else if parse_name(name, "volatile-", ".vol").is_some() {

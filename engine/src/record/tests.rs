@@ -5,14 +5,24 @@ use proptest::prelude::*;
 use super::*;
 use crate::batch::Put;
 
+const PLACE: BlobPlace = BlobPlace { file: FileId(3), offset: 8192, bytes: 1 << 33, crc: 0xfeed_f00d };
+
 fn batch() -> Batch {
     Batch {
         queues_created: vec![QueueId(5)],
         holes: vec![(QueueId(5), Seq(1), Seq(3))],
-        puts: vec![Put {
-            targets: vec![(QueueId(5), Seq(4)), (QueueId(2), Seq(9))],
-            payload: Payload { head: Bytes::from("head"), body: Bytes::from("body") },
-        }],
+        puts: vec![
+            Put {
+                targets: vec![(QueueId(5), Seq(4)), (QueueId(2), Seq(9))],
+                payload: Payload { head: Bytes::from("head"), body: Bytes::from("body") },
+                blob: None,
+            },
+            Put {
+                targets: vec![(QueueId(2), Seq(10))],
+                payload: Payload { head: Bytes::from("head"), body: Bytes::new() },
+                blob: Some(BlobRef::to(PLACE)),
+            },
+        ],
         acks: vec![(QueueId(2), Seq(8), Seq(9))],
         facts: vec![(Bytes::from("k"), Some(Bytes::from("v"))), (Bytes::from("gone"), None)],
         queues_deleted: vec![QueueId(1)],
@@ -21,7 +31,7 @@ fn batch() -> Batch {
 
 fn encoded() -> Vec<u8> {
     let mut out = Writer::default();
-    assert_eq!(encode_batch(&batch(), &mut out), 7);
+    assert_eq!(encode_batch(&batch(), &mut out), 8);
     out.0
 }
 
@@ -34,7 +44,9 @@ fn a_batch_comes_back_in_the_order_in_which_it_takes_effect() {
         Record::Put {
             targets: vec![(QueueId(5), Seq(4)), (QueueId(2), Seq(9))],
             payload: Bytes::from("headbody"),
+            blob: None,
         },
+        Record::Put { targets: vec![(QueueId(2), Seq(10))], payload: Bytes::from("head"), blob: Some(PLACE) },
         Record::Ack { queue: QueueId(2), first: Seq(8), last: Seq(9) },
         Record::Fact { key: Bytes::from("k"), value: Bytes::from("v") },
         Record::Unfact { key: Bytes::from("gone") },

@@ -1,8 +1,10 @@
 //! The files of the data directory, at an open: those that must be there, and those that the manifest does not list.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::Report;
+use super::{Report, blobs};
+use crate::blobs::BLOB_TMP_NAME;
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
@@ -11,6 +13,7 @@ use crate::group::read_frame;
 use crate::ids::{EditNo, FileId};
 use crate::keeper::CHECKPOINT_TMP_NAME;
 use crate::manifest::{self, MANIFEST_NAME, MANIFEST_TMP_NAME, State};
+use crate::reserve::{self, parse_reserve_name};
 use crate::scan::{self, Scan};
 use crate::settings::Settings;
 use crate::settled::{self, SettledHeader};
@@ -22,9 +25,10 @@ pub(crate) fn refuse_lost_manifest(disk: &dyn Disk) -> Result<()> {
     for (name, _) in disk.list().map_err(Error::io("list", "the data directory"))? {
         let is_checkpoint = parse_name(&name, "checkpoint-", ".ckp").is_some();
         let is_settled = parse_name(&name, "settled-", ".set").is_some();
+        let is_blob = parse_name(&name, "blob-", ".blb").is_some();
         let is_segment = parse_name(&name, "log-", ".seg").is_some();
         let held_data = is_segment && holds_frames(disk, &name)?;
-        if is_checkpoint || is_settled || held_data {
+        if is_checkpoint || is_settled || is_blob || held_data {
             let what = format!("it is missing, but {name} is there");
             return Err(Error::damage(MANIFEST_NAME, 0, what));
         }
@@ -62,6 +66,10 @@ pub(crate) fn check_manifest_tail(
             && header.store_id == state.store_id
         {
             named = named.max(Some((header.edit, name)));
+        } else if let Some(header) = blobs::header(disk, &name)?
+            && header.store_id == state.store_id
+        {
+            named = named.max(Some((header.edit, name)));
         }
     }
     if let Some((edit, name)) = named
@@ -80,20 +88,29 @@ pub(crate) fn check_manifest_tail(
     Ok(())
 }
 
+/// What was found beside what the manifest lists.
+pub(super) struct Tidied {
+    pub(super) spares: Vec<(FileId, Arc<dyn DiskFile>)>,
+    pub(super) next_file: FileId,
+    /// Pieces of the reserve.
+    pub(super) reserve: BTreeSet<u32>,
+}
+
 /// E12: nothing listed is missing or damaged, so unlisted files of ours are cut-off work. Whole segments become
 /// spares, the rest goes; what is not ours is set aside or left alone.
-#[expect(clippy::type_complexity, reason = "spares as LogFiles holds them")]
 pub(super) fn tidy(
     disk: &dyn Disk,
     settings: &Settings,
     state: &State,
     report: &mut Report,
-) -> Result<(Vec<(FileId, Arc<dyn DiskFile>)>, FileId)> {
+) -> Result<Tidied> {
     let mut spares = Vec::new();
+    let mut pieces = BTreeSet::new();
     let mut next_file = state.next_file;
     let remove = |name: &str| disk.remove(name).map_err(Error::io("remove", name));
     for (name, bytes) in disk.list().map_err(Error::io("list", "the data directory"))? {
-        if name == MANIFEST_TMP_NAME || name == CHECKPOINT_TMP_NAME || name == SETTLED_TMP_NAME {
+        if [MANIFEST_TMP_NAME, CHECKPOINT_TMP_NAME, SETTLED_TMP_NAME, BLOB_TMP_NAME].contains(&name.as_str())
+        {
             remove(&name)?;
             report.notes.push(format!("{name} was cut-off work and is removed"));
         } else if let Some(id) = parse_name(&name, "log-", ".seg") {
@@ -125,6 +142,16 @@ pub(super) fn tidy(
             } else {
                 set_aside(disk, &name, report)?;
             }
+        } else if let Some(id) = parse_name(&name, "blob-", ".blb") {
+            next_file = next_file.max(id.next());
+            if state.blobs.contains(&id) {
+                continue;
+            }
+            if blobs::header(disk, &name)?.is_none_or(|header| header.store_id != state.store_id) {
+                set_aside(disk, &name, report)?;
+            } else {
+                leave_or_remove(disk, &name, report)?;
+            }
         } else if let Some(id) = parse_name(&name, "settled-", ".set") {
             next_file = next_file.max(id.next());
             if state.settled.iter().any(|entry| entry.file == id) {
@@ -133,13 +160,17 @@ pub(super) fn tidy(
             let ours = settled_header(disk, &name)?.is_some_and(|header| header.store_id == state.store_id);
             if !ours {
                 set_aside(disk, &name, report)?;
-            } else if report.damaged.is_empty() {
-                remove(&name)?;
-                report.notes.push(format!("{name} was not listed (cut-off work) and is removed"));
             } else {
-                report
-                    .notes
-                    .push(format!("{name} is not listed and is left alone, since others are damaged"));
+                leave_or_remove(disk, &name, report)?;
+            }
+        } else if let Some(piece) = parse_reserve_name(&name) {
+            if !reserve::is_ours(disk, &name, state.store_id)? {
+                set_aside(disk, &name, report)?;
+            } else if bytes == settings.segment_bytes && settings.reserve {
+                pieces.insert(piece);
+            } else {
+                remove(&name)?;
+                report.notes.push(format!("{name} was a reserve of another length and is removed"));
             }
         } else if let Some(id) = parse_name(&name, "volatile-", ".vol") {
             next_file = next_file.max(id.next());
@@ -151,7 +182,18 @@ pub(super) fn tidy(
             report.notes.push(format!("{name} is not part of the store and is left alone"));
         }
     }
-    Ok((spares, next_file))
+    Ok(Tidied { spares, next_file, reserve: pieces })
+}
+
+/// An unlisted file of ours that may hold messages: cut-off work, unless something else is damaged (E12).
+fn leave_or_remove(disk: &dyn Disk, name: &str, report: &mut Report) -> Result<()> {
+    if report.damaged.is_empty() {
+        disk.remove(name).map_err(Error::io("remove", name))?;
+        report.notes.push(format!("{name} was not listed (cut-off work) and is removed"));
+    } else {
+        report.notes.push(format!("{name} is not listed and is left alone, since others are damaged"));
+    }
+    Ok(())
 }
 
 /// What a file says it is at its front; None when it is no settled segment.

@@ -8,7 +8,7 @@ use super::Report;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::{FileId, QueueId, SegmentNo};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LiveCount, Weights};
 use crate::manifest::State;
 use crate::settled::{Extent, SettledFile};
 
@@ -47,9 +47,10 @@ pub(super) fn read(
         }
     }
     let mut live: BTreeMap<FileId, u64> = files.keys().map(|file| (*file, 0)).collect();
-    let mut from = Some(QueueId(0));
+    let (weights, mut unweighed, mut from) = (Weights::new(), Vec::new(), Some(QueueId(0)));
+    let mut count = LiveCount { bytes: &mut live, weights: &weights, unweighed: &mut unweighed };
     while let Some(queue) = from {
-        from = ledger.count_live(&mut live, queue);
+        from = ledger.count_live(&mut count, queue);
     }
     live.into_iter().for_each(|(file, bytes)| ledger.set_live(file, bytes));
     report.lost =

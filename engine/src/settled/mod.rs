@@ -9,7 +9,8 @@
 //! marks   = (seq u64, offset u64) for the first record of each extent, every 128th, and one in about 64 KiB of them
 //! footer  = extent x extents
 //! extent  = queue u64 | first seq u64 | last seq u64 | offset u64 | bytes u64 | offset of its marks u64
-//!         | records u32 | marks u32 | crc of its marks u32 | reserved u32                     (64 bytes)
+//!         | records u32 | marks u32 | crc of its marks u32 | longest u32                      (64 bytes)
+//! longest = bytes of its longest record, where that is over four times the average; else 0
 //! trailer = magic "LVRTSETE" 8 | crc u32 (over the 56 bytes with the crc field zero) | crc of the footer u32
 //!         | store id u64 | file id u64 | offset of the footer u64 | extents u64 | records u64
 //! ```
@@ -24,13 +25,13 @@ use crate::codec::Writer;
 use crate::format::NoFrame;
 use crate::ids::{Epoch, FileId, QueueId, SegmentNo, Seq};
 use crate::manifest::SettledEntry;
-use crate::record;
+use crate::record::{self, Stored};
 
 mod read;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use read::{SettledFile, Window, read_footer};
+pub(crate) use read::{Kept, SettledFile, Window, read_footer};
 
 /// The version of this format.
 pub(crate) const SETTLED_VERSION: u16 = 1;
@@ -43,6 +44,8 @@ const TRAILER_MAGIC: &[u8; 8] = b"LVRTSETE";
 /// Records between two marks, at most, and bytes between two marks, about.
 const MARK_EVERY: u32 = 128;
 const MARK_BYTES_MAX: u64 = 64 << 10;
+/// An extent's longest record is told if it is longer than so many times the average.
+const LONGEST_TOLD: u64 = 4;
 
 /// Places of one queue that stand together in a settled segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub(crate) struct Extent {
     pub(crate) records: u32,
     pub(crate) marks: u32,
     pub(crate) marks_crc: u32,
+    /// Bytes of the longest record, where they differ so much that counting records says little of bytes; else 0.
+    pub(crate) longest: u32,
 }
 
 /// What a settled segment says about itself at its front.
@@ -134,8 +139,8 @@ impl Builder {
     }
 
     /// Appends a message. Within an extent places rise.
-    pub(crate) fn push(&mut self, queue: QueueId, seq: Seq, payload: &[u8], out: &mut Writer) {
-        let bytes = record::put_bytes(payload.len()) as u64;
+    pub(crate) fn push(&mut self, queue: QueueId, seq: Seq, stored: Stored<'_>, out: &mut Writer) {
+        let bytes = stored.put_bytes() as u64;
         if !self.open || self.extents.last().is_none_or(|extent| extent.queue != queue) {
             self.close_extent();
             self.open = true;
@@ -149,6 +154,7 @@ impl Builder {
                 records: 0,
                 marks: 0,
                 marks_crc: 0,
+                longest: 0,
             });
         }
         let extent = self.extents.last_mut().expect("one was just made");
@@ -160,11 +166,12 @@ impl Builder {
             extent.marks += 1;
         }
         extent.last = seq;
+        extent.longest = extent.longest.max(bytes as u32);
         extent.records += 1;
         extent.bytes += bytes;
         self.offset += bytes;
         self.records += 1;
-        record::encode_put(queue, seq, payload, out);
+        record::encode_put(queue, seq, stored, out);
     }
 
     /// What comes next begins an extent of its own, also if it is of the same queue.
@@ -173,6 +180,9 @@ impl Builder {
             && let Some(extent) = self.extents.last_mut()
         {
             extent.marks_crc = crc32fast::hash(&self.marks.0[extent.marks_at as usize..]);
+            if u64::from(extent.longest) * u64::from(extent.records) <= LONGEST_TOLD * extent.bytes {
+                extent.longest = 0;
+            }
         }
     }
 
@@ -214,7 +224,7 @@ impl Extent {
         for field in [self.queue.0, self.first.0, self.last.0, self.offset, self.bytes, self.marks_at] {
             w.u64(field);
         }
-        for field in [self.records, self.marks, self.marks_crc, 0] {
+        for field in [self.records, self.marks, self.marks_crc, self.longest] {
             w.u32(field);
         }
     }
@@ -232,6 +242,7 @@ impl Extent {
             records: u32_at(48),
             marks: u32_at(52),
             marks_crc: u32_at(56),
+            longest: u32_at(60),
         }
     }
 }

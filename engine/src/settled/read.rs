@@ -8,12 +8,13 @@ use bytes::Bytes;
 use super::{
     EXTENT_BYTES, Extent, HEADER_BYTES, MARK_BYTES, SettledHeader, TRAILER_BYTES, TRAILER_MAGIC, whole,
 };
+use crate::blobs::BlobPlace;
 use crate::disk::{Disk, DiskFile, DiskMap};
 use crate::error::{Error, Result};
 use crate::format::{NoFrame, settled_name};
 use crate::ids::Seq;
 use crate::manifest::SettledEntry;
-use crate::record;
+use crate::record::{self, Stored};
 
 /// A settled segment that is open for reading.
 #[derive(Debug)]
@@ -25,11 +26,24 @@ pub(crate) struct SettledFile {
     map: OnceLock<Box<dyn DiskMap>>,
 }
 
+/// What a record holds of a message; see [`crate::record::Stored`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) payload: Bytes,
+    pub(crate) blob: Option<BlobPlace>,
+}
+
+impl Kept {
+    pub(crate) fn stored(&self) -> Stored<'_> {
+        Stored { payload: &self.payload, blob: self.blob }
+    }
+}
+
 /// Records of an extent, verified and copied.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
     /// Places and payloads in order.
-    pub(crate) records: Vec<(Seq, Bytes)>,
+    pub(crate) records: Vec<(Seq, Kept)>,
     /// The place behind the last record read, or the next one that can be read; None at the extent's end.
     pub(crate) upto: Option<Seq>,
     /// Records read, those below the place wanted included.
@@ -110,7 +124,8 @@ impl SettledFile {
                 window.read += 1;
                 if put.seq >= from {
                     // Copied: nothing that owns a map leaves the engine.
-                    window.records.push((put.seq, Bytes::copy_from_slice(put.payload)));
+                    let Stored { payload, blob } = put.stored;
+                    window.records.push((put.seq, Kept { payload: Bytes::copy_from_slice(payload), blob }));
                 }
                 at += put.bytes;
             };
@@ -126,8 +141,13 @@ impl SettledFile {
         window
     }
 
+    /// The file itself.
+    pub(crate) fn file(&self) -> &dyn DiskFile {
+        self.file.as_ref()
+    }
+
     /// Places of the extent and where their records begin.
-    fn marks(&self, extent: &Extent) -> Result<Vec<(Seq, u64)>, String> {
+    pub(crate) fn marks(&self, extent: &Extent) -> Result<Vec<(Seq, u64)>, String> {
         let length = extent.marks as usize * MARK_BYTES;
         let marks = self.read(extent.marks_at, length as u64)?;
         if crc32fast::hash(&marks) != extent.marks_crc {

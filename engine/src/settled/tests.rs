@@ -17,16 +17,20 @@ fn body(seq: u64) -> Vec<u8> {
     vec![seq as u8; (seq * 37 % 900) as usize]
 }
 
+fn kept(payload: &[u8]) -> Kept {
+    Kept { payload: Bytes::copy_from_slice(payload), blob: None }
+}
+
 /// Three extents: one place, many with holes, one large body.
 fn sample() -> (Vec<u8>, SettledEntry, Vec<Extent>) {
     let header = SettledHeader { store_id: STORE, epoch: Epoch(2), file: FileId(4), below: SegmentNo(9) };
     let mut out = Writer::default();
     let mut builder = Builder::new(header, &mut out);
-    builder.push(QueueId(1), Seq(7), b"one", &mut out);
+    builder.push(QueueId(1), Seq(7), Stored::whole(b"one"), &mut out);
     for seq in (100..2_000).filter(|seq| seq % 3 != 0) {
-        builder.push(QueueId(2), Seq(seq), &body(seq), &mut out);
+        builder.push(QueueId(2), Seq(seq), Stored::whole(&body(seq)), &mut out);
     }
-    builder.push(QueueId(3), Seq(1), &vec![5; 300_000], &mut out);
+    builder.push(QueueId(3), Seq(1), Stored::whole(&vec![5; 300_000]), &mut out);
     let (entry, extents) = builder.finish(&mut out);
     (out.0, entry, extents)
 }
@@ -38,7 +42,7 @@ fn disk_with(bytes: &[u8]) -> (tempfile::TempDir, RealDisk) {
     (dir, disk)
 }
 
-fn read_all(file: &SettledFile, extent: &Extent, bytes: u64) -> Result<Vec<(Seq, Bytes)>, String> {
+fn read_all(file: &SettledFile, extent: &Extent, bytes: u64) -> Result<Vec<(Seq, Kept)>, String> {
     let (mut all, mut from) = (Vec::new(), extent.first);
     loop {
         let window = file.window(extent, from, bytes)?;
@@ -62,11 +66,11 @@ fn what_was_written_is_read_in_windows_of_any_size() {
     let (file, found) = SettledFile::open(&disk, STORE, entry).expect("sound");
     assert_eq!(found, extents);
     let expected: Vec<_> =
-        (100..2_000).filter(|seq| seq % 3 != 0).map(|seq| (Seq(seq), Bytes::from(body(seq)))).collect();
+        (100..2_000).filter(|seq| seq % 3 != 0).map(|seq| (Seq(seq), kept(&body(seq)))).collect();
     for bytes in [1, 100, 5_000, 64 << 10, 1 << 30] {
-        assert_eq!(read_all(&file, &found[0], bytes), Ok(vec![(Seq(7), Bytes::from("one"))]));
+        assert_eq!(read_all(&file, &found[0], bytes), Ok(vec![(Seq(7), kept(b"one"))]));
         assert_eq!(read_all(&file, &found[1], bytes).expect("sound"), expected);
-        assert_eq!(read_all(&file, &found[2], bytes).expect("sound")[0].1.len(), 300_000);
+        assert_eq!(read_all(&file, &found[2], bytes).expect("sound")[0].1.payload.len(), 300_000);
     }
 }
 
@@ -131,7 +135,7 @@ fn behind_a_damaged_record_the_next_mark_is_found() {
     let sound = read_all(&file, &extent, 1 << 20).expect("sound");
     // Somewhere in the 400th record.
     let at: usize = extent.offset as usize
-        + sound[..400].iter().map(|(_, body)| record::put_bytes(body.len())).sum::<usize>();
+        + sound[..400].iter().map(|(_, body)| body.stored().put_bytes()).sum::<usize>();
     bytes[at + 20] ^= 4;
     let (_dir, disk) = disk_with(&bytes);
     let (file, _) = SettledFile::open(&disk, STORE, entry).expect("its footer is sound");

@@ -122,8 +122,8 @@ impl Input {
         let live: Vec<bool> = window.records.iter().map(|(seq, _)| lives(*seq)).collect();
         drop(ledger);
         output.append(|builder, out| {
-            for ((seq, payload), _) in window.records.iter().zip(live).filter(|(_, live)| *live) {
-                builder.push(extent.queue, *seq, payload, out);
+            for ((seq, kept), _) in window.records.iter().zip(live).filter(|(_, live)| *live) {
+                builder.push(extent.queue, *seq, kept.stored(), out);
             }
         });
         let Some(upto) = window.upto else { return Ok(true) };

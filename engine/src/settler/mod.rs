@@ -18,7 +18,6 @@ use crate::controls::Control;
 use crate::error::{Error, Result};
 use crate::format::settled_name;
 use crate::ids::{FileId, QueueId, SegmentNo};
-use crate::ledger::Ledger;
 use crate::manifest::Edit;
 use crate::settled::Extent;
 use crate::shared::{Counters, Shared, Step, lock};
@@ -27,19 +26,17 @@ mod merge;
 mod output;
 mod pick;
 mod strip;
+mod survey;
 
 use merge::Merge;
 pub(crate) use output::SETTLED_TMP_NAME;
 use output::{Finished, Output, WRITE_BYTES};
 use strip::{LogInput, Strip};
+use survey::{SURVEY_MS, Survey};
 
 /// How long to wait before trying again what failed; settling waits twice as long after each failure, so many times.
 const RETRY_MS: u64 = 1_000;
 const RETRY_DOUBLINGS: u32 = 5;
-/// How often what lives of settled segments is counted anew, unless that takes long...
-const SURVEY_MS: u64 = 1_000;
-/// ...and then after so many times as long as it took.
-const SURVEY_SHARE: u64 = 20;
 /// Queues whose index is changed while the ledger is held once.
 const INSTALL_QUEUES: usize = 256;
 
@@ -56,18 +53,6 @@ pub struct Settler {
     survey: Survey,
     /// They could not be read as a whole, and stay as they are.
     damaged: BTreeSet<FileId>,
-}
-
-/// Counting what lives of each settled segment.
-#[derive(Debug, Default)]
-struct Survey {
-    /// The queue to go on with; None when no survey is under way.
-    next: Option<QueueId>,
-    /// What lives of those that were there when it began: others may have extents of queues that were passed already.
-    live_bytes: BTreeMap<FileId, u64>,
-    began_ms: u64,
-    /// Not again before.
-    from_ms: u64,
 }
 
 #[derive(Debug)]
@@ -135,6 +120,10 @@ impl Settler {
         let listing = matches!(self.job, Job::List(_) | Job::ListSync(_));
         match self.advance(now_ms) {
             Ok(step) => step,
+            // The edit is still to be made. (After a failed sync nothing is known.)
+            Err(error) if matches!(self.job, Job::List(_)) && error.is_full() => {
+                Step::Idle { again_ms: Some(RETRY_MS) }
+            }
             Err(error) if listing => {
                 self.shared.fail(error);
                 Step::Done
@@ -171,7 +160,7 @@ impl Settler {
             }
             Job::List(listing) => {
                 let added = listing.finished.as_ref().map(|finished| finished.entry);
-                self.shared.manifest.append(&[Edit::Settled {
+                self.shared.edit(&[Edit::Settled {
                     below: listing.below,
                     added: added.into_iter().collect(),
                     removed: listing.removed.clone(),
@@ -229,20 +218,14 @@ impl Settler {
             self.job = Job::Settle(Box::new(settle));
             return Step::Worked;
         }
-        if self.survey.next.is_some() {
-            if self.survey.advance(&mut lock(&self.shared.ledger)) {
-                // Where there is much to count, it is not all that is done.
-                let took = now_ms.saturating_sub(self.survey.began_ms);
-                self.survey.from_ms = now_ms + SURVEY_MS.max(took * SURVEY_SHARE);
+        if self.survey.is_counting() {
+            if self.survey.count(&mut lock(&self.shared.ledger), now_ms) {
                 self.job = self.begin_merge(now_ms >= self.merge_from_ms);
             }
             return Step::Worked;
         }
-        if now_ms >= self.survey.from_ms {
-            self.survey.begin(lock(&self.shared.settled).keys().copied().collect(), now_ms);
-            if self.survey.next.is_some() {
-                return Step::Worked;
-            }
+        if self.survey.weigh(&self.shared) || self.survey.begin(&self.shared, now_ms) {
+            return Step::Worked;
         }
         Step::Idle { again_ms: Some(SURVEY_MS) }
     }
@@ -280,6 +263,7 @@ impl Settler {
 
     /// The manifest does not list these settled segments any more, and the index names them no more.
     fn forget(&mut self, removed: &[FileId]) -> Job {
+        self.survey.forget(removed);
         let mut ledger = lock(&self.shared.ledger);
         removed.iter().for_each(|file| ledger.forget_settled(*file));
         drop(ledger);
@@ -294,15 +278,20 @@ impl Settler {
         Counters::add(&self.shared.counters.background_errors, 1);
         let full =
             matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
+        // The next try is made out of the reserve, if there is one.
+        let soon = full && !self.shared.reserve.is_short() && self.shared.reserve.pieces() > 0;
         if full {
+            self.shared.reserve.found_full();
             Counters::add(&self.shared.counters.out_of_space, 1);
         }
         let (what, leftover) = match std::mem::replace(&mut self.job, Job::None) {
             Job::Settle(settle) => {
                 self.unpin(&settle.pinned);
                 // Each try writes all of it anew.
-                self.settle_from_ms = now_ms + (RETRY_MS << self.settle_failures.min(RETRY_DOUBLINGS));
-                self.settle_failures += 1;
+                if !soon {
+                    self.settle_from_ms = now_ms + (RETRY_MS << self.settle_failures.min(RETRY_DOUBLINGS));
+                    self.settle_failures += 1;
+                }
                 ("settling the log", settle.output.leftover())
             }
             Job::Merge(merge) => {
@@ -367,27 +356,6 @@ impl Settle {
         };
         let pinned = std::mem::take(&mut self.pinned);
         Ok(Some(Listing { below: self.below, finished, pinned, ..Listing::nothing() }))
-    }
-}
-
-impl Survey {
-    fn begin(&mut self, files: Vec<FileId>, now_ms: u64) {
-        let next = (!files.is_empty()).then_some(QueueId(0));
-        let live_bytes = files.into_iter().map(|file| (file, 0)).collect();
-        *self = Self { next, live_bytes, began_ms: now_ms, from_ms: now_ms + SURVEY_MS };
-    }
-
-    /// Counts some; true when all are counted.
-    fn advance(&mut self, ledger: &mut Ledger) -> bool {
-        let Some(queue) = self.next else { return true };
-        let mut counted = std::mem::take(&mut self.live_bytes);
-        self.next = ledger.count_live(&mut counted, queue);
-        if self.next.is_some() {
-            self.live_bytes = counted;
-            return false;
-        }
-        counted.into_iter().for_each(|(file, bytes)| ledger.set_live(file, bytes));
-        true
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::settled_name;
 use crate::ids::{FileId, SegmentNo};
 use crate::manifest::SettledEntry;
+use crate::reserve::Purpose;
 use crate::settled::{Builder, Extent, SettledFile, SettledHeader};
 use crate::shared::Shared;
 
@@ -17,8 +18,6 @@ pub(crate) const SETTLED_TMP_NAME: &str = "settled.tmp";
 
 /// Bytes written by one step.
 pub(super) const WRITE_BYTES: usize = 1 << 20;
-/// Log segments' worth of the disk that settling leaves, where a limit for publishers is set.
-const RESERVE_SEGMENTS: u64 = 4;
 /// Bytes between two syncs, so that no large write stands before a confirm's sync.
 const SYNC_BYTES: u64 = 4 << 20;
 
@@ -85,7 +84,7 @@ impl Output {
     /// Makes one call to the disk; false when there was nothing to write or sync.
     pub(super) fn flush(&mut self, shared: &Shared) -> Result<bool> {
         let Some(file) = &self.file else {
-            let file = shared.disk.create(SETTLED_TMP_NAME, 0);
+            let file = shared.create_file(SETTLED_TMP_NAME, 0, Purpose::Settling);
             self.taken = file.as_ref().is_err_and(|error| error.kind() == ErrorKind::AlreadyExists);
             self.file = Some(file.map_err(Error::io("create", SETTLED_TMP_NAME))?);
             return Ok(true);
@@ -97,15 +96,6 @@ impl Output {
         }
         if self.waiting.0.is_empty() {
             return Ok(false);
-        }
-        // The last bytes of the disk are for log, manifest and checkpoints, which cannot do without (E11).
-        let reserve = (RESERVE_SEGMENTS * shared.settings.segment_bytes).min(shared.settings.disk_low_bytes);
-        if self.written.is_multiple_of(SYNC_BYTES)
-            && reserve > 0
-            && shared.disk.free_space().is_ok_and(|free| free < reserve)
-        {
-            let full = std::io::Error::new(ErrorKind::StorageFull, "too little is left on the disk");
-            return Err(Error::Io { op: "write", file: SETTLED_TMP_NAME.to_owned(), source: full });
         }
         let part = self.waiting.0.len().min(WRITE_BYTES);
         file.write_at(self.written, &self.waiting.0[..part]).map_err(Error::io("write", SETTLED_TMP_NAME))?;
@@ -124,6 +114,8 @@ impl Output {
         }
         let (Some(file), Some((entry, _))) = (&self.file, &self.finished) else { return Ok(None) };
         if self.synced < self.written {
+            // It may have been a piece of the reserve, which is longer.
+            file.set_len(self.written).map_err(Error::io("cut", SETTLED_TMP_NAME))?;
             file.sync().map_err(Error::io("sync", SETTLED_TMP_NAME))?;
             self.synced = self.written;
             return Ok(None);

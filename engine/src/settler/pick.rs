@@ -1,6 +1,7 @@
 //! What is settled or merged next.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use super::merge::Merge;
 use super::{Job, Listing, LogInput, Output, Settle, Settler, Strip};
@@ -8,7 +9,7 @@ use crate::format::{BLOCK_BYTES, segment_name};
 use crate::group::Gather;
 use crate::ids::{FileId, SegmentNo};
 use crate::ledger::SettledShare;
-use crate::shared::{Counters, lock};
+use crate::shared::{Counters, Pressure, lock};
 
 /// Most log segments that are settled at a time.
 const SEGMENTS_MAX: usize = 8;
@@ -37,6 +38,8 @@ impl Settler {
         let over = (segments * settings.segment_bytes).saturating_sub(settings.log_budget_bytes);
         let unsettled = log.segments.range(below..).filter(|(_, segment)| segment.end.is_some());
         let at_once = (settings.log_budget_bytes / 4 / settings.segment_bytes).clamp(1, SEGMENTS_MAX as u64);
+        // On a disk that is low a small step is one that can be taken.
+        let at_once = if self.disk_is_low() { 1 } else { at_once };
         // With very many queues each strip of a log segment makes an extent of each.
         let strips = (2 * settings.segment_bytes / settings.settle_strip_bytes.max(1)).max(1);
         let mut extents = 0;
@@ -93,13 +96,19 @@ impl Settler {
         if !dead.is_empty() {
             return Job::List(Box::new(Listing { removed: dead, ..Listing::nothing() }));
         }
-        let files = if merging { self.worth_merging(shares) } else { Vec::new() };
+        let mut files = if merging { self.worth_merging(shares) } else { Vec::new() };
+        if self.disk_is_low() {
+            files.truncate(1);
+        }
         if files.is_empty() { Job::None } else { self.merge(files) }
     }
 
     /// With so many extents in memory that it is time to have fewer: settled segments whose extents are to be joined, if
     /// there are any. The log waits meanwhile, and publishers for it: what else would bound the index?
     pub(super) fn begin_crowded(&self) -> Option<Job> {
+        if self.disk_is_low() {
+            return None;
+        }
         let shares = lock(&self.shared.ledger).settled_shares();
         if shares.iter().map(|share| share.extents).sum::<u64>() < self.shared.settings.extents_crowded {
             return None;
@@ -142,6 +151,11 @@ impl Settler {
         files.sort_unstable();
         files.truncate(2 * JOINED_FILES);
         files
+    }
+
+    fn disk_is_low(&self) -> bool {
+        let held = self.shared.pressure.load(Ordering::Acquire);
+        held == Pressure::number(Some(Pressure::DiskLow)) || self.shared.reserve.is_short()
     }
 
     /// Those under half live, emptiest and oldest first, until what lives of them fills one; or many small ones.

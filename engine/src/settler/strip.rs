@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
+use crate::blobs::BlobPlace;
 use crate::codec::Writer;
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 use crate::group::{Gather, read_frame};
 use crate::ids::{FrameNo, QueueId, SegmentNo, Seq};
 use crate::ledger::Ledger;
-use crate::record::{self, Record};
+use crate::record::{self, Record, Stored};
 use crate::settled::Builder;
 
 /// Messages of log segments on their way into a settled segment.
 #[derive(Debug, Default)]
 pub(super) struct Strip {
     payloads: Vec<u8>,
+    blobs: Vec<BlobPlace>,
     entries: Vec<Entry>,
     /// Entries before it were emitted.
     emitted: usize,
@@ -26,6 +28,8 @@ struct Entry {
     seq: Seq,
     at: usize,
     bytes: u32,
+    /// Which of the strip's bodies in blob files, from 1; 0: none.
+    blob: u32,
 }
 
 /// A log segment that is read from front to back.
@@ -67,17 +71,18 @@ impl Strip {
     /// Takes what lives, as of the durable log (E3), of a group of records.
     pub(super) fn take(&mut self, records: &[Record], ledger: &Ledger) {
         for record in records {
-            let Record::Put { targets, payload } = record else { continue };
-            // In memory once, whatever the fan-out; in the settled segment once per queue.
+            let Record::Put { targets, payload, blob } = record else { continue };
+            // In memory once, whatever the fan-out; in the settled segment once per queue. A body in a blob file stays there.
             let mut held = None;
             for &(queue, seq) in targets {
                 if ledger.queues.get(&queue).is_some_and(|queue| queue.is_live(seq)) {
-                    let at = *held.get_or_insert_with(|| {
+                    let (at, blob) = *held.get_or_insert_with(|| {
                         let at = self.payloads.len();
                         self.payloads.extend_from_slice(payload);
-                        at
+                        self.blobs.extend(blob);
+                        (at, if blob.is_some() { self.blobs.len() as u32 } else { 0 })
                     });
-                    self.entries.push(Entry { queue, seq, at, bytes: payload.len() as u32 });
+                    self.entries.push(Entry { queue, seq, at, bytes: payload.len() as u32, blob });
                 }
             }
         }
@@ -88,12 +93,14 @@ impl Strip {
         let bytes = bytes as usize;
         // Small messages take about as much for their entry as for themselves.
         let entries = Vec::with_capacity(bytes / 4 / size_of::<Entry>());
-        Self { payloads: Vec::with_capacity(bytes), entries, emitted: 0 }
+        Self { payloads: Vec::with_capacity(bytes), entries, blobs: Vec::new(), emitted: 0 }
     }
 
     /// Bytes of memory it takes, about.
     pub(super) fn bytes(&self) -> u64 {
-        (self.payloads.len() + self.entries.len() * size_of::<Entry>()) as u64
+        (self.payloads.len()
+            + self.blobs.len() * size_of::<BlobPlace>()
+            + self.entries.len() * size_of::<Entry>()) as u64
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -112,12 +119,14 @@ impl Strip {
                 builder.close_extent();
                 // Its memory is used again.
                 self.payloads.clear();
+                self.blobs.clear();
                 self.entries.clear();
                 self.emitted = 0;
                 return true;
             };
             let payload = &self.payloads[entry.at..entry.at + entry.bytes as usize];
-            builder.push(entry.queue, entry.seq, payload, out);
+            let blob = (entry.blob as usize).checked_sub(1).map(|index| self.blobs[index]);
+            builder.push(entry.queue, entry.seq, Stored { payload, blob }, out);
             self.emitted += 1;
         }
         false

@@ -1,6 +1,8 @@
 //! The engine on a simulated disk against an obvious model, with crashes anywhere, in recovery too. What survives
 //! must be a prefix of the commits, at least as long as what was confirmable.
 
+mod bodies;
+mod full;
 mod policies;
 mod pressure;
 mod settling;
@@ -13,6 +15,7 @@ use super::*;
 use crate::disk::{CrashPlan, SimDisk};
 use crate::settings::Fsync;
 use crate::{Payload, Put, Step};
+use bodies::Bodies;
 
 /// What a store holds, as its owner sees it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,6 +42,8 @@ struct World {
     store: Option<(Store, Workers)>,
     /// Every payload that was put at a place in this life or recovered at its start.
     put: BTreeMap<(QueueId, u64), Bytes>,
+    /// Bodies that were written, or come back with a fetch: messages may be put with them.
+    bodies: Bodies,
     now_ms: u64,
     counts: Counts,
 }
@@ -60,6 +65,12 @@ struct Counts {
     merged: u64,
     removed: u64,
     fetched_under_way: u64,
+    /// Opens and whole lives on a disk without room, and what was found to be full.
+    opened_full: u64,
+    found_full: u64,
+    blobs: u64,
+    blob_puts: u64,
+    blob_files_removed: u64,
 }
 
 impl World {
@@ -80,6 +91,8 @@ impl World {
             extents_joined: *rng.choice(&[1, 1 << 16]).expect("two"),
             extents_crowded: *rng.choice(&[1, 1 << 20]).expect("two"),
             settled_bytes: *rng.choice(&[10_000, 100_000, 1 << 20]).expect("three"),
+            blob_bytes_min: 1,
+            blob_file_bytes: 4096 * rng.u64(1..8),
             idle_checkpoint_ms: 200,
             new_store_id: seed | 1,
             ..Settings::default()
@@ -88,7 +101,18 @@ impl World {
         let disk = SimDisk::default();
         let (history, given) = (vec![model], BTreeMap::new());
         let (put, counts) = (BTreeMap::new(), Counts::default());
-        Self { rng, disk, settings, history, given, store: None, put, now_ms: 0, counts }
+        Self {
+            rng,
+            disk,
+            settings,
+            history,
+            given,
+            store: None,
+            put,
+            bodies: Bodies::default(),
+            now_ms: 0,
+            counts,
+        }
     }
 
     fn model(&mut self) -> Model {
@@ -110,10 +134,21 @@ impl World {
                     self.counts.copied += recovered.report.frames_copied;
                     self.counts.clean += u64::from(recovered.report.clean);
                     self.store = Some((store, workers));
+                    self.counts.opened_full +=
+                        u64::from(self.disk.free_space().is_ok_and(|free| free < 50_000));
                     match self.read_back(&recovered) {
                         Some(found) => return self.accept(found, lowest, &recovered),
                         None => lowest = if self.crash_now() { durable } else { lowest },
                     }
+                }
+                Err(error) if error.is_full() && !self.disk.crashed() => {
+                    let pieces = self.disk.names().iter().filter(|(name, _)| name.ends_with(".spc")).count();
+                    assert_eq!(
+                        pieces, 0,
+                        "an open failed on a full disk and left the reserve alone: {error}"
+                    );
+                    self.disk.resize(u64::MAX);
+                    continue;
                 }
                 Err(error) => {
                     assert!(self.disk.crashed(), "open failed without a crash: {error}");
@@ -198,6 +233,7 @@ impl World {
     /// Says whether the power was lost.
     fn crash_now(&mut self) -> bool {
         self.store = None;
+        lock(&self.bodies).clear();
         self.counts.crashes += 1;
         let power = self.rng.u8(..3) > 0;
         if !power {
@@ -238,7 +274,18 @@ impl World {
             let mut put = Put {
                 targets: Vec::new(),
                 payload: Payload { head: body.slice(..length / 3), body: body.slice(length / 3..) },
+                blob: None,
             };
+            let mut body = body;
+            if self.rng.u8(..3) == 0
+                && let Some((blob, large)) = self.take_body()
+            {
+                // The record holds a head, the blob file the rest.
+                put.payload.body = Bytes::new();
+                body = [&put.payload.head[..], &large].concat().into();
+                put.blob = Some(blob);
+                self.counts.blob_puts += 1;
+            }
             for id in targets {
                 let given = self.given.get_mut(&id).expect("given out before");
                 // Transient messages take places that are never logged.
@@ -287,6 +334,13 @@ impl World {
         self.counts.commits += 1;
     }
 
+    /// Somebody else fills the disk, or makes room.
+    fn fill_or_empty(&mut self) {
+        let used: u64 = self.disk.used();
+        let room = if self.rng.bool() { 0 } else { self.rng.u64(..100_000) };
+        self.disk.resize(if self.rng.u8(..3) > 0 { used + room } else { u64::MAX });
+    }
+
     /// Asks for some messages while all else goes on.
     fn fetch_some(&mut self) {
         let queues: Vec<(QueueId, u64)> =
@@ -320,6 +374,8 @@ impl World {
                 let put = self.put.get(&(answer.queue, seq.0));
                 assert_eq!(put, Some(&payload), "queue {} place {seq}", answer.queue);
                 self.counts.fetched_under_way += 1;
+                let blob = answer.blobs.iter().find(|(at, _)| *at == seq);
+                self.keep_body(blob.map(|(_, blob)| blob.clone()), &payload);
             }
         }
     }
@@ -332,8 +388,12 @@ impl World {
         let mut budget = self.rng.u32(50..400);
         let closing = self.rng.u8(..4) == 0;
         let lowest = loop {
+            if self.rng.u8(..60) == 0 {
+                self.fill_or_empty();
+            }
             let (store, workers) = self.store.as_mut().expect("open");
             if store.failure().is_some() || self.disk.crashed() {
+                assert!(self.disk.crashed(), "a full disk is no failure: {:?}", store.failure());
                 break store.confirmable();
             }
             budget -= 1;
@@ -342,11 +402,16 @@ impl World {
             }
             if budget == 0 {
                 store.close(Vec::new());
-                let mut done = false;
+                let (mut done, mut steps) = (false, 0);
                 while !done && store.failure().is_none() {
                     self.now_ms += 1;
                     workers.writer.step(self.now_ms);
                     done = workers.keeper.step(self.now_ms) == Step::Done;
+                    steps += 1;
+                    if steps == 5_000 {
+                        // What was committed waits for room.
+                        self.disk.resize(u64::MAX);
+                    }
                 }
                 break if store.failure().is_none() {
                     Ticket(self.history.len() as u64 - 1)
@@ -355,24 +420,29 @@ impl World {
                 };
             }
             self.now_ms += u64::from(self.rng.u8(..8) == 0) * self.rng.u64(1..120);
-            let choice = self.rng.u8(..16);
+            let choice = self.rng.u8(..20);
             match choice {
                 0..3 => self.commit(),
                 3..7 => drop(workers.writer.step(self.now_ms)),
                 7 => self.fetch_some(),
                 8 => drop(workers.reader.step()),
                 9..11 => drop(workers.keeper.step(self.now_ms)),
+                11..14 => drop(workers.blobs.step(self.now_ms)),
+                14 => self.write_body(),
                 _ => drop(workers.settler.step(self.now_ms)),
             }
             self.look_at_answers();
         };
         let stats = self.store.as_ref().map(|(store, _)| store.stats()).unwrap_or_default();
+        self.counts.found_full += stats.out_of_space_total;
         self.counts.rotations += stats.rotations_total;
         self.counts.checkpoints += stats.checkpoints_total;
         self.counts.recycled += stats.recycled_total;
         self.counts.settled += stats.settled_logs_total;
         self.counts.merged += u64::from(stats.merge_bytes_total > 0);
         self.counts.removed += stats.settled_removed_total;
+        self.counts.blobs += stats.blobs_total;
+        self.counts.blob_files_removed += stats.blob_files_removed_total;
         let durable = stats.durable;
         let lowest = if self.crash_now() { durable } else { lowest };
         (lowest.0 as usize, durable.0 as usize)
@@ -422,6 +492,9 @@ fn run_many(seeds: std::ops::Range<u64>) -> Counts {
         sum.merged += counts.merged;
         sum.removed += counts.removed;
         sum.fetched_under_way += counts.fetched_under_way;
+        sum.opened_full += counts.opened_full;
+        sum.found_full += counts.found_full;
+        bodies::add(&mut sum, &counts);
     }
     sum
 }
@@ -443,6 +516,8 @@ fn what_survives_is_a_prefix_at_least_as_long_as_what_was_confirmed() {
         "{counts:?}"
     );
     assert!(counts.fetched_under_way > seeds, "{counts:?}");
+    assert!(counts.opened_full > seeds / 4 && counts.found_full > seeds, "{counts:?}");
+    bodies::check(&counts, seeds);
 }
 
 #[test]

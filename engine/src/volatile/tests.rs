@@ -108,7 +108,7 @@ fn body(queue: u64, seq: u64, bytes: usize) -> Bytes {
 
 fn message(targets: &[(u64, u64)], body: Bytes) -> Put {
     let targets = targets.iter().map(|(queue, seq)| (QueueId(*queue), Seq(*seq))).collect();
-    Put { targets, payload: Payload { head: body.slice(..2), body: body.slice(2..) } }
+    Put { targets, payload: Payload { head: body.slice(..2), body: body.slice(2..) }, blob: None }
 }
 
 #[test]

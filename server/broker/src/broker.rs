@@ -28,6 +28,7 @@ use crate::access::Access;
 use crate::budget::Budget;
 use crate::channel::{Channel, Connection};
 use crate::consumers::{Consumer, ConsumerId};
+use crate::controls::Control;
 use crate::effect::{CoreStats, Effect, Outcome, Reply};
 use crate::ids::{ChanId, ConnId, Epoch, QueueId, ReqId, Seq};
 use crate::input::{Fetched, Input};
@@ -74,6 +75,8 @@ pub struct Broker {
     timers: Timers,
     /// Messages that left their queue in this turn to be dead-lettered.
     pub(crate) letters: VecDeque<Dead>,
+    /// Those that leave their queues by themselves wait: the disk is low.
+    pub(crate) letters_wait: bool,
     pub(crate) budget: Budget,
     pub(crate) tickets: Tickets,
     /// Queues to be dispatched at the end of this turn.
@@ -112,6 +115,7 @@ impl Broker {
             leases: BTreeMap::new(),
             timers: Timers::default(),
             letters: VecDeque::new(),
+            letters_wait: false,
             budget: Budget::new(settings.memory_budget_bytes),
             tickets: Tickets::new(settings.append_bytes_max),
             dirty: Vec::new(),
@@ -156,6 +160,7 @@ impl Broker {
             Input::Confirmable { ticket } => self.tickets.confirmable(ticket),
             Input::Fetched(answer) => self.fetched(answer, out),
             Input::Spilled { places } => self.spilled(&places),
+            Input::HoldLetters { wait } => self.hold_letters(wait),
             Input::StopDeliveries => self.stop_deliveries(out),
         }
     }
@@ -217,6 +222,9 @@ impl Broker {
         let progress = answer.upto > answer.from;
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let name = queue.props.name.clone();
+        if self.tickets.switches.has(Control::StaleFetch) {
+            queue.take_late(&answer, &mut self.budget);
+        }
         let taken = queue.fetched(answer, &mut self.budget);
         self.letters.extend(taken.dead);
         self.tickets.end_dying(taken.ended);

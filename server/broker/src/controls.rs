@@ -8,11 +8,13 @@ pub enum Control {
     TxInPieces,
     /// A dead letter's move is two appends: it leaves its old queue, then it comes to the new ones.
     MoveInTwo,
+    /// A late answer to a fetch is taken in although its queue was purged meanwhile.
+    StaleFetch,
 }
 
 impl Control {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::TxInPieces, Self::MoveInTwo];
+    pub const ALL: [Self; 3] = [Self::TxInPieces, Self::MoveInTwo, Self::StaleFetch];
 }
 
 /// Which bug is switched on.

@@ -113,6 +113,7 @@ impl Letter {
             // Only what the message brought could be too long, and that was encoded before.
             properties: properties.encode().unwrap_or_else(|_| Bytes::from_static(&[0, 0])),
             body: message.body.clone(),
+            blob: message.blob.clone(),
             received_ms: now_ms,
             persistent: message.persistent,
             expiration_ms: None,

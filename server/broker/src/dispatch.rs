@@ -64,7 +64,7 @@ impl Broker {
         }
         self.drop_expired(id, false);
         self.serve_gets(id, out);
-        while self.deliver_one(id, out) {
+        while !self.head_waits(id) && self.deliver_one(id, out) {
             self.drop_expired(id, false);
         }
         self.drop_expired(id, true);
@@ -215,6 +215,9 @@ impl Broker {
         while held && got.messages.len() < get.count as usize {
             // Only a consumer can take at once what has no time at all.
             self.drop_expired(id, true);
+            if self.head_waits(id) {
+                break;
+            }
             let Some(queue) = self.queues.get_mut(&id) else { return got };
             let Some(message) = queue.peek() else { break };
             bytes += message.body.len() as u64;

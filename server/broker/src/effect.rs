@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::access::words::{Permissions, TopicPermissions, UserRecord, UserRow, VhostRow};
+use crate::blob::{Blob, logged_bytes};
 use crate::ids::{AckId, ChanId, ConnId, QueueId, ReqId, Seq, Ticket};
 use crate::input::Settle;
 use crate::message::Message;
@@ -245,12 +246,15 @@ pub struct Put {
     pub header: Bytes,
     /// The body, shared, not copied.
     pub body: Bytes,
+    /// The store's handle to the body: then it is not in the log.
+    pub blob: Option<Blob>,
 }
 
 impl Put {
     /// Upper bound of the bytes that it takes in the log.
     pub(crate) fn bytes(&self) -> u64 {
-        Batch::put_bytes((self.header.len() + self.body.len()) as u64, self.targets.len() as u64)
+        let body = logged_bytes(self.body.len(), self.blob.as_ref());
+        Batch::put_bytes(self.header.len() as u64 + body, self.targets.len() as u64)
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::blob::Blob;
 use crate::ids::{ChanId, ConnId, QueueId, ReqId, Seq, Ticket};
+use crate::record::Stored;
 use crate::value::Table;
 pub use op::Op;
 
@@ -111,6 +113,13 @@ pub enum Input {
         /// The places.
         places: Vec<(QueueId, Seq)>,
     },
+    /// Whether messages that expire or find their queue too long wait in it, instead of moving to where its dead letters
+    /// go: while the disk is low (E11). They are neither ready nor out then, and a queue with very many of them waits at
+    /// its head. What is not in the log, and what clients reject, moves all the same.
+    HoldLetters {
+        /// They wait from here on; or those that waited go on.
+        wait: bool,
+    },
     /// The process is stopping: no new deliveries; publishes, settlements and requests go on.
     StopDeliveries,
 }
@@ -149,6 +158,8 @@ pub struct Publish {
     pub properties: Bytes,
     /// Body.
     pub body: Bytes,
+    /// The store's handle to the body, if that was written before.
+    pub blob: Option<Blob>,
     /// What else the core has to know of the properties; the front end has looked.
     pub extras: Option<Box<PublishExtras>>,
 }
@@ -189,7 +200,7 @@ pub struct Fetched {
     /// Exclusive end of what this answer covers.
     pub upto: Seq,
     /// The records found, in order: place and the bytes that were appended. Those in `lost` are not among them.
-    pub records: Vec<(Seq, Bytes)>,
+    pub records: Vec<(Seq, Stored)>,
     /// Places that could not be read because the disk failed or the data is damaged.
     pub lost: Vec<(Seq, String)>,
 }

@@ -10,6 +10,7 @@
 
 mod access;
 mod arguments;
+mod blob;
 mod broker;
 mod budget;
 mod channel;
@@ -37,6 +38,7 @@ mod value;
 mod vhosts;
 
 pub use access::words::*;
+pub use blob::Blob;
 pub use broker::Broker;
 pub use controls::Control;
 pub use effect::*;

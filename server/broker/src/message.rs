@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::blob::{Blob, logged_bytes};
+use crate::record::HEADER_FIXED_BYTES;
+
 /// One message, immutable and shared. Its properties stay as they came (an AMQP 0-9-1 content header's flags and
 /// list), and are decoded only where somebody looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct Message {
     pub properties: Bytes,
     /// Body.
     pub body: Bytes,
+    /// The store's handle to the body, where it has that apart from its log.
+    pub blob: Option<Blob>,
     /// When the broker took it, milliseconds since 1970.
     pub received_ms: u64,
     /// Asked to survive a restart (delivery mode 2).
@@ -35,5 +40,11 @@ impl Message {
     pub fn cost_bytes(&self) -> u64 {
         (self.body.len() + self.properties.len() + self.routing_key.len() + self.exchange.len()) as u64
             + MESSAGE_OVERHEAD_BYTES
+    }
+
+    /// Upper bound of the bytes that it takes in the log beside its targets.
+    pub(crate) fn logged_bytes(&self) -> u64 {
+        let body = logged_bytes(self.body.len(), self.blob.as_ref());
+        self.cost_bytes() - self.body.len() as u64 + body + HEADER_FIXED_BYTES
     }
 }

@@ -31,6 +31,8 @@ use crate::value::Table;
 use crate::vhosts::VhostRef;
 
 pub(crate) use dying::Dead;
+#[cfg(test)]
+pub(crate) use dying::WAITING_MAX;
 pub(crate) use ids::Standing;
 pub(crate) use level::{Holder, Next, Out, Taken};
 use level::{Keeps, Level};

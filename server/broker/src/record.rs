@@ -20,6 +20,7 @@ use std::sync::Arc;
 use byteorder::{ByteOrder, LittleEndian};
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::blob::Blob;
 use crate::message::Message;
 
 /// On disk. Never renumber.
@@ -99,11 +100,35 @@ pub fn decode_message(record: &Bytes) -> Result<Message, MessageError> {
         routing_key,
         properties: record.slice(properties_at..at),
         body: record.slice(at..),
+        blob: None,
         received_ms,
         persistent: flags & FLAG_PERSISTENT != 0,
         expiration_ms,
         dead_lettered: flags & FLAG_DEAD_LETTERED != 0,
     })
+}
+
+/// Bytes of a message as the store gave them back, with its handle to the body where it has that apart.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Header and body, joined.
+    pub bytes: Bytes,
+    /// See [`Blob`].
+    pub blob: Option<Blob>,
+}
+
+impl Stored {
+    /// See [`decode_message`].
+    pub fn decode(&self) -> Result<Message, MessageError> {
+        Ok(Message { blob: self.blob.clone(), ..decode_message(&self.bytes)? })
+    }
+}
+
+impl From<Bytes> for Stored {
+    /// A message that is in the log as a whole.
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, blob: None }
+    }
 }
 
 fn name(record: &Bytes, at: &mut usize) -> Result<Arc<str>, MessageError> {

@@ -20,6 +20,7 @@ use super::half_sent::Share;
 use super::outbox::Outbox;
 use super::session::{End, Ids, Session, SessionSettings};
 use crate::auth::{Auth, Login, Refused};
+use crate::bodies::{Written, publishes, publishes_mut};
 use crate::hub::{Caller, Connection, Hub, Lane, Outputs, Permit};
 use crate::stage::{self, Stage};
 
@@ -96,10 +97,14 @@ struct Core {
     _connection: Connection,
 }
 
+/// Room, and the large bodies; or the broker is gone.
+type Ready = Result<(Permit, Written), Refusal>;
+
 /// Inputs that wait for room; nothing overtakes them, and nothing more is read.
 struct Held {
     inputs: Vec<Input>,
-    permit: Pin<Box<dyn Future<Output = Result<Permit, Refusal>> + Send>>,
+    /// Ready when there is room, and large bodies are on the disk.
+    ready: Pin<Box<dyn Future<Output = Ready> + Send>>,
     since: Instant,
     /// The client knows.
     told: bool,
@@ -237,12 +242,18 @@ impl Socket<'_> {
         if for_core.publish_bytes == 0 {
             return core.lane.send(for_core.inputs, None);
         }
-        if let Some(permit) = self.hub.try_permit(for_core.publish_bytes) {
+        let bodies = self.hub.large_bodies(publishes(&for_core.inputs));
+        if bodies.is_empty()
+            && let Some(permit) = self.hub.try_permit(for_core.publish_bytes)
+        {
             return core.lane.send(for_core.inputs, Some(permit));
         }
         let hub = self.hub.clone();
-        let permit = Box::pin(async move { hub.permit(for_core.publish_bytes).await });
-        self.held = Some(Held { inputs: for_core.inputs, permit, since: Instant::now(), told: false });
+        let ready = Box::pin(async move {
+            let permit = hub.permit(for_core.publish_bytes).await?;
+            Ok((permit, bodies.write().await?))
+        });
+        self.held = Some(Held { inputs: for_core.inputs, ready, since: Instant::now(), told: false });
     }
 
     /// Waits for the next thing to happen, and takes it in.
@@ -280,9 +291,9 @@ impl Socket<'_> {
                 None => std::future::pending().await,
             }
         };
-        let permit = async {
+        let ready = async {
             match held {
-                Some(held) => held.permit.as_mut().await,
+                Some(held) => held.ready.as_mut().await,
                 None => std::future::pending().await,
             }
         };
@@ -313,7 +324,7 @@ impl Socket<'_> {
                 session.evict_half_sent(bytes_max);
                 self.share = None;
             }
-            permit = permit => self.let_in(permit),
+            ready = ready => self.let_in(ready),
             answer = answer => {
                 self.asking = None;
                 match answer {
@@ -339,10 +350,11 @@ impl Socket<'_> {
     }
 
     /// There is room, or the broker is gone.
-    fn let_in(&mut self, permit: Result<Permit, Refusal>) {
-        let Some(held) = self.held.take() else { return };
-        match (permit, &self.core) {
-            (Ok(permit), Some(core)) => {
+    fn let_in(&mut self, ready: Ready) {
+        let Some(mut held) = self.held.take() else { return };
+        match (ready, &self.core) {
+            (Ok((permit, written)), Some(core)) => {
+                written.give_to(publishes_mut(&mut held.inputs));
                 core.lane.send(held.inputs, Some(permit));
                 self.session.set_blocked(false);
             }

@@ -274,6 +274,7 @@ pub(super) fn message(routing_key: &str, properties: Bytes, body: Bytes) -> Arc<
         persistent: true,
         expiration_ms: None,
         dead_lettered: false,
+        blob: None,
     })
 }
 

@@ -29,8 +29,10 @@ const FIGURES: &[Column<StatusResponse>] = figures! {
     confirmed_total, delivered_total, acked_total, memory_body_bytes, memory_budget_bytes, log_bytes, log_segments,
     log_syncs_total, log_frames_total, checkpoints_total, recycled_total, disk_free_bytes,
     settled_segments, settled_bytes, settled_live_bytes, log_record_bytes_total, settle_bytes_total, merge_bytes_total,
-    checkpoint_bytes_total, background_errors_total, write_amplification, publishers_held, spilled_messages, spilled_bytes,
-    spill_bytes_total,
+    checkpoint_bytes_total, background_errors_total, write_amplification, publishers_held,
+    blob_files, blob_bytes, blob_live_bytes, blob_bytes_total,
+    oldest_unsettled_ms, settled_dead_bytes, reserve_bytes, out_of_space_total, scrub_bytes_total, scrub_passes_total,
+    scrub_findings_total, damage, spilled_messages, spilled_bytes, spill_bytes_total,
 };
 
 pub(super) async fn status(options: &ClientOptions, out: &mut Out) -> Result<(), Failure> {

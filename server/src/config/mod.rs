@@ -93,6 +93,9 @@ settings! {
     log_budget: ByteSize = "1GiB", "SIZE";
     /// Publishers wait while less than this is free on the disk; 0 for the smaller of 1GiB and a twentieth of the disk.
     disk_free_limit: ByteSize = "0B", "SIZE";
+    /// Bytes a second that the scrub reads of what is kept for long, looking for media that went bad: once a day all of it,
+    /// or as much as this allows; 0 for no scrub.
+    scrub_rate: ByteSize = "4MiB", "SIZE";
     /// Size of a log segment. Takes effect for segments made from now on.
     segment_size: ByteSize = "64MiB", "SIZE";
     /// A checkpoint is written after so much log; more means fewer writes and a longer restart.

@@ -63,7 +63,7 @@ impl PublishReader {
             Refused::Refusal(refusal) => refusal,
         })?;
         let mandatory = message.mandatory;
-        Ok(Publish { exchange, routing_key, mandatory, persistent, properties, body, extras })
+        Ok(Publish { exchange, routing_key, mandatory, persistent, properties, body, blob: None, extras })
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn publish(
     }
     let mut reader = PublishReader::new(message_bytes_max);
     let messages = request.messages.into_iter();
-    let batch: Vec<_> = messages
+    let mut batch: Vec<_> = messages
         .map(|message| reader.read(message, count == 1))
         .collect::<Result<_, _>>()
         .map_err(errors::status)?;
@@ -48,6 +48,8 @@ pub(super) async fn publish(
         () = hub.disk_low_for(DISK_PATIENCE) => return Err(errors::disk_low()),
     };
     drop(held);
+    let bodies = hub.large_bodies(batch.iter());
+    bodies.write().await.map_err(errors::status)?.give_to(batch.iter_mut());
     match hub.publish(caller, vhost, batch, permit).await.map_err(errors::status)? {
         Reply::Published(outcomes) => {
             Ok(PublishResponse { results: outcomes.into_iter().map(result).collect() })

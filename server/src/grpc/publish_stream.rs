@@ -18,6 +18,7 @@ use super::convert::{PublishReader, publish_message_to};
 use super::errors;
 use super::lane::{Collect, End, Lane, LaneStream};
 use super::names;
+use crate::bodies::{publishes, publishes_mut};
 use crate::hub::{Channel, Hub, Output, Outputs};
 use crate::publish_in::publish_cost_bytes;
 use crate::stage::{self, Stage};
@@ -142,6 +143,11 @@ async fn send(
         return Ok(());
     }
     let permit = hub.permit(std::mem::take(batch_bytes)).await.map_err(errors::status)?;
+    let bodies = hub.large_bodies(publishes(batch));
+    if !bodies.is_empty() {
+        // Nothing of this stream overtakes them; everybody else goes on.
+        bodies.write().await.map_err(errors::status)?.give_to(publishes_mut(batch));
+    }
     channel.send(std::mem::take(batch), Some(permit));
     Ok(())
 }

@@ -182,5 +182,17 @@ pub(super) fn status(core: CoreStats, server: ServerStatus) -> v1::StatusRespons
         background_errors_total: server.background_errors_total,
         write_amplification: server.write_amplification,
         publishers_held: server.publishers_held,
+        blob_files: server.blob_files,
+        blob_bytes: server.blob_bytes,
+        blob_live_bytes: server.blob_live_bytes,
+        blob_bytes_total: server.blob_bytes_total,
+        oldest_unsettled_ms: server.oldest_unsettled_ms,
+        settled_dead_bytes: server.settled_dead_bytes,
+        reserve_bytes: server.reserve_bytes,
+        out_of_space_total: server.out_of_space_total,
+        scrub_bytes_total: server.scrub_bytes_total,
+        scrub_passes_total: server.scrub_passes_total,
+        scrub_findings_total: server.scrub_findings_total,
+        damage: server.damage,
     }
 }

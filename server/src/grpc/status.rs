@@ -55,6 +55,14 @@ pub struct ServerStatus {
     pub settled_bytes: u64,
     /// What of them lives, about: counted anew every second.
     pub settled_live_bytes: u64,
+    /// Blob files: bodies of large messages.
+    pub blob_files: u64,
+    /// Bytes of them, without what was given back.
+    pub blob_bytes: u64,
+    /// What of them lives, or is on its way.
+    pub blob_live_bytes: u64,
+    /// Bytes of bodies written into them.
+    pub blob_bytes_total: u64,
     /// Bytes of records written to the log.
     pub log_record_bytes_total: u64,
     /// Bytes written into settled segments by settling.
@@ -65,6 +73,22 @@ pub struct ServerStatus {
     pub checkpoint_bytes_total: u64,
     /// Work in the background that failed and is tried again; the log says which.
     pub background_errors_total: u64,
+    /// Milliseconds since the oldest log segment that is not settled yet was begun, or since the start if it is older.
+    pub oldest_unsettled_ms: u64,
+    /// What of the settled segments is dead, about.
+    pub settled_dead_bytes: u64,
+    /// Room on the disk that is kept for the store's own needs.
+    pub reserve_bytes: u64,
+    /// Times that the disk was found full.
+    pub out_of_space_total: u64,
+    /// Bytes read by the scrub.
+    pub scrub_bytes_total: u64,
+    /// Passes that the scrub finished.
+    pub scrub_passes_total: u64,
+    /// Places that the scrub found to be damaged.
+    pub scrub_findings_total: u64,
+    /// What is known to be damaged, a sentence each.
+    pub damage: Vec<String>,
     /// Bytes written over bytes of records.
     pub write_amplification: f64,
     /// Memory by part; bodies, queues and bindings are the core's to tell.

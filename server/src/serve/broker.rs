@@ -76,6 +76,7 @@ impl RealBackend {
         tell(&recovered.report);
         let report = recovered.report.clone();
         let (gauge, epoch) = (store.gauge(), recovered.epoch.0);
+        self.hub.write_bodies_to(store.blobs());
         let settings = leveret_broker::Settings {
             memory_budget_bytes: self.settings.memory_budget.0,
             message_bytes_max: self.settings.message_max.0,
@@ -129,6 +130,7 @@ impl RealBackend {
         let strip = (self.settings.memory_budget.0 / 8).max(1 << 20);
         settings.settle_strip_bytes = settings.settle_strip_bytes.min(strip);
         settings.spill_waiting_bytes = settings.spill_waiting_bytes.min(strip);
+        settings.scrub_bytes_per_s = self.settings.scrub_rate.0;
         settings.new_store_id = chance();
         settings
     }
@@ -229,6 +231,10 @@ impl StatusSource for RealBackend {
                 Some(engine::Pressure::SettlingLags) => "settling-lags".to_owned(),
                 Some(engine::Pressure::SpillingLags) => "spilling-lags".to_owned(),
             },
+            blob_files: stats.blob_files,
+            blob_bytes: stats.blob_bytes,
+            blob_live_bytes: stats.blob_live_bytes,
+            blob_bytes_total: stats.blob_bytes_total,
             settled_segments: stats.settled_segments,
             settled_bytes: stats.settled_bytes,
             settled_live_bytes: stats.settled_live_bytes,
@@ -237,6 +243,14 @@ impl StatusSource for RealBackend {
             merge_bytes_total: stats.merge_bytes_total,
             checkpoint_bytes_total: stats.checkpoint_bytes_total,
             background_errors_total: stats.background_errors_total,
+            oldest_unsettled_ms: stats.oldest_unsettled_ms,
+            settled_dead_bytes: stats.settled_dead_bytes(),
+            reserve_bytes: stats.reserve_bytes,
+            out_of_space_total: stats.out_of_space_total,
+            scrub_bytes_total: stats.scrub_bytes_total,
+            scrub_passes_total: stats.scrub_passes_total,
+            scrub_findings_total: stats.scrub_findings_total,
+            damage: open.map(|open| open.gauge.damage()).unwrap_or_default(),
             write_amplification: stats.write_amplification(),
             memory: self.memory_of(&stats),
             spilled_messages: stats.spilled_messages,
@@ -300,6 +314,12 @@ fn figures(stats: &engine::Stats) -> EngineFigures {
         spilled_total: stats.spilled_total,
         spill_bytes_total: stats.spill_bytes_total,
         spill_moved_bytes_total: stats.spill_moved_bytes_total,
+        blob_files: stats.blob_files,
+        blob_bytes: stats.blob_bytes,
+        blob_live_bytes: stats.blob_live_bytes,
+        blobs_total: stats.blobs_total,
+        blob_bytes_total: stats.blob_bytes_total,
+        blob_files_removed_total: stats.blob_files_removed_total,
         settled_segments: stats.settled_segments,
         settled_bytes: stats.settled_bytes,
         settled_live_bytes: stats.settled_live_bytes,
@@ -308,6 +328,13 @@ fn figures(stats: &engine::Stats) -> EngineFigures {
         settled_removed_total: stats.settled_removed_total,
         checkpoint_bytes_total: stats.checkpoint_bytes_total,
         background_errors_total: stats.background_errors_total,
+        oldest_unsettled_ms: stats.oldest_unsettled_ms,
+        settled_dead_bytes: stats.settled_dead_bytes(),
+        reserve_bytes: stats.reserve_bytes,
+        out_of_space_total: stats.out_of_space_total,
+        scrub_bytes_total: stats.scrub_bytes_total,
+        scrub_passes_total: stats.scrub_passes_total,
+        scrub_findings_total: stats.scrub_findings_total,
         sync_latency_us: stats.sync_times.buckets,
         sync_latency_us_total: stats.sync_times.total_us,
         durable_ticket: stats.durable.0,

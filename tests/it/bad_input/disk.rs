@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use leveret_proto::v1::{PublishRequest, StatusRequest};
+use leveret_proto::v1::value::Kind;
+use leveret_proto::v1::{DeclareQueueRequest, PublishRequest, StatusRequest, Table, TableEntry, Value};
 use leveret_tests::amqp::codec::Writer;
 use leveret_tests::amqp::{Connection, method};
-use leveret_tests::client::{Client, assert_refused, to_queue};
+use leveret_tests::client::{Client, assert_refused, queue, to_queue};
 use leveret_tests::server::Server;
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -80,4 +81,51 @@ async fn with_too_little_free_publishers_wait_and_all_else_goes_on() {
     held(&mut client, "").await;
     client.publish("jobs", "five").await;
     assert_eq!(client.drain("jobs").await, ["two", "five"]);
+}
+
+/// Arguments of a queue.
+fn arguments(entries: [(&str, Kind); 3]) -> Option<Table> {
+    let entry = |(name, kind): (&str, Kind)| TableEntry {
+        name: name.into(),
+        value: Some(Value { kind: Some(kind) }),
+    };
+    Some(Table { entries: entries.into_iter().map(entry).collect() })
+}
+
+#[tokio::test]
+async fn dead_letters_wait_in_their_queue_while_the_disk_is_low() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.declare_queue("dead").await;
+    let arguments = arguments([
+        ("x-message-ttl", Kind::Int64(6_000)),
+        ("x-dead-letter-exchange", Kind::Text(String::new())),
+        ("x-dead-letter-routing-key", Kind::Text("dead".into())),
+    ]);
+    client.rpc.declare_queue(DeclareQueueRequest { arguments, ..queue("jobs") }).await.expect("declared");
+    client.publish("jobs", "late").await;
+    let (home, options) = server.stop().await;
+
+    let full = options.clone().flag("--disk-free-limit", MORE_THAN_THERE_IS);
+    let server = Server::start_on(&home, full).await;
+    let mut client = server.client().await;
+    held(&mut client, "disk-low").await;
+    client.wait_queue("jobs", "nothing that anybody may have", |info| info.messages_ready == 0).await;
+    assert_eq!(client.queue_info("dead").await.messages_ready, 0, "it waits");
+    let status = client.rpc.status(StatusRequest {}).await.expect("status").into_inner();
+    assert!(status.damage.is_empty() && status.scrub_findings_total == 0, "{status:?}");
+
+    let (home, _) = server.stop().await;
+    let server = Server::start_on(&home, options).await;
+    let mut client = server.client().await;
+    client.wait_queue("dead", "the letter", |info| info.messages_ready == 1).await;
+    assert_eq!(client.drain("dead").await, ["late"]);
+    for _ in 0..200 {
+        let status = client.rpc.status(StatusRequest {}).await.expect("status").into_inner();
+        if status.reserve_bytes > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("there is no reserve on a disk with room");
 }

@@ -1,5 +1,6 @@
 //! Every call end to end.
 
+mod blobs;
 mod consume;
 mod durability;
 mod exchanges;

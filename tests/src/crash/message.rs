@@ -77,6 +77,9 @@ pub(super) fn new_message(
     let length = match rng.u32(..100) {
         0..80 => rng.usize(payload::HEADER_BYTES..1000),
         80..97 => rng.usize(1000..8 << 10),
+        97..99 => rng.usize(8 << 10..64 << 10),
+        // Beyond what goes into the log itself.
+        _ if keep == Keep::Persistent && rng.u8(..2) == 0 => rng.usize(256 << 10..400 << 10),
         _ => rng.usize(8 << 10..64 << 10),
     };
     let body = payload::encode(id, length);

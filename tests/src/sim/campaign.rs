@@ -79,6 +79,10 @@ impl Reached {
         self.settled_removed += other.settled_removed;
         self.spilled += other.spilled;
         self.spill_moved_bytes += other.spill_moved_bytes;
+        self.scrubs += other.scrubs;
+        self.found_full += other.found_full;
+        self.blobs += other.blobs;
+        self.blob_files_removed += other.blob_files_removed;
         self.crashes += other.crashes;
         self.crashes_in_recovery += other.crashes_in_recovery;
         self.cuts += other.cuts;
@@ -115,6 +119,10 @@ impl Reached {
             ("bytes merged", self.merged_bytes, 50_000),
             ("settled segments removed", self.settled_removed, 100),
             ("places spilled", self.spilled, 10_000),
+            ("passes of the scrub", self.scrubs, 1_000),
+            ("times that the disk was full", self.found_full, 1_000),
+            ("bodies in blob files", self.blobs, 10_000),
+            ("blob files removed", self.blob_files_removed, 1_000),
             ("crashes in recovery", self.crashes_in_recovery, 200),
             ("torn tails", self.cuts, 200),
             ("consumers lost with messages out", self.consumers_lost, 100),
@@ -143,7 +151,8 @@ impl fmt::Display for Reached {
         write!(
             f,
             "{} seeds: {} operations, {} rotations, {} checkpoints, {} recycled, {} settled, \
-             {} bytes merged, {} settled segments removed, {} places spilled ({} bytes moved), {} crashes, {} in recovery, {} torn tails, \
+             {} bytes merged, {} settled segments removed, {} places spilled ({} bytes moved), {} scrubs, {} times a full disk, \
+             {} bodies in blob files, {} such files removed, {} crashes, {} in recovery, {} torn tails, \
              {} frames copied, {} consumers lost, {} clean stops; {} sent, {} confirmed, {} delivered ({} redelivered), \
              {} found after a crash, {} acked, {} returned; {} commits, {} rollbacks, {} moved, {} moved by a rule, {} moves \
              under way at a crash ({} kept, {} undone)",
@@ -157,6 +166,10 @@ impl fmt::Display for Reached {
             self.settled_removed,
             self.spilled,
             self.spill_moved_bytes,
+            self.scrubs,
+            self.found_full,
+            self.blobs,
+            self.blob_files_removed,
             self.crashes,
             self.crashes_in_recovery,
             self.cuts,

@@ -5,6 +5,7 @@
 //! Simulated clients publish, consume, get, ack, nack, work in transactions, purge, declare and delete; what they do and
 //! see goes through the same checker as the crash harness's record of the real server.
 
+mod bodies;
 mod bug;
 mod campaign;
 mod clients;

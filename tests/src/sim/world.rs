@@ -7,6 +7,7 @@ use leveret_broker::{Effect, Input, NameKey};
 use leveret_engine::{CrashPlan, Disk, Error, Fsync, Settings, SimDisk, Step, Store, Workers};
 use leveret_server::host::Host;
 
+use super::bodies::Bodies;
 use super::bug::Bug;
 use super::clients::Clients;
 use crate::checker::{Checker, Counts, Invariant, Violation};
@@ -46,6 +47,14 @@ pub struct Reached {
     pub spilled: u64,
     /// Bytes of volatile segments that were written again, to make room.
     pub spill_moved_bytes: u64,
+    /// Passes of the scrub.
+    pub scrubs: u64,
+    /// Times that the disk was found full.
+    pub found_full: u64,
+    /// Bodies written into blob files.
+    pub blobs: u64,
+    /// Blob files removed.
+    pub blob_files_removed: u64,
     /// Crashes while serving.
     pub crashes: u64,
     /// Crashes in a recovery.
@@ -82,6 +91,8 @@ pub(super) struct World {
     pub(super) reached: Reached,
     wall_ms: u64,
     worker_ms: u64,
+    /// Somebody else fills the disk now and then, and makes room.
+    crowded: bool,
     /// A worker that hardly gets on in this life, so that the others overtake it.
     slow: Option<Worker>,
     trace: u64,
@@ -96,6 +107,8 @@ enum Worker {
     Reader,
     Keeper,
     Settler,
+    Scrub,
+    Blobs,
 }
 
 /// A running server.
@@ -104,6 +117,8 @@ pub(super) struct Life {
     workers: Workers,
     /// On their way to the core.
     pub(super) inputs: std::collections::VecDeque<Input>,
+    /// Behind large bodies.
+    bodies: Bodies,
     /// On their way to the clients.
     effects: std::collections::VecDeque<Effect>,
 }
@@ -131,6 +146,7 @@ impl World {
             1 => Fsync::Never,
             _ => Fsync::Always,
         };
+        let crowded = rng.u8(..4) == 0;
         let settings = Settings {
             fsync,
             segment_bytes: 16384 * rng.u64(2..6),
@@ -142,7 +158,14 @@ impl World {
             extents_joined: *rng.choice(&[1, 1 << 16]).unwrap_or(&1),
             extents_crowded: *rng.choice(&[1, 1 << 20]).unwrap_or(&1),
             settled_bytes: *rng.choice(&[20_000, 200_000, 1 << 20]).unwrap_or(&20_000),
+            blob_bytes_min: *rng
+                .choice(&[80, 300, 1_500, 6_000, u64::MAX, u64::MAX, u64::MAX])
+                .unwrap_or(&300),
+            blob_file_bytes: 4096 * rng.u64(2..8),
             idle_checkpoint_ms: 300,
+            scrub_bytes_per_s: 10 << 20,
+            scrub_pass_ms: 30,
+            disk_low_bytes: if crowded { 100_000 } else { 0 },
             new_store_id: seed | 1,
             control: bug.and_then(Bug::of_engine),
             ..Settings::default()
@@ -161,6 +184,7 @@ impl World {
             wall_ms: 1_700_000_000_000,
             worker_ms: 0,
             slow: None,
+            crowded,
             trace: 0xcbf2_9ce4_8422_2325,
             lost: None,
             rng,
@@ -168,12 +192,15 @@ impl World {
     }
 
     fn play(&mut self) -> Result<(), Violation> {
-        let lives = self.rng.u32(2..5);
+        let lives = self.rng.u32(2..6);
         for _ in 0..lives {
             let mut life = self.start(true)?;
             self.inspect(&mut life)?;
-            let slow = [Worker::Writer, Worker::Reader, Worker::Keeper, Worker::Settler];
-            self.slow = if self.rng.u8(..3) == 0 { self.rng.choice(slow) } else { None };
+            // A read that takes long meets most of what may go wrong.
+            let reads = [Worker::Reader; 3];
+            let others = [Worker::Writer, Worker::Keeper, Worker::Settler, Worker::Scrub, Worker::Blobs];
+            let slow: Vec<Worker> = reads.into_iter().chain(others).collect();
+            self.slow = if self.rng.bool() { self.rng.choice(slow) } else { None };
             let planned = self.rng.u8(..5) > 0;
             if planned {
                 let calls = if self.rng.bool() { 60 } else { 500 };
@@ -220,13 +247,19 @@ impl World {
                     let host = Host::new(settings, store, recovered, self.wall_ms);
                     let mut host = host.map_err(|e| refused(&e.to_string()))?;
                     self.control.into_iter().for_each(|control| host.switch_on(control));
-                    return Ok(Life { host, workers, inputs: [].into(), effects: [].into() });
+                    let bodies = Bodies::default();
+                    return Ok(Life { host, workers, inputs: [].into(), bodies, effects: [].into() });
                 }
                 Err(error) if self.disk.crashed() => {
                     drop(error);
                     crashes += 1;
                     self.reached.crashes_in_recovery += 1;
                     self.lose();
+                }
+                Err(Error::Io { source, .. })
+                    if source.kind() == std::io::ErrorKind::StorageFull && self.reserve() == 0 =>
+                {
+                    self.disk.resize(u64::MAX);
                 }
                 Err(error @ (Error::Damage { .. } | Error::Io { .. })) => {
                     return Err(refused(&error.to_string()));
@@ -238,6 +271,8 @@ impl World {
 
     /// Everything that exists, listed before any client is at work.
     fn inspect(&mut self, life: &mut Life) -> Result<(), Violation> {
+        // What waits for room is answered.
+        self.disk.resize(u64::MAX);
         self.clients.ask_listings(life);
         self.settle_down(life);
         let (queues, bindings) = self.clients.take_listings();
@@ -249,6 +284,9 @@ impl World {
         self.clients.begin(life, &mut self.rng);
         let steps = self.rng.u32(200..1500);
         for _ in 0..steps {
+            if self.crowded && self.rng.u8(..60) == 0 {
+                self.fill_or_empty();
+            }
             // Also when only a read has met the crash so far: nobody lives on to tell of it.
             if self.disk.crashed() || life.host.failure().is_some() {
                 return Ok(End::Crashed);
@@ -261,7 +299,11 @@ impl World {
             return Ok(End::Crashed);
         }
         life.host.close();
-        for _ in 0..10_000 {
+        for step in 0..10_000 {
+            if step == 5_000 {
+                // What was accepted waits for room.
+                self.disk.resize(u64::MAX);
+            }
             if self.disk.crashed() || life.host.failure().is_some() {
                 return Ok(End::Crashed);
             }
@@ -276,8 +318,20 @@ impl World {
         panic!("a clean close came to no end");
     }
 
+    /// Pieces of the store's reserve.
+    fn reserve(&self) -> usize {
+        self.disk.names().iter().filter(|(name, _)| name.starts_with("reserve-")).count()
+    }
+
+    /// Somebody else fills the disk, or makes room.
+    fn fill_or_empty(&mut self) {
+        let room = if self.rng.bool() { 0 } else { self.rng.u64(..200_000) };
+        let full = self.rng.u8(..3) > 0;
+        self.disk.resize(if full { self.disk.used() + room } else { u64::MAX });
+    }
+
     fn step(&mut self, life: &mut Life) {
-        match self.rng.u8(..17) {
+        match self.rng.u8(..20) {
             0..5 => {
                 self.reached.operations += 1;
                 self.clients.act(life, &mut self.rng, &mut self.reached);
@@ -287,8 +341,15 @@ impl World {
             12 if self.gets_on(Worker::Reader) => drop(life.workers.reader.step()),
             13 if self.gets_on(Worker::Keeper) => drop(life.workers.keeper.step(self.worker_ms)),
             14 if self.gets_on(Worker::Settler) => drop(life.workers.settler.step(self.worker_ms)),
-            8..15 => {}
-            15 => {
+            15 if self.gets_on(Worker::Scrub) => drop(life.workers.scrub.step(self.worker_ms)),
+            16..18 if self.gets_on(Worker::Blobs) => {
+                // A body takes a few of them.
+                for _ in 0..self.rng.u8(1..8) {
+                    life.workers.blobs.step(self.worker_ms);
+                }
+            }
+            8..18 => {}
+            18 => {
                 let ms = self.rng.u64(..40);
                 self.worker_ms += ms;
                 // The wall clock may jump either way.
@@ -314,6 +375,7 @@ impl World {
     fn turn(&mut self, life: &mut Life) {
         let count = self.rng.usize(0..=life.inputs.len());
         let inputs: Vec<Input> = life.inputs.drain(..count).collect();
+        let inputs = life.bodies.pass(&life.host.store().blobs(), inputs);
         let tracing = std::env::var_os("LEVERET_SIM_TRACE").is_some();
         if tracing {
             inputs.iter().for_each(|input| eprintln!("  -> {input:?}"));
@@ -349,6 +411,7 @@ impl World {
         for _ in 0..20_000 {
             let before = (life.inputs.len(), life.effects.len());
             let inputs: Vec<Input> = life.inputs.drain(..).collect();
+            let inputs = life.bodies.pass(&life.host.store().blobs(), inputs);
             let mut effects = Vec::new();
             life.host.turn(inputs, self.wall_ms, &mut effects);
             self.note_losses(&effects);
@@ -358,7 +421,10 @@ impl World {
                 || life.workers.reader.step() == Step::Worked
                 || life.workers.keeper.step(self.worker_ms) == Step::Worked
                 || life.workers.settler.step(self.worker_ms) == Step::Worked
-                || life.workers.spiller.step(self.worker_ms) == Step::Worked;
+                || life.workers.spiller.step(self.worker_ms) == Step::Worked
+                || life.workers.blobs.step(self.worker_ms) == Step::Worked
+                || !life.bodies.is_empty();
+            life.workers.scrub.step(self.worker_ms);
             let effects: Vec<Effect> = life.effects.drain(..).collect();
             for effect in effects {
                 self.clients.receive(effect, life);
@@ -418,12 +484,14 @@ impl World {
         if let Some(text) = &self.lost {
             return Err(Violation { invariant: Invariant::I1, text: text.clone() });
         }
-        let unreadable = life.host.store().unreadable();
-        if unreadable == 0 || self.disk.crashed() {
+        let (unreadable, damage) = (life.host.store().unreadable(), life.host.store().damage_found());
+        if (unreadable == 0 && damage == 0) || self.disk.crashed() {
             return Ok(());
         }
-        let text =
-            format!("{unreadable} messages that live could not be read: {:?}", life.host.store().findings());
+        let text = format!(
+            "{unreadable} messages that live could not be read, {damage} places are damaged: {:?}",
+            life.host.store().findings()
+        );
         Err(Violation { invariant: Invariant::I1, text })
     }
 
@@ -437,6 +505,10 @@ impl World {
         self.reached.settled_removed += stats.settled_removed_total;
         self.reached.spilled += stats.spilled_total;
         self.reached.spill_moved_bytes += stats.spill_moved_bytes_total;
+        self.reached.scrubs += stats.scrub_passes_total;
+        self.reached.found_full += stats.out_of_space_total;
+        self.reached.blobs += stats.blobs_total;
+        self.reached.blob_files_removed += stats.blob_files_removed_total;
     }
 
     fn crash(&mut self, life: Life) {

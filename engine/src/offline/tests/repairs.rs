@@ -20,7 +20,10 @@ fn repaired(rig: &Rig) -> Repaired {
 
 fn message(queue: u64, seq: u64) -> Batch {
     let payload = Payload { head: Bytes::new(), body: Bytes::from("new") };
-    Batch { puts: vec![Put { targets: vec![(QueueId(queue), Seq(seq))], payload }], ..Batch::default() }
+    Batch {
+        puts: vec![Put { targets: vec![(QueueId(queue), Seq(seq))], payload, blob: None }],
+        ..Batch::default()
+    }
 }
 
 /// The open segment's file.

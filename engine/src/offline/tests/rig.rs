@@ -69,7 +69,7 @@ impl Rig {
                 rig.put.insert((queue.0, seq.0), body.clone());
                 rig.live.insert((queue.0, seq.0), body.clone());
             }
-            batch.puts.push(Put { targets, payload: Payload { head: Bytes::new(), body } });
+            batch.puts.push(Put { targets, payload: Payload { head: Bytes::new(), body }, blob: None });
             if i % 2 == 0 {
                 batch.acks.push((QueueId(1), Seq(i - 1), Seq(i - 1)));
                 rig.live.remove(&(1, i - 1));

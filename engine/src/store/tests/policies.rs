@@ -26,7 +26,10 @@ fn settings(fsync: Fsync) -> Settings {
 
 fn message(seq: u64) -> Batch {
     let payload = Payload { head: Bytes::new(), body: Bytes::from(seq.to_le_bytes().to_vec()) };
-    Batch { puts: vec![Put { targets: vec![(QueueId(1), Seq(seq))], payload }], ..Batch::default() }
+    Batch {
+        puts: vec![Put { targets: vec![(QueueId(1), Seq(seq))], payload, blob: None }],
+        ..Batch::default()
+    }
 }
 
 fn first() -> Batch {

@@ -38,7 +38,7 @@ impl Scene {
     fn publish(&mut self, count: u64) {
         for _ in 0..count {
             let payload = Payload { head: Bytes::new(), body: Bytes::from(vec![7; SEGMENT as usize / 4]) };
-            let put = Put { targets: vec![(QueueId(1), Seq(self.next))], payload };
+            let put = Put { targets: vec![(QueueId(1), Seq(self.next))], payload, blob: None };
             self.next += 1;
             self.store.commit(Batch { puts: vec![put], ..Batch::default() }, Urgency::Now).expect("small");
             while self.workers.writer.step(self.now_ms) == Step::Worked {}
@@ -76,7 +76,7 @@ fn a_disk_that_is_low_holds_publishers_until_there_is_room() {
     let mut scene = Scene::new(Settings { disk_low_bytes: low, ..Settings::default() });
     scene.publish(4);
     assert_eq!(scene.pressure(true), None);
-    let used: u64 = scene.disk.names().iter().map(|(_, bytes)| bytes).sum();
+    let used: u64 = scene.disk.used();
     scene.disk.resize(used + low);
     assert_eq!(scene.pressure(true), Some(Pressure::DiskLow), "the log itself will take room");
     // Acks go through, and what is dead gives its room back.

@@ -42,7 +42,10 @@ fn body(queue: u64, seq: u64) -> Bytes {
 
 fn put(queue: u64, seq: u64) -> Batch {
     let payload = Payload { head: Bytes::new(), body: body(queue, seq) };
-    Batch { puts: vec![Put { targets: vec![(QueueId(queue), Seq(seq))], payload }], ..Batch::default() }
+    Batch {
+        puts: vec![Put { targets: vec![(QueueId(queue), Seq(seq))], payload, blob: None }],
+        ..Batch::default()
+    }
 }
 
 fn ack(queue: u64, first: u64, last: u64) -> Batch {
@@ -61,7 +64,7 @@ fn settle(workers: &mut Workers, from_s: u64, seconds: u64) {
 }
 
 fn used(disk: &SimDisk) -> u64 {
-    disk.names().iter().map(|(_, bytes)| bytes).sum()
+    disk.used()
 }
 
 fn settled_files(disk: &SimDisk) -> Vec<(String, Vec<Extent>)> {
@@ -261,6 +264,44 @@ fn a_repair_gives_no_place_out_again_that_a_settled_segment_holds() {
     assert_eq!(next, Seq(2), "the settled message is there");
 }
 
+#[test]
+fn what_is_lost_with_a_settled_segment_is_taken_from_the_log_while_it_is_there() {
+    let disk = SimDisk::default();
+    let (mut store, mut workers) = filled(&disk, 1 << 20, 60);
+    let both = vec![(QueueId(1), Seq(61)), (QueueId(2), Seq(1))];
+    let payload = Payload { head: Bytes::new(), body: body(1, 61) };
+    commit(
+        &mut store,
+        &mut workers,
+        Batch { puts: vec![Put { targets: both, payload, blob: None }], ..Batch::default() },
+    );
+    settle(&mut workers, 1, 1);
+    drop((store, workers));
+    disk.kill();
+    // The keeper never ran: no log segment was recycled.
+    let lost: Vec<String> = settled_files(&disk).into_iter().map(|(name, _)| name).collect();
+    assert!(lost.len() >= 2);
+    for name in &lost {
+        disk.take(name);
+    }
+    let handle: Arc<dyn Disk> = Arc::new(disk.clone());
+    let mut told = Vec::new();
+    let done = repair(&handle, &mut |_, _| (), &mut |found| {
+        told.extend(found.findings.iter().map(|finding| finding.what.clone()));
+        Some(LeaveOut::default())
+    });
+    let done = done.expect("readable");
+    assert!(done.changed && done.found.loss.messages.is_empty(), "{:?}", done.found.loss);
+    assert!(told.iter().any(|what| what.contains("stand in the log still")), "{told:?}");
+    let (store, mut workers, recovered) = open(&disk, 1 << 20);
+    assert!(recovered.report.damaged.is_empty() && recovered.report.lost.is_empty(), "{recovered:?}");
+    let (found, lost) = fetch(&store, &mut workers, 1, 62);
+    assert!(lost.is_empty(), "{lost:?}");
+    let put = (1..=61).map(|seq| (seq, body(1, seq)));
+    assert_eq!(found, put.collect::<BTreeMap<_, _>>());
+    assert_eq!(fetch(&store, &mut workers, 2, 2).0, BTreeMap::from([(1, body(1, 61))]));
+}
+
 /// Many queues that get a message each in turn: extents, and what is found of the first queue, in the end.
 fn many_queues(extents_joined: u64) -> (usize, Vec<u64>) {
     const QUEUES: u64 = 40;
@@ -275,6 +316,7 @@ fn many_queues(extents_joined: u64) -> (usize, Vec<u64>) {
         let puts = (1..=QUEUES).map(|queue| Put {
             targets: vec![(QueueId(queue), Seq(seq))],
             payload: Payload { head: Bytes::new(), body: Bytes::from(vec![queue as u8; 100]) },
+            blob: None,
         });
         commit(&mut store, &mut workers, Batch { puts: puts.collect(), ..Batch::default() });
         settle(&mut workers, 2 * seq, 1);
@@ -293,4 +335,39 @@ fn short_extents_of_many_queues_are_joined_and_none_is_lost() {
     assert_eq!(found, (1..=200).collect::<Vec<_>>());
     assert_eq!(all, found);
     assert!(joined * 5 < apart, "{joined} of {apart}");
+}
+
+/// Guards against a settled segment that seems full because its many small messages live, while the few large ones that
+/// make up its length are dead.
+#[test]
+fn disk_follows_the_bytes_that_live_where_small_messages_live_among_large_dead_ones() {
+    let disk = SimDisk::default();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (mut store, mut workers, _) = Store::open(&shared, settings(1 << 20)).expect("opens");
+    commit(&mut store, &mut workers, Batch { queues_created: vec![QueueId(1)], ..Batch::default() });
+    // Of ten, one is large: almost all bytes, and a tenth of the records.
+    let length = |seq: u64| if seq.is_multiple_of(10) { 8_000 } else { 20 };
+    for seq in 1..=1_000 {
+        let payload = Payload { head: Bytes::new(), body: Bytes::from(vec![seq as u8; length(seq)]) };
+        let puts = vec![Put { targets: vec![(QueueId(1), Seq(seq))], payload, blob: None }];
+        commit(&mut store, &mut workers, Batch { puts, ..Batch::default() });
+        settle(&mut workers, seq, 1);
+    }
+    let settled = |disk: &SimDisk| -> u64 {
+        let names = disk.names().into_iter().filter(|(name, _)| name.ends_with(".set"));
+        names.map(|(_, bytes)| bytes).sum()
+    };
+    let last = settled_files(&disk).iter().flat_map(|(_, extents)| extents).map(|e| e.last.0).max();
+    let last = last.expect("some settled");
+    let before = settled(&disk);
+    let acks = (10..=last).step_by(10).map(|seq| (QueueId(1), Seq(seq), Seq(seq))).collect();
+    commit(&mut store, &mut workers, Batch { acks, ..Batch::default() });
+    settle(&mut workers, 2_000, 60);
+    let live = (1..=last).filter(|seq| !seq.is_multiple_of(10)).count() as u64 * 64;
+    let after = settled(&disk);
+    assert!(before > 500_000 && after < 3 * live + 10_000, "{before} to {after}, {live} live");
+    let (found, lost) = fetch(&store, &mut workers, 1, 1_001);
+    assert!(lost.is_empty());
+    let wanted: Vec<u64> = (1..=1_000_u64).filter(|seq| !seq.is_multiple_of(10) || *seq > last).collect();
+    assert_eq!(found.into_keys().collect::<Vec<_>>(), wanted);
 }

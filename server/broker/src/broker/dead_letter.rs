@@ -10,7 +10,6 @@ use crate::effect::{Batch, Effect};
 use crate::ids::{QueueId, Seq};
 use crate::message::Message;
 use crate::queue::{Dead, Next, Out, Taken};
-use crate::record;
 use crate::topology::Routing;
 
 impl Broker {
@@ -24,6 +23,9 @@ impl Broker {
             if !over || (message.received_ms == self.now_ms && !all) {
                 return;
             }
+            if self.letters_wait && queue.waiting_is_full() {
+                return;
+            }
             let Some(taken) = queue.remove() else { return };
             self.counters.expired += 1;
             self.give_up(id, taken, Reason::Expired);
@@ -35,6 +37,7 @@ impl Broker {
         loop {
             let Some(queue) = self.queues.get_mut(&id).filter(|queue| queue.is_over_limit()) else { return };
             match queue.next_ready() {
+                Next::InMemory if self.letters_wait && queue.waiting_is_full() => return,
                 Next::InMemory => {
                     let Some(taken) = queue.remove() else { return };
                     self.counters.dropped += 1;
@@ -54,10 +57,43 @@ impl Broker {
         }
     }
 
+    /// The disk is low, or not any more: what leaves queues by itself for others waits where it is. What a client rejects
+    /// moves at once, since its answer says so, and messages that are not in the log do.
+    pub(crate) fn hold_letters(&mut self, wait: bool) {
+        if !std::mem::replace(&mut self.letters_wait, wait) || wait {
+            return;
+        }
+        // Also those whose heads waited.
+        let letters = self.queues.values_mut().filter(|queue| queue.known.dead_letter.is_some());
+        let woken: Vec<QueueId> = letters
+            .map(|queue| {
+                queue.wake_letters();
+                queue.id
+            })
+            .collect();
+        woken.into_iter().for_each(|id| self.mark_dirty(id));
+    }
+
+    /// Whether the next message of a queue has expired and waits at its head: nobody gets it.
+    pub(crate) fn head_waits(&mut self, id: QueueId) -> bool {
+        if !self.letters_wait {
+            return false;
+        }
+        let Some(queue) = self.queues.get_mut(&id) else { return false };
+        if !queue.waiting_is_full() || !queue.can_expire() {
+            return false;
+        }
+        let Some(message) = queue.peek().cloned() else { return false };
+        queue.deadline_ms(&message).is_some_and(|deadline_ms| deadline_ms <= self.now_ms)
+    }
+
     /// A message that was ready leaves its queue.
     fn give_up(&mut self, id: QueueId, taken: Taken, reason: Reason) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         let (level, seq, kept) = (taken.queue, taken.seq, taken.kept);
+        if queue.known.dead_letter.is_some() && kept == Kept::Log && self.letters_wait {
+            return queue.wait_as_letter(taken, reason, &mut self.budget);
+        }
         if queue.known.dead_letter.is_some() {
             let message = taken.message().clone();
             self.letters.push_back(Dead { queue: level, seq, kept, reason, message });
@@ -104,7 +140,7 @@ impl Broker {
             let letter = Letter::new(&dead.message, &name, dead.reason, &to, self.now_ms);
             let targets = self.targets(id, &letter, dead.reason, out);
             let message = Arc::new(letter.message);
-            let bytes = message.cost_bytes() + record::HEADER_FIXED_BYTES;
+            let bytes = message.logged_bytes();
             if Batch::put_bytes(bytes, targets.len() as u64) > self.settings.append_bytes_max {
                 let text = format!(
                     "a dead letter of queue '{name}' is larger than an append may be and is dropped: raise segment-size"
@@ -137,7 +173,7 @@ impl Broker {
         let Some(to) = to else { return 0 };
         let letter = Letter::new(message, &name, reason, &to, self.now_ms);
         let targets = self.targets(id, &letter, reason, out);
-        let bytes = letter.message.cost_bytes() + record::HEADER_FIXED_BYTES;
+        let bytes = letter.message.logged_bytes();
         let targeted = targets.iter().filter_map(|id| self.queues.get(id));
         let learns = targeted.filter(|queue| !queue.has_level(queue.priority(letter.priority)));
         let learned = learns.map(|queue| learned_bytes(queue));

@@ -77,7 +77,7 @@ impl Broker {
         }
         if !targets.is_empty() {
             let header = record::encode_message_header(message);
-            done.put = Some(Put { targets, header, body: message.body.clone() });
+            done.put = Some(Put { targets, header, body: message.body.clone(), blob: message.blob.clone() });
         }
         done
     }

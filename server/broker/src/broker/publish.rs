@@ -7,6 +7,7 @@ use super::access::vhost_refused;
 use super::declare::{exchange_at, no_exchange};
 use super::request::{Who, no_vhost};
 use crate::access::{Access, Passes};
+use crate::blob::logged_bytes;
 use crate::channel::Channel;
 use crate::effect::{Batch, Cause, Effect, Outcome, Reply};
 use crate::ids::{ChanId, QueueId, ReqId};
@@ -178,6 +179,7 @@ impl Broker {
             routing_key: publish.routing_key,
             properties: publish.properties,
             body: publish.body,
+            blob: publish.blob,
             received_ms: self.now_ms,
             persistent: publish.persistent,
             expiration_ms: extras.expiration_ms,
@@ -224,7 +226,8 @@ impl Channel {
 /// Upper bound of what a publish to so many queues takes in the log.
 pub(super) fn publish_bytes(publish: &Publish, queues: usize) -> u64 {
     let names = publish.exchange.len() + publish.routing_key.len();
-    let bytes = (publish.body.len() + publish.properties.len() + names) as u64 + record::HEADER_FIXED_BYTES;
+    let body = logged_bytes(publish.body.len(), publish.blob.as_ref());
+    let bytes = body + (publish.properties.len() + names) as u64 + record::HEADER_FIXED_BYTES;
     Batch::put_bytes(bytes, queues as u64)
 }
 

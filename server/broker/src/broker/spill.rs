@@ -10,7 +10,7 @@ impl Broker {
     pub(super) fn hand_spills_on(&mut self, out: &mut Vec<Effect>) {
         for spill in self.budget.take_spills() {
             let header = record::encode_message_header(&spill.message);
-            let put = Put { targets: spill.places, header, body: spill.message.body.clone() };
+            let put = Put { targets: spill.places, header, body: spill.message.body.clone(), blob: None };
             out.push(Effect::Spill(put));
         }
         let places = self.budget.take_released();

@@ -31,6 +31,7 @@ mod strict;
 mod tx;
 mod tx_queues;
 mod vhosts;
+mod waiting_letters;
 mod window;
 pub(crate) mod world;
 

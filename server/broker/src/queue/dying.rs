@@ -1,16 +1,16 @@
 //! Messages that a queue gives up for dead letters although they are not in memory: they are read back first.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Queue;
-use super::level::{Level, Out};
+use super::level::{Level, Out, Taken};
 use super::window::{Loss, TakenIn};
 use crate::budget::{Budget, Kept};
 use crate::death::Reason;
 use crate::ids::{QueueId, Seq};
 use crate::input::Fetched;
 use crate::message::Message;
-use crate::record;
 
 /// A place that waits to be read.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,11 @@ pub(crate) struct Dying {
     /// Names it to who waits for its end.
     pub(super) number: u64,
 }
+
+/// The number of those for whose end nobody waits.
+const NOBODY: u64 = 0;
+/// Letters of a level that wait at most, so that memory stays bounded; then its head waits with them.
+pub(crate) const WAITING_MAX: usize = 10_000;
 
 /// A message that left its queue to be dead-lettered. It lives on in the log until the move is there.
 #[derive(Debug)]
@@ -59,6 +64,31 @@ impl Queue {
         Some((out, dead))
     }
 
+    /// A stored message that was ready is to be dead-lettered when there is room for it: until then it stays in the
+    /// store at its place, and is neither ready nor out.
+    pub(crate) fn wait_as_letter(&mut self, taken: Taken, reason: Reason, budget: &mut Budget) {
+        if let Some(level) = self.level_mut(taken.queue) {
+            level.waiting.insert(taken.seq.0, reason);
+        }
+        self.discard(taken, budget);
+    }
+
+    /// Whether as many letters wait as may.
+    pub(crate) fn waiting_is_full(&self) -> bool {
+        self.levels.iter().any(|level| level.waiting.len() >= WAITING_MAX)
+    }
+
+    /// Those that waited are read, to move.
+    pub(crate) fn wake_letters(&mut self) {
+        for level in &mut self.levels {
+            // Nobody waits for their ends.
+            let waiting = std::mem::take(&mut level.waiting);
+            level
+                .dying
+                .extend(waiting.into_iter().map(|(seq, reason)| (seq, Dying { reason, number: NOBODY })));
+        }
+    }
+
     /// The numbers of all that wait to be read.
     pub(crate) fn dying(&self) -> impl Iterator<Item = u64> {
         self.levels.iter().flat_map(|level| level.dying.values().map(|dying| dying.number))
@@ -66,6 +96,19 @@ impl Queue {
 }
 
 impl Level {
+    /// Whether a place waits to move by itself, or is read for it.
+    pub(super) fn is_letter(&self, seq: u64) -> bool {
+        self.waiting.contains_key(&seq) || self.dying.get(&seq).is_some_and(|dying| dying.number == NOBODY)
+    }
+
+    /// Takes the places out that wait to move by themselves, or are read for it, in order.
+    pub(super) fn take_letters(&mut self) -> BTreeSet<u64> {
+        let mut letters: BTreeSet<u64> = std::mem::take(&mut self.waiting).into_keys().collect();
+        letters.extend(self.dying.iter().filter(|(_, dying)| dying.number == NOBODY).map(|(seq, _)| *seq));
+        self.dying.retain(|_, dying| dying.number != NOBODY);
+        letters
+    }
+
     /// Takes in what was read of them.
     pub(super) fn take_dying(&mut self, from: u64, upto: u64, answer: Fetched) -> TakenIn {
         let mut taken = TakenIn::default();
@@ -78,7 +121,7 @@ impl Level {
         for (seq, bytes) in answer.records {
             let Some(Dying { reason, number }) = self.dying.remove(&seq.0) else { continue };
             taken.ended.push(number);
-            match record::decode_message(&bytes) {
+            match bytes.decode() {
                 Ok(message) => {
                     let (queue, kept, message) = (self.id, self.kept_as(&message), Arc::new(message));
                     taken.dead.push(Dead { queue, seq, kept, reason, message });

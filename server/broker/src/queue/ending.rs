@@ -39,7 +39,9 @@ impl Queue {
 
 impl Level {
     fn purge(&mut self, budget: &mut Budget) -> (u64, Vec<(u64, u64)>) {
-        let ready = self.ready();
+        let (letters, mut waiting) = (self.take_letters(), Vec::new());
+        letters.iter().for_each(|seq| ranges::join(&mut waiting, *seq, *seq));
+        let ready = self.ready() + letters.len() as u64;
         let mut places = Vec::new();
         for (seq, returned) in std::mem::take(&mut self.returned) {
             match returned.kept {
@@ -64,6 +66,7 @@ impl Level {
         if self.spills && self.tail > 0 {
             budget.unspill(self.id, Seq(self.loaded_to), Seq(self.next - 1));
         }
+        places.extend(waiting);
         for (_, body) in std::mem::take(&mut self.resident) {
             self.drop_body(body, budget);
         }
@@ -101,7 +104,7 @@ impl Level {
         let returned = self.returned.iter().filter(|(_, r)| r.kept == Kept::Log).map(|(seq, _)| *seq);
         let loaded =
             self.loaded.iter().filter(|(seq, _)| self.was_delivered_before(*seq)).map(|(seq, _)| *seq);
-        let dying = self.dying.keys().copied();
+        let dying = self.dying.keys().chain(self.waiting.keys()).copied();
         let singles: BTreeSet<u64> = out.chain(returned).chain(loaded).chain(dying).collect();
         let mut places = Vec::new();
         singles.into_iter().for_each(|seq| ranges::join(&mut places, seq, seq));

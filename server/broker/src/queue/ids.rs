@@ -43,7 +43,8 @@ impl Level {
         match self.out.get(&seq) {
             Some(Out { attempt, .. }) if !old && *attempt == id.attempt => return Standing::Out,
             Some(_) => return Standing::Stale,
-            None if self.returned.contains_key(&seq) => return Standing::Stale,
+            // A letter that waits to move may yet come back: it is not gone before its move is in the log.
+            None if self.returned.contains_key(&seq) || self.is_letter(seq) => return Standing::Stale,
             None => {}
         }
         // A dying one too: it was settled.

@@ -20,6 +20,7 @@ use super::lengths::ReadyBytes;
 use super::ranges::Ranges;
 use super::window::Fetching;
 use crate::budget::{Body, Budget, Fresh, Kept};
+use crate::death::Reason;
 use crate::ids::{ChanId, QueueId, Seq};
 use crate::message::Message;
 use crate::recovered::RecoveredQueue;
@@ -52,6 +53,8 @@ pub(crate) struct Level {
     pub(super) out: BTreeMap<u64, Out>,
     /// Places that are neither ready nor out any more, and wait to be read so that they can be dead-lettered.
     pub(super) dying: BTreeMap<u64, Dying>,
+    /// Places like those that are dying, which are to move only when there is room for them, and why they do.
+    pub(super) waiting: BTreeMap<u64, Reason>,
     /// Places that are out and whose bodies are wanted back.
     pub(super) recalled: BTreeSet<u64>,
     pub(super) generation: u64,
@@ -175,6 +178,7 @@ impl Level {
             bodiless: BTreeSet::new(),
             out: BTreeMap::new(),
             dying: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             recalled: BTreeSet::new(),
             generation: 0,
             fetching: None,

@@ -1,6 +1,5 @@
 //! The part of a queue that is in memory, and reading the rest back.
 
-use bytes::Bytes;
 use std::sync::Arc;
 
 use super::dying::Dead;
@@ -11,7 +10,7 @@ use crate::effect::Fetch;
 use crate::ids::{Seq, Ticket};
 use crate::input::Fetched;
 use crate::message::Message;
-use crate::record;
+use crate::record::Stored;
 
 const FETCH_COUNT_MAX: u32 = 4096;
 const FETCH_BYTES_MAX: u64 = 1 << 20;
@@ -103,6 +102,20 @@ impl Queue {
     /// Takes an answer in. One that is not wanted any more changes nothing (E8).
     pub(crate) fn fetched(&mut self, answer: Fetched, budget: &mut Budget) -> TakenIn {
         self.level_mut(answer.queue).map_or_else(TakenIn::default, |level| level.fetched(answer, budget))
+    }
+
+    /// The bug [`crate::controls::Control::StaleFetch`]: what was read before a purge is ready again.
+    pub(crate) fn take_late(&mut self, answer: &Fetched, budget: &mut Budget) {
+        let Some(level) = self.level_mut(answer.queue) else { return };
+        if answer.generation == level.generation {
+            return;
+        }
+        for (seq, bytes) in answer.records.iter().rev() {
+            if let (false, Ok(fresh)) = (level.out.contains_key(&seq.0), decode(bytes)) {
+                let body = level.hold(&fresh, Kept::Log, budget);
+                level.loaded.push_front((seq.0, body));
+            }
+        }
     }
 }
 
@@ -272,7 +285,7 @@ impl Level {
     fn take_sizes(&mut self, upto: u64, answer: Fetched) {
         let sizes = answer.records.iter().filter_map(|(seq, bytes)| {
             // What cannot be read is said when somebody wants it.
-            Some((seq.0, body_len(&record::decode_message(bytes).ok()?)))
+            Some((seq.0, body_len(&bytes.decode().ok()?)))
         });
         self.count_bytes(upto, &sizes.collect::<Vec<_>>());
     }
@@ -338,6 +351,6 @@ pub(super) fn run_end(from: u64, places: impl Iterator<Item = u64>) -> u64 {
     last + 1
 }
 
-pub(super) fn decode(bytes: &Bytes) -> Result<Fresh, String> {
-    record::decode_message(bytes).map(|message| Fresh::new(Arc::new(message), 1)).map_err(|e| e.to_string())
+pub(super) fn decode(record: &Stored) -> Result<Fresh, String> {
+    record.decode().map(|message| Fresh::new(Arc::new(message), 1)).map_err(|e| e.to_string())
 }

@@ -24,6 +24,7 @@ fn message() -> Message {
         persistent: true,
         expiration_ms: None,
         dead_lettered: false,
+        blob: None,
     }
 }
 
@@ -339,6 +340,7 @@ proptest! {
             persistent,
             expiration_ms,
             dead_lettered,
+            blob: None,
         };
         prop_assert_eq!(decode_message(&joined(&message)), Ok(message));
     }

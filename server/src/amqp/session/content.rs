@@ -180,7 +180,8 @@ impl Session {
             return;
         };
         let Header { properties, persistent, extras, .. } = header;
-        let publish = Publish { exchange, routing_key, mandatory, persistent, properties, body, extras };
+        let publish =
+            Publish { exchange, routing_key, mandatory, persistent, properties, body, blob: None, extras };
         self.for_core.publish_bytes += publish_cost_bytes(&publish);
         channel.published += 1;
         channel.unheard = true;

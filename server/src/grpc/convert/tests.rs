@@ -82,6 +82,7 @@ fn message(properties: Bytes, body: Bytes) -> Message {
         received_ms: 0,
         expiration_ms: None,
         dead_lettered: false,
+        blob: None,
     }
 }
 

@@ -331,6 +331,7 @@ fn message(publish: Publish) -> Message {
         persistent: publish.persistent,
         expiration_ms: None,
         dead_lettered: false,
+        blob: None,
     }
 }
 
@@ -352,6 +353,7 @@ fn deliver(chan: ChanId, tag: u64, bytes: usize) -> Deliver {
             persistent: true,
             expiration_ms: None,
             dead_lettered: false,
+            blob: None,
         }),
     }
 }

@@ -245,6 +245,7 @@ pub(super) fn publish(
         // Only the delivery mode: flag bit 12 and its byte.
         properties: Bytes::from(vec![0x10, 0x00, mode]),
         body,
+        blob: None,
         extras: None,
     }
 }

@@ -121,7 +121,7 @@ impl Store {
             if self.broken.contains(&(fetch.queue, *seq)) {
                 lost.push((Seq(*seq), "bad checksum".to_string()));
             } else {
-                records.push((Seq(*seq), record.clone()));
+                records.push((Seq(*seq), record.clone().into()));
             }
         }
         Fetched { queue: fetch.queue, generation: fetch.generation, from: fetch.from, upto, records, lost }

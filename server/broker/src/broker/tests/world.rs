@@ -402,6 +402,7 @@ pub(crate) fn message(exchange: &str, key: &str, body: &str) -> Publish {
         persistent: true,
         properties: Bytes::from_static(&[0x10, 0, 2]),
         body: Bytes::copy_from_slice(body.as_bytes()),
+        blob: None,
         extras: None,
     }
 }

@@ -1,0 +1,114 @@
+//! The way in: bodies to be written, and the handles by which messages name them.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+
+use super::BlobPlace;
+use crate::shared::{Shared, lock};
+
+/// A body in a blob file, synced. Whoever holds one keeps the body from being freed; a message that is put with it names
+/// the body in the log, and from then on, until its last place is dead, the store does.
+#[derive(Clone)]
+pub struct BlobRef(pub(super) Arc<Held>);
+
+/// What all handles of a body share.
+pub(crate) struct Held {
+    pub(super) place: BlobPlace,
+    pub(super) shared: Weak<Shared>,
+}
+
+/// The way into a store's blob files, from any thread.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    /// Whoever keeps this keeps no closed store open by it.
+    shared: Weak<Shared>,
+    bytes_min: u64,
+}
+
+/// Bodies that wait to be written, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    pub(super) bodies: VecDeque<Body>,
+    /// Nothing is written any more.
+    pub(super) closed: bool,
+}
+
+/// One of them.
+pub(crate) struct Body {
+    pub(super) bytes: Bytes,
+    pub(super) done: Box<dyn FnOnce(BlobRef) + Send>,
+}
+
+impl Blobs {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::downgrade(shared), bytes_min: shared.settings.blob_bytes_min }
+    }
+
+    /// Bodies of at least so many bytes belong into a blob file.
+    pub fn bytes_min(&self) -> u64 {
+        self.bytes_min
+    }
+
+    /// Has a body written. `done` is called, on the thread that writes bodies, when it is on the disk (under every fsync
+    /// policy), in the order of the calls; it must not block. It is dropped uncalled when the store closes or fails. A
+    /// full disk makes it wait.
+    pub fn put(&self, body: Bytes, done: impl FnOnce(BlobRef) + Send + 'static) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut waiting = lock(&shared.bodies);
+        if !waiting.closed {
+            waiting.bodies.push_back(Body { bytes: body, done: Box::new(done) });
+        }
+        drop(waiting);
+        shared.ring(|bells| bells.ring_blobs());
+    }
+}
+
+impl BlobRef {
+    pub(crate) fn place(&self) -> BlobPlace {
+        self.0.place
+    }
+
+    /// A handle to nothing, to be encoded.
+    #[cfg(test)]
+    pub(crate) fn to(place: BlobPlace) -> Self {
+        Self(Arc::new(Held { place, shared: Weak::new() }))
+    }
+
+    /// Length of the body.
+    pub fn bytes(&self) -> u64 {
+        self.0.place.bytes
+    }
+}
+
+impl PartialEq for BlobRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for BlobRef {}
+
+impl fmt::Debug for BlobRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BlobPlace { file, offset, bytes, crc: _ } = self.0.place;
+        write!(f, "BlobRef({bytes} bytes at {offset} of {file})")
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({} bytes)", self.bytes.len())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            lock(&shared.blobs).suspects.push_back(self.place);
+            shared.ring(|bells| bells.ring_blobs());
+        }
+    }
+}

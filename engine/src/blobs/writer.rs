@@ -1,0 +1,314 @@
+//! The blob writer: makes blob files, writes and syncs bodies, tells whoever waits, and gives back what is dead. One
+//! waiting call to the disk per step.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::files::BlobFile;
+use super::free::Freeing;
+use super::put::Body;
+use super::{BLOB_TMP_NAME, BODY_HEADER_BYTES, BlobHeader, BlobPlace, blob_name};
+use crate::controls::Control;
+use crate::disk::DiskFile;
+use crate::error::{Error, Result};
+use crate::format::BLOCK_BYTES;
+use crate::ids::FileId;
+use crate::manifest::Edit;
+use crate::shared::{Counters, Shared, Step, lock};
+
+/// Bodies that are written and synced together, in bytes; at least one.
+const GROUP_BYTES: u64 = 4 << 20;
+/// Bytes written by one step.
+const WRITE_BYTES: usize = 1 << 20;
+/// Bytes between two syncs, so that no large write stands before a confirm's sync.
+const SYNC_BYTES: u64 = 4 << 20;
+/// How long to wait before trying again what failed, and where the disk is full.
+const RETRY_MS: u64 = 1_000;
+const SPACE_RETRY_MS: u64 = 100;
+/// How often it looks by itself for something to do.
+const LOOK_AGAIN_MS: u64 = 1_000;
+
+/// Writes bodies, and frees them.
+#[derive(Debug)]
+pub struct BlobWriter {
+    pub(super) shared: Arc<Shared>,
+    job: Job,
+    pub(super) current: Option<Current>,
+    /// Nothing is written before this time: the last try failed.
+    from_ms: u64,
+    pub(super) freeing: Freeing,
+}
+
+/// The file that bodies go to.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) id: FileId,
+    file: Arc<dyn DiskFile>,
+    /// Offset of the next body.
+    end: u64,
+}
+
+#[derive(Debug)]
+enum Job {
+    None,
+    /// A file is made...
+    Create(FileId),
+    Header(FileId, Arc<dyn DiskFile>),
+    HeaderSync(FileId, Arc<dyn DiskFile>),
+    Rename(FileId, Arc<dyn DiskFile>),
+    SyncDir(FileId, Arc<dyn DiskFile>),
+    /// ...and listed, before anything in it is named.
+    List(FileId, Arc<dyn DiskFile>),
+    ListSync(FileId, Arc<dyn DiskFile>),
+    Write(Group),
+    Discard(String),
+    Free,
+}
+
+/// Bodies that are written together.
+#[derive(Debug)]
+struct Group {
+    bodies: VecDeque<(BlobPlace, Body)>,
+    /// The body that is written now, and how much of it with its header is.
+    index: usize,
+    written: u64,
+    unsynced: u64,
+}
+
+impl BlobWriter {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, job: Job::None, current: None, from_ms: 0, freeing: Freeing::default() }
+    }
+
+    /// Does the next bit of work. `now_ms` rises and never jumps.
+    pub fn step(&mut self, now_ms: u64) -> Step {
+        if self.shared.failure().is_some() || self.shared.writer_done.load(Ordering::Acquire) {
+            // Dropped uncalled: whoever waits hears of it.
+            let bodies = {
+                let mut waiting = lock(&self.shared.bodies);
+                waiting.closed = true;
+                std::mem::take(&mut waiting.bodies)
+            };
+            drop(bodies);
+            self.job = Job::None;
+            return Step::Done;
+        }
+        // An edit for which there is no room was not made; any other failure of the manifest is fatal.
+        let (adds, frees) = (matches!(self.job, Job::List(..)), matches!(self.job, Job::Free));
+        let listing = adds || matches!(self.job, Job::ListSync(..)) || (frees && self.freeing.lists());
+        let edits = adds || (frees && self.freeing.edits());
+        match self.advance(now_ms) {
+            Ok(step) => step,
+            Err(error) if edits && error.is_full() && frees => Step::Idle { again_ms: Some(SPACE_RETRY_MS) },
+            Err(error) if edits && error.is_full() => {
+                self.give_up(&error, now_ms);
+                Step::Worked
+            }
+            Err(error) if listing => {
+                self.shared.fail(error);
+                Step::Done
+            }
+            Err(error) => {
+                self.give_up(&error, now_ms);
+                Step::Worked
+            }
+        }
+    }
+
+    fn advance(&mut self, now_ms: u64) -> Result<Step> {
+        let shared = Arc::clone(&self.shared);
+        let disk = shared.disk.as_ref();
+        let tmp = BLOB_TMP_NAME;
+        // The job stays in place while it may fail, so that it can be given up properly.
+        match &mut self.job {
+            Job::None => return Ok(self.next_job(now_ms)),
+            Job::Create(id) => {
+                let file = disk.create(tmp, 0).map_err(Error::io("create", tmp))?;
+                self.job = Job::Header(*id, file);
+            }
+            Job::Header(id, file) => {
+                let header = BlobHeader {
+                    store_id: shared.store_id,
+                    epoch: shared.epoch,
+                    file: *id,
+                    edit: shared.manifest.durable(),
+                };
+                file.write_at(0, &header.encode()).map_err(Error::io("write", tmp))?;
+                self.job = Job::HeaderSync(*id, Arc::clone(file));
+            }
+            Job::HeaderSync(id, file) => {
+                file.sync().map_err(Error::io("sync", tmp))?;
+                self.job = Job::Rename(*id, Arc::clone(file));
+            }
+            Job::Rename(id, file) => {
+                disk.rename(tmp, &blob_name(*id)).map_err(Error::io("rename", tmp))?;
+                self.job = Job::SyncDir(*id, Arc::clone(file));
+            }
+            Job::SyncDir(id, file) => {
+                disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
+                self.job = Job::List(*id, Arc::clone(file));
+            }
+            Job::List(id, file) => {
+                shared.edit(&[Edit::Blobs { added: vec![*id], removed: Vec::new() }])?;
+                self.job = Job::ListSync(*id, Arc::clone(file));
+            }
+            Job::ListSync(id, file) => {
+                shared.manifest.sync()?;
+                lock(&shared.blobs).files.insert(*id, BlobFile::made(Arc::clone(file)));
+                self.current = Some(Current { id: *id, file: Arc::clone(file), end: BLOCK_BYTES as u64 });
+                self.job = Job::None;
+            }
+            Job::Write(group) => {
+                let Some(current) = &mut self.current else {
+                    return Err(Error::Settings("no blob file is open".into()));
+                };
+                if write(&shared, current, group)? {
+                    self.job = Job::None;
+                }
+            }
+            Job::Discard(name) => {
+                let name = std::mem::take(name);
+                self.job = Job::None;
+                match disk.remove(&name) {
+                    // What is left of it goes at the next open.
+                    Err(error) if error.kind() != ErrorKind::NotFound => {
+                        return Err(Error::Io { op: "remove", file: name, source: error });
+                    }
+                    _ => {}
+                }
+            }
+            Job::Free => {
+                if self.freeing.advance(&shared)? {
+                    self.job = Job::None;
+                }
+            }
+        }
+        Ok(Step::Worked)
+    }
+
+    fn next_job(&mut self, now_ms: u64) -> Step {
+        let waits = !lock(&self.shared.bodies).bodies.is_empty();
+        if waits && now_ms >= self.from_ms {
+            let full = |current: &Current| current.end >= self.shared.settings.blob_file_bytes;
+            self.job = if self.current.as_ref().is_none_or(full) {
+                self.current = None;
+                Job::Create(self.shared.next_file())
+            } else {
+                Job::Write(self.take_group())
+            };
+            return Step::Worked;
+        }
+        if self.next_free(now_ms) {
+            self.job = Job::Free;
+            return Step::Worked;
+        }
+        let again_ms = if waits { self.from_ms - now_ms } else { LOOK_AGAIN_MS };
+        Step::Idle { again_ms: Some(again_ms) }
+    }
+
+    /// Takes what waits, up to a bound, and gives each body its place.
+    fn take_group(&mut self) -> Group {
+        let mut group = Group { bodies: VecDeque::new(), index: 0, written: 0, unsynced: 0 };
+        let Some(current) = &mut self.current else { return group };
+        let mut bytes = 0;
+        let mut waiting = lock(&self.shared.bodies);
+        while let Some(body) = waiting.bodies.front() {
+            bytes += body.bytes.len() as u64;
+            if bytes > GROUP_BYTES && !group.bodies.is_empty() {
+                break;
+            }
+            let Some(body) = waiting.bodies.pop_front() else { break };
+            let place = BlobPlace {
+                file: current.id,
+                offset: current.end,
+                bytes: body.bytes.len() as u64,
+                // Made by `write`, without the lock.
+                crc: 0,
+            };
+            current.end = place.end();
+            group.bodies.push_back((place, body));
+        }
+        group
+    }
+
+    /// Gives work up that could not be done, says so, and sees to it that it is tried again.
+    fn give_up(&mut self, error: &Error, now_ms: u64) {
+        let full = matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::StorageFull);
+        let sync = matches!(error, Error::Io { op: "sync", .. });
+        self.from_ms = now_ms + if full { SPACE_RETRY_MS } else { RETRY_MS };
+        if full {
+            Counters::add(&self.shared.counters.out_of_space, 1);
+        } else {
+            Counters::add(&self.shared.counters.background_errors, 1);
+            self.shared.find(format!("writing a large message was given up for now: {error}"));
+        }
+        match std::mem::replace(&mut self.job, Job::None) {
+            Job::Write(group) => {
+                // Nothing is known of a file whose sync failed, and where a write failed the place is not worth trying
+                // again: the bodies are in memory, and go into another file. On a full disk this one is as good.
+                match (&mut self.current, group.bodies.front()) {
+                    (Some(current), Some((first, _))) if full && !sync => current.end = first.offset,
+                    _ => self.current = None,
+                }
+                let mut waiting = lock(&self.shared.bodies);
+                for (_, body) in group.bodies.into_iter().rev() {
+                    waiting.bodies.push_front(body);
+                }
+            }
+            Job::Create(_) | Job::Header(..) | Job::HeaderSync(..) | Job::Rename(..) => {
+                self.job = Job::Discard(BLOB_TMP_NAME.to_owned());
+            }
+            Job::SyncDir(id, _) | Job::List(id, _) => self.job = Job::Discard(blob_name(id)),
+            _ => {}
+        }
+    }
+}
+
+/// Makes one call to the disk for a group; true when all of it is on the disk, and everybody was told.
+fn write(shared: &Arc<Shared>, current: &Current, group: &mut Group) -> Result<bool> {
+    let name = || blob_name(current.id);
+    let hasty = shared.settings.has(Control::BlobBeforeSync);
+    if group.unsynced >= SYNC_BYTES || (group.index == group.bodies.len() && group.unsynced > 0 && !hasty) {
+        current.file.sync().map_err(Error::io("sync", name()))?;
+        group.unsynced = 0;
+        return Ok(false);
+    }
+    let Some((place, body)) = group.bodies.get_mut(group.index) else {
+        for (place, Body { bytes: _, done }) in group.bodies.drain(..) {
+            let mut blobs = lock(&shared.blobs);
+            blobs.add(place);
+            if let Some(file) = blobs.files.get_mut(&place.file) {
+                file.bytes += place.end() - place.offset;
+                file.end = place.end();
+            }
+            let held = blobs.hold(shared, place);
+            drop(blobs);
+            Counters::add(&shared.counters.blobs, 1);
+            Counters::add(&shared.counters.blob_bytes, place.bytes);
+            if let Ok((blob, _)) = held {
+                done(blob);
+            }
+        }
+        return Ok(true);
+    };
+    let header = BODY_HEADER_BYTES as u64;
+    if group.written == 0 {
+        place.crc = crc32fast::hash(&body.bytes);
+        let bytes = place.encode_header();
+        current.file.write_at(place.offset, &bytes).map_err(Error::io("write", name()))?;
+        group.written = header;
+        group.unsynced += header;
+    } else {
+        let from = (group.written - header) as usize;
+        let part = &body.bytes[from..body.bytes.len().min(from + WRITE_BYTES)];
+        current.file.write_at(place.offset + group.written, part).map_err(Error::io("write", name()))?;
+        group.written += part.len() as u64;
+        group.unsynced += part.len() as u64;
+    }
+    if group.written == header + body.bytes.len() as u64 {
+        (group.index, group.written) = (group.index + 1, 0);
+    }
+    Ok(false)
+}

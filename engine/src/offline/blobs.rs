@@ -1,0 +1,78 @@
+//! Blob files as the tools see them: every body that lives verified.
+
+use std::collections::BTreeMap;
+
+use super::salvage::Salvage;
+use super::survey::{Survey, list};
+use super::{Finding, FindingKind};
+use crate::blobs::{BlobPlace, Opened, blob_name, open_listed, read_header};
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Error, Result};
+use crate::format::parse_name;
+use crate::ids::{FileId, QueueId, Seq};
+
+/// Takes what blob files a store of that identity has, where no manifest tells. What nothing names is free after the
+/// next open.
+pub(super) fn found(survey: &mut Survey, disk: &dyn Disk, store_id: u64) -> Result<()> {
+    for (name, length) in list(disk)? {
+        let Some(id) = parse_name(&name, "blob-", ".blb") else { continue };
+        let file = disk.open(&name).map_err(Error::io("open", &name))?;
+        if let Ok(header) = read_header(file.as_ref(), &name, length)?
+            && header.store_id == store_id
+            && header.file == id
+        {
+            survey.epoch_max = survey.epoch_max.max(header.epoch);
+            survey.edit_max = survey.edit_max.max(header.edit);
+            survey.state.blobs.push(id);
+        }
+    }
+    survey.state.blobs.sort_unstable();
+    Ok(())
+}
+
+/// Reads every body that lives. Messages whose body is not sound are lost.
+pub(super) fn verify(disk: &dyn Disk, survey: &mut Survey, salvage: &mut Salvage) -> Result<()> {
+    let mut named: BTreeMap<BlobPlace, Vec<(QueueId, Seq)>> = BTreeMap::new();
+    for (id, queue) in &salvage.ledger.queues {
+        for (seq, place) in queue.blobs.iter().filter(|(seq, _)| queue.is_live(**seq)) {
+            named.entry(*place).or_default().push((*id, *seq));
+        }
+    }
+    let mut lost: BTreeMap<QueueId, u64> = salvage.loss.messages.iter().copied().collect();
+    let mut open: Option<(FileId, Opened)> = None;
+    for (place, targets) in named {
+        if open.as_ref().is_none_or(|(id, _)| *id != place.file) {
+            open = Some((place.file, open_listed(disk, survey.state.store_id, place.file)?));
+        }
+        let read = match &open {
+            Some((_, Ok((file, length)))) => verify_body(file.as_ref(), *length, place),
+            Some((_, Err(why))) => Err(why.clone()),
+            None => continue,
+        };
+        match read {
+            Ok(()) => salvage.blobs += 1,
+            Err(why) => {
+                let what = format!("{} messages are lost with a body: {why}", targets.len());
+                let name = blob_name(place.file);
+                survey.findings.push(Finding::new(FindingKind::Damage, name, place.offset, what));
+                for (queue, seq) in targets {
+                    *lost.entry(queue).or_default() += 1;
+                    salvage.ledger.ack(queue, seq, seq);
+                }
+            }
+        }
+    }
+    salvage.loss.messages = lost.into_iter().collect();
+    // A listed file that is not there is listed no more by a repair; what it held is told above.
+    let names: Vec<String> = list(disk)?.into_iter().map(|(name, _)| name).collect();
+    survey.state.blobs.retain(|id| names.contains(&blob_name(*id)));
+    Ok(())
+}
+
+fn verify_body(file: &dyn DiskFile, length: u64, place: BlobPlace) -> Result<(), String> {
+    if place.bytes_end() > length {
+        return Err("its file ends before it does".into());
+    }
+    let mut body = vec![0; usize::try_from(place.bytes).unwrap_or(usize::MAX)];
+    place.read(file, &mut body)
+}

@@ -1,0 +1,104 @@
+//! The change from one segment to the next.
+
+use std::sync::Arc;
+
+use super::{Group, Phase, SPACE_RETRY_MS, Writer};
+use crate::disk::DiskFile;
+use crate::error::{Error, Result};
+use crate::format::{BLOCK_BYTES, SegmentHeader, segment_blocks, segment_name};
+use crate::ids::FileId;
+use crate::manifest::{Edit, SegmentEnd, SegmentEntry};
+use crate::reserve::Purpose;
+use crate::shared::{Counters, LogFile, Step, lock};
+
+impl Writer {
+    /// Takes a spare, or makes a file if there is none; waits where the disk is full.
+    pub(super) fn take_file(&mut self, group: Group) -> Result<Step> {
+        let (spare, id) = {
+            let mut log = lock(&self.shared.log);
+            match log.spares.pop() {
+                Some((id, file)) => (Some(file), id),
+                None => {
+                    let id = log.next_file;
+                    log.next_file = id.next();
+                    (None, id)
+                }
+            }
+        };
+        if let Some(file) = spare {
+            self.phase = Phase::RotateEdit(group, id, file);
+            return Ok(Step::Worked);
+        }
+        let name = segment_name(id);
+        match self.shared.create_file(&name, self.shared.settings.segment_bytes, Purpose::Log) {
+            Ok(file) => {
+                self.phase = Phase::RotateNewFile(group, id, file);
+                Ok(Step::Worked)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                self.phase = Phase::RotateFile(group);
+                Ok(Step::Idle { again_ms: Some(SPACE_RETRY_MS) })
+            }
+            Err(source) => Err(Error::Io { op: "create", file: name, source }),
+        }
+    }
+
+    /// Says in the manifest where the old segment ended and which one follows: before the new one's first frame.
+    pub(super) fn list_segment(&self, file: FileId) -> Result<()> {
+        let end = self.segment_end();
+        let entry = SegmentEntry {
+            no: self.end.segment.next(),
+            file,
+            first_frame: self.end.next_frame,
+            prev_crc: self.end.prev_crc,
+            end: None,
+        };
+        let edits = [Edit::SegmentEnded { no: self.end.segment, end }, Edit::SegmentAdded(entry)];
+        self.shared.edit(&edits)?;
+        Ok(())
+    }
+
+    pub(super) fn open_segment(
+        &mut self,
+        file_id: FileId,
+        file: Arc<dyn DiskFile>,
+        now_ms: u64,
+    ) -> Result<()> {
+        let end = self.segment_end();
+        let old = self.end.segment;
+        self.end.segment = old.next();
+        self.end.file_name = segment_name(file_id);
+        let header = SegmentHeader {
+            store_id: self.shared.store_id,
+            epoch: self.shared.epoch,
+            segment: self.end.segment,
+            file: file_id,
+            first_frame: self.end.next_frame,
+            prev_crc: self.end.prev_crc,
+            blocks: segment_blocks(self.shared.settings.segment_bytes),
+            edit: self.shared.manifest.durable(),
+        };
+        file.write_at(0, &header.encode()).map_err(Error::io("write", &self.end.file_name))?;
+        self.end.file = Arc::clone(&file);
+        self.end.offset = BLOCK_BYTES as u64;
+        let mut log = lock(&self.shared.log);
+        if let Some(old) = log.segments.get_mut(&old) {
+            old.end = Some(end);
+        }
+        log.segments.insert(
+            self.end.segment,
+            LogFile { file_id, file, end: None, pins: 0, punched: false, opened_ms: now_ms },
+        );
+        drop(log);
+        Counters::add(&self.shared.counters.rotations, 1);
+        self.shared.ring(|bells| {
+            bells.ring_keeper();
+            bells.ring_settler();
+        });
+        Ok(())
+    }
+
+    fn segment_end(&self) -> SegmentEnd {
+        SegmentEnd { last_frame: self.end.last_frame, bytes: self.end.offset }
+    }
+}
