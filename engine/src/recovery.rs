@@ -22,7 +22,7 @@ use crate::reserve::{self, Reserve};
 use crate::scan::Scan;
 use crate::settings::Settings;
 use crate::settled::SettledFile;
-use crate::shared::{LogFile, LogFiles, Shared};
+use crate::shared::{Files, LogFile, LogFiles, Shared};
 use crate::writer::LogEnd;
 
 mod blobs;
@@ -394,8 +394,8 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
     let kept = manifest.state().checkpoints;
     let durable_frame = end.last_frame;
     let log = LogFiles { segments: files, spares, next_file };
-    let reserve = Reserve::new(reserve);
-    let shared = Shared::new(Arc::clone(disk), settings, manifest, ledger, log, settled, blobs, reserve);
+    let files = Files { log, settled, blobs, reserve: Reserve::new(reserve) };
+    let shared = Shared::new(Arc::clone(disk), settings, manifest, ledger, files);
     Ok(Opened { shared: Arc::new(shared), end, durable_frame, kept, report })
 }
 
@@ -427,9 +427,9 @@ fn write_on_in_place(
         reserve::with_room(disk.as_ref(), &mut reserve, || Manifest::write(disk, state.clone(), last))?;
     let kept = manifest.state().checkpoints;
     let log = LogFiles { segments: files, spares, next_file };
-    let reserve = Reserve::new(reserve);
     let Found { ledger, settled, blobs, .. } = found;
-    let shared = Shared::new(Arc::clone(disk), settings, manifest, ledger, log, settled, blobs, reserve);
+    let files = Files { log, settled, blobs, reserve: Reserve::new(reserve) };
+    let shared = Shared::new(Arc::clone(disk), settings, manifest, ledger, files);
     Ok(Opened { shared: Arc::new(shared), end, durable_frame: scan.last, kept, report: found.report })
 }
 

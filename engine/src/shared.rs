@@ -164,18 +164,23 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// The files of a store that was opened.
+pub(crate) struct Files {
+    pub(crate) log: LogFiles,
+    pub(crate) settled: BTreeMap<FileId, Arc<SettledFile>>,
+    pub(crate) blobs: BlobFiles,
+    pub(crate) reserve: Reserve,
+}
+
 impl Shared {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         settings: Settings,
         manifest: Manifest,
         ledger: Ledger,
-        log: LogFiles,
-        settled: BTreeMap<FileId, Arc<SettledFile>>,
-        blobs: BlobFiles,
-        reserve: Reserve,
+        files: Files,
     ) -> Self {
-        let state = manifest.state();
+        let (state, Files { log, settled, blobs, reserve }) = (manifest.state(), files);
         Self {
             disk,
             settings,
