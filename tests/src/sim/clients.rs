@@ -10,7 +10,8 @@ use leveret_broker::{
     Reply, ReqId, Settle, Table,
 };
 
-use super::world::{Life, Reached};
+use super::reached::Reached;
+use super::world::Life;
 use crate::history::{BindingName, ConsumerRef, Event, Listed, QueueRef, Recorder, Share};
 use crate::payload::MsgId;
 

@@ -9,8 +9,10 @@ mod bodies;
 mod bug;
 mod campaign;
 mod clients;
+mod reached;
 mod world;
 
 pub use bug::Bug;
 pub use campaign::{campaign, controls};
-pub use world::{Outcome, Reached, run};
+pub use reached::Reached;
+pub use world::{Outcome, run};

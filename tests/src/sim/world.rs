@@ -10,7 +10,8 @@ use leveret_server::host::Host;
 use super::bodies::Bodies;
 use super::bug::Bug;
 use super::clients::Clients;
-use crate::checker::{Checker, Counts, Invariant, Violation};
+use super::reached::Reached;
+use crate::checker::{Checker, Invariant, Violation};
 use crate::history::{Event, Recorder};
 
 /// What a seed came to.
@@ -22,57 +23,6 @@ pub struct Outcome {
     pub reached: Reached,
     /// Hash over every call to the disk and every effect.
     pub trace: u64,
-}
-
-/// What runs reached; those that reach nothing prove nothing.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Reached {
-    /// Seeds.
-    pub seeds: u64,
-    /// Things that clients did.
-    pub operations: u64,
-    /// Changes of segment.
-    pub rotations: u64,
-    /// Checkpoints.
-    pub checkpoints: u64,
-    /// Segments recycled.
-    pub recycled: u64,
-    /// Log segments settled.
-    pub settled: u64,
-    /// Bytes that merging wrote.
-    pub merged_bytes: u64,
-    /// Settled segments that were removed: merged, or dead.
-    pub settled_removed: u64,
-    /// Places of transient messages that were spilled.
-    pub spilled: u64,
-    /// Bytes of volatile segments that were written again, to make room.
-    pub spill_moved_bytes: u64,
-    /// Passes of the scrub.
-    pub scrubs: u64,
-    /// Times that the disk was found full.
-    pub found_full: u64,
-    /// Bodies written into blob files.
-    pub blobs: u64,
-    /// Blob files removed.
-    pub blob_files_removed: u64,
-    /// Crashes while serving.
-    pub crashes: u64,
-    /// Crashes in a recovery.
-    pub crashes_in_recovery: u64,
-    /// Torn tails that were cut.
-    pub cuts: u64,
-    /// Frames copied because nothing proved them.
-    pub frames_copied: u64,
-    /// Consumers lost with messages out.
-    pub consumers_lost: u64,
-    /// Clean stops.
-    pub clean_stops: u64,
-    /// Commits that were answered.
-    pub commits: u64,
-    /// Rollbacks of something, answered.
-    pub rollbacks: u64,
-    /// Messages that the checker saw sent, confirmed, delivered, flagged, found after a crash, acked.
-    pub seen: Counts,
 }
 
 /// A seed's world.
@@ -496,19 +446,7 @@ impl World {
     }
 
     fn count(&mut self, life: &Life) {
-        let stats = life.host.store().stats();
-        self.reached.rotations += stats.rotations_total;
-        self.reached.checkpoints += stats.checkpoints_total;
-        self.reached.recycled += stats.recycled_total;
-        self.reached.settled += stats.settled_logs_total;
-        self.reached.merged_bytes += stats.merge_bytes_total;
-        self.reached.settled_removed += stats.settled_removed_total;
-        self.reached.spilled += stats.spilled_total;
-        self.reached.spill_moved_bytes += stats.spill_moved_bytes_total;
-        self.reached.scrubs += stats.scrub_passes_total;
-        self.reached.found_full += stats.out_of_space_total;
-        self.reached.blobs += stats.blobs_total;
-        self.reached.blob_files_removed += stats.blob_files_removed_total;
+        self.reached.count(&life.host.store().stats());
     }
 
     fn crash(&mut self, life: Life) {

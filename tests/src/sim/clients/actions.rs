@@ -12,7 +12,8 @@ use leveret_broker::{
 use super::{Asked, CREDIT_BYTES, Clients, Consuming, FANOUT, Known, Lane, name_of, pick, publisher_of};
 use crate::history::{Event, Keep, QueueRef};
 use crate::payload::{self, MsgId};
-use crate::sim::world::{Life, Reached};
+use crate::sim::reached::Reached;
+use crate::sim::world::Life;
 
 impl Clients {
     pub(super) fn bind(&mut self, life: &mut Life, rng: &mut Rng) {
