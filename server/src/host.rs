@@ -173,13 +173,14 @@ fn to_engine(batch: Batch) -> engine::Batch {
 }
 
 fn to_put(put: leveret_broker::Put) -> engine::Put {
+    let blob = put.blob.as_ref().and_then(Blob::handle::<BlobRef>).cloned();
     engine::Put {
         targets: put.targets.into_iter().map(|(queue, at)| (queue_id(queue), seq(at))).collect(),
-        blob: put.blob.as_ref().and_then(Blob::handle::<BlobRef>).cloned(),
         payload: engine::Payload {
             head: put.header,
-            body: if put.blob.is_some() { Bytes::new() } else { put.body },
+            body: if blob.is_some() { Bytes::new() } else { put.body },
         },
+        blob,
     }
 }
 
