@@ -73,6 +73,7 @@ fn queues_are_escaped_and_capped() {
 fn families_are_well_formed() {
     let text = metrics::encode(Some(&MetricsSnapshot {
         queues: vec![QueueFigures::default()],
+        memory_parts: vec![("bodies", 1)],
         ..Default::default()
     }));
     let mut names: Vec<&str> = text
