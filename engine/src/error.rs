@@ -71,7 +71,13 @@ impl Error {
 
     /// There is no room left on the disk.
     pub(crate) fn is_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
+    /// A sync of that file failed.
+    pub(crate) fn is_of_sync(&self, name: &str) -> bool {
+        matches!(self, Self::Io { op: "sync", file, .. } if file == name)
     }
 
     pub(crate) fn damage(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::{checkpoint_name, segment_name};
 use crate::ids::{FileId, FrameNo, SegmentNo, Seq};
 use crate::ledger::Ledger;
-use crate::manifest::{CheckpointEntry, Edit};
+use crate::manifest::{CheckpointEntry, Edit, MANIFEST_NAME};
 use crate::ranges::Places;
 use crate::reserve::Purpose;
 use crate::shared::{Counters, Delivered, Shared, Step, lock};
@@ -126,7 +126,10 @@ impl Keeper {
         match self.advance(now_ms) {
             Ok(step) => step,
             // A full disk is no failure: the checkpoint waits, and with it the segments that it would free (P10).
-            Err(error @ Error::Io { .. }) if error.is_full() => self.find_full(&error, now_ms),
+            // But nothing is known after a failed sync of the manifest, whatever it says.
+            Err(error @ Error::Io { .. }) if error.is_full() && !error.is_of_sync(MANIFEST_NAME) => {
+                self.find_full(&error, now_ms)
+            }
             Err(error) => {
                 self.shared.fail(error);
                 Step::Done

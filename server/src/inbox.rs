@@ -114,7 +114,11 @@ impl Inbox {
         state.turning = true;
         drop(state);
         let _turning = Turning(self);
-        turner.turn(envelope, &|| std::mem::take(&mut self.lock().woken));
+        turner.turn(envelope, &|| {
+            let mut state = self.lock();
+            // With others' inputs waiting it is the taker's turn.
+            state.waiting.is_empty() && std::mem::take(&mut state.woken)
+        });
     }
 
     /// Wakes the taker although nothing was put in: the store has something to say.

@@ -39,6 +39,8 @@ pub struct BlobWriter {
     /// Nothing is written before this time: the last try failed.
     from_ms: u64,
     pub(super) freeing: Freeing,
+    /// What is dead is looked for first: bodies that keep coming must not keep their room.
+    free_next: bool,
 }
 
 /// The file that bodies go to.
@@ -79,7 +81,14 @@ struct Group {
 
 impl BlobWriter {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, job: Job::None, current: None, from_ms: 0, freeing: Freeing::default() }
+        Self {
+            shared,
+            job: Job::None,
+            current: None,
+            from_ms: 0,
+            freeing: Freeing::default(),
+            free_next: false,
+        }
     }
 
     /// Does the next bit of work. `now_ms` rises and never jumps.
@@ -108,7 +117,8 @@ impl BlobWriter {
             }
             Err(error) if listing => {
                 self.shared.fail(error);
-                Step::Done
+                // The next step lets go of those who wait.
+                Step::Worked
             }
             Err(error) => {
                 self.give_up(&error, now_ms);
@@ -166,6 +176,7 @@ impl BlobWriter {
                 };
                 if write(&shared, current, group)? {
                     self.job = Job::None;
+                    self.free_next = true;
                 }
             }
             Job::Discard(name) => {
@@ -189,6 +200,10 @@ impl BlobWriter {
     }
 
     fn next_job(&mut self, now_ms: u64) -> Step {
+        if std::mem::take(&mut self.free_next) && self.next_free(now_ms) {
+            self.job = Job::Free;
+            return Step::Worked;
+        }
         let waits = !lock(&self.shared.bodies).bodies.is_empty();
         if waits && now_ms >= self.from_ms {
             let full = |current: &Current| current.end >= self.shared.settings.blob_file_bytes;

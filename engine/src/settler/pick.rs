@@ -185,6 +185,10 @@ impl Settler {
         if !sparse.is_empty() {
             return take(sparse);
         }
+        // One at a time would only be written as it is.
+        if self.disk_is_low() {
+            return Vec::new();
+        }
         let joined = self.worth_joining(&shares);
         if !joined.is_empty() {
             return joined;

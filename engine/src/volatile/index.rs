@@ -176,6 +176,14 @@ impl Index {
         Some((seq, Found { run, file }))
     }
 
+    /// Whether a place is found where that run stands.
+    pub(crate) fn is_of_run(&self, queue: QueueId, seq: Seq, run: &Run) -> bool {
+        self.find(queue, seq, seq.next()).is_some_and(|(_, found)| {
+            let found = found.run;
+            (found.segment, found.offset, found.bytes) == (run.segment, run.offset, run.bytes)
+        })
+    }
+
     /// Live places of an inclusive range.
     pub(crate) fn live_between(&self, queue: QueueId, first: Seq, last: Seq) -> Vec<Seq> {
         let Some(spilled) = self.queues.get(&queue) else { return Vec::new() };

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::index::Found;
+use super::index::{Found, Run};
 use crate::controls::Control;
 use crate::fetch::{Fetch, Fetched};
 use crate::format::volatile_name;
@@ -73,7 +73,7 @@ impl Reading {
             here.extend(places.map(|(_, seq)| (*seq, payload)));
         }
         here.sort_by_key(|(seq, _)| *seq);
-        self.collect(shared, run.last.next().min(upto), &here, run.segment, read.broken.as_deref())
+        self.collect(shared, run.last.next().min(upto), &here, &run, read.broken.as_deref())
     }
 
     /// Takes what lives below `upto`; true when the answer is complete.
@@ -82,7 +82,7 @@ impl Reading {
         shared: &Shared,
         upto: Seq,
         here: &[(Seq, &Bytes)],
-        segment: FileId,
+        run: &Run,
         broken: Option<&str>,
     ) -> bool {
         let mut volatile = lock(&shared.volatile);
@@ -106,10 +106,15 @@ impl Reading {
                     // Copied: a slice would keep all that was read with it in memory.
                     self.messages.push((seq, Bytes::copy_from_slice(payload)));
                 }
+                // It was spilled into the middle of the run while that was read: it stands elsewhere.
+                Err(_) if !volatile.index.is_of_run(self.fetch.queue, seq, run) => {
+                    self.at = seq;
+                    return false;
+                }
                 Err(_) => {
                     let why = broken.unwrap_or("its record is not where the index says");
                     Counters::add(&shared.counters.unreadable, 1);
-                    self.lost.push((seq, format!("{}: {why}", volatile_name(segment))));
+                    self.lost.push((seq, format!("{}: {why}", volatile_name(run.segment))));
                     // Nobody will ask for it again.
                     volatile.release(self.fetch.queue, seq, seq);
                 }

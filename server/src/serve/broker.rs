@@ -1,5 +1,6 @@
 //! The broker behind the front ends: it opens the store, runs the core thread, and reads the figures of both.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -96,7 +97,10 @@ impl RealBackend {
         let shared = SharedCore::new(core);
         inbox.set_turner(Box::new(shared.clone()));
         let core = thread::Builder::new().name("leveret-core".into()).spawn(move || {
-            let how = core_thread::run(&shared, &inbox);
+            // A panic, here or in a sender's turn, has left the core in the middle of something: the server ends.
+            let run = AssertUnwindSafe(|| core_thread::run(&shared, &inbox));
+            let panicked = || Ended::Failed("the core panicked, which is a bug".to_owned());
+            let how = panic::catch_unwind(run).unwrap_or_else(|_| panicked());
             ended.send_replace(Some(how));
         });
         let core = core.map_err(|e| Stopped::refused(format!("cannot start threads: {e}")))?;

@@ -14,6 +14,10 @@ impl Queue {
 
 impl Level {
     fn spilled(&mut self, seq: u64, budget: &mut Budget) -> bool {
+        // A read that is under way may have passed the place before it could be found there: it counts up to here.
+        if let Some(plan) = &mut self.fetching {
+            plan.end_before(seq);
+        }
         let has_room = budget.has_room_to_stay();
         if let Some(body) = self.resident.get_mut(&seq) {
             body.kept = Kept::Spilled;

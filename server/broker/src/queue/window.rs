@@ -31,6 +31,13 @@ impl Fetching {
     pub(super) fn new(from: u64, upto: u64, what: What) -> Self {
         Self { from, upto, what }
     }
+
+    /// Of what is answered, only what stands before that place counts: the rest is read again.
+    pub(super) fn end_before(&mut self, seq: u64) {
+        if seq >= self.from {
+            self.upto = self.upto.min(seq);
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
