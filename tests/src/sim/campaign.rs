@@ -124,7 +124,7 @@ impl Reached {
             ("bodies in blob files", self.blobs, 10_000),
             ("blob files removed", self.blob_files_removed, 1_000),
             ("crashes in recovery", self.crashes_in_recovery, 200),
-            ("torn tails", self.cuts, 150),
+            ("torn tails", self.cuts, 200),
             ("consumers lost with messages out", self.consumers_lost, 100),
             ("confirms", self.seen.confirmed, 20_000),
             ("messages found after a crash", self.seen.recovered, 5_000),

@@ -142,7 +142,7 @@ impl World {
     }
 
     fn play(&mut self) -> Result<(), Violation> {
-        let lives = self.rng.u32(2..6);
+        let lives = self.rng.u32(3..6);
         for _ in 0..lives {
             let mut life = self.start(true)?;
             self.inspect(&mut life)?;
