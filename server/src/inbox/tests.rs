@@ -66,11 +66,14 @@ fn a_sender_makes_the_turn_of_a_sleeping_taker_and_what_came_meanwhile_is_the_ta
     impl Turner for Meanwhile {
         fn turn(&self, envelope: Envelope, heard: &dyn Fn() -> bool) {
             self.1.one_turn([envelope]);
-            self.0.push(numbered(2));
-            self.0.push_or_turn(numbered(3));
+            assert!(!heard(), "the store is silent");
             self.0.wake();
             assert!(heard(), "the store had something to say");
             assert!(!heard(), "only once");
+            self.0.push(numbered(2));
+            self.0.push_or_turn(numbered(3));
+            self.0.wake();
+            assert!(!heard(), "others wait: it is the taker's turn");
         }
     }
     let (inbox, core) = (Arc::new(Inbox::default()), Arc::new(Core::default()));
