@@ -48,10 +48,10 @@ const FILE_MODE: u32 = 0o600;
 pub(crate) const LOCK_NAME: &str = "LOCK";
 
 impl RealDisk {
-    /// Makes the directory if need be and locks it.
+    /// Makes the directory if need be, its name durable, and locks it.
     pub fn open(dir: &Path) -> Result<Self> {
         let name = dir.display().to_string();
-        fs::create_dir_all(dir).map_err(Error::io("create the data directory", &name))?;
+        create_durably(dir).map_err(Error::io("create the data directory", &name))?;
         Self::open_existing(dir)
     }
 
@@ -74,6 +74,24 @@ impl RealDisk {
             Err(TryLockError::Error(source)) => Err(Error::Io { op: "lock", file: name, source }),
         }
     }
+}
+
+/// Makes a directory, and those above it that are missing, and makes their names durable: what is synced within a
+/// directory is lost with the directory's own name.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    let above = dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if dir.is_dir() {
+        // A start that was killed may have made it a moment ago. Who else made it answers for its name, so that a
+        // directory above that is not ours to read is no reason to refuse.
+        drop(File::open(above).and_then(|above| above.sync_all()));
+        return Ok(());
+    }
+    create_durably(above)?;
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        made => made?,
+    }
+    File::open(above)?.sync_all()
 }
 
 impl RealDisk {
