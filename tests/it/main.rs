@@ -22,6 +22,7 @@ mod lapin;
 mod memory;
 mod packaging;
 mod pika;
+mod power;
 mod readme;
 mod real_binary;
 mod scenarios;
