@@ -29,3 +29,4 @@ mod scenarios;
 #[cfg(feature = "sim")]
 mod sim;
 mod skip;
+mod syserr;

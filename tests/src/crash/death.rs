@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use rustix::process::Signal;
 
+use super::errors::{self, Errors};
 use crate::faultfs::{Call, Disk, Lie, Lost};
 use crate::server::{Home, Options, Server};
 
@@ -28,6 +29,8 @@ pub enum Death {
         /// What the disk lies about, once the queues are declared: a control.
         lie: Lie,
     },
+    /// A system call fails under load, and the power goes after what came of it.
+    Errors,
 }
 
 /// What the power losses of a run did.
@@ -68,25 +71,23 @@ pub(super) struct Reaper {
     lie: Lie,
     rng: Rng,
     pub(super) losses: Losses,
+    /// What failing calls did, where they fail.
+    pub(super) errors: Option<Errors>,
 }
 
 impl Reaper {
     /// With a home whose servers end that way.
     pub(super) fn new(death: Death, seed: u64) -> Result<(Self, Home), String> {
-        let rng = Rng::with_seed(seed);
-        let losses = Losses::default();
-        match death {
-            Death::Kill => {
-                let home = Home::new().map_err(|error| error.to_string())?;
-                Ok((Self { disk: None, lie: Lie::Never, rng, losses }, home))
-            }
-            Death::PowerLoss { lie } => {
-                let home = Home::with_data(DATA).map_err(|error| error.to_string())?;
-                let disk = Disk::mount(&home.path().join(MOUNT), DISK_BYTES)
-                    .map_err(|error| format!("mounting the file system: {error}"))?;
-                Ok((Self { disk: Some(disk), lie, rng, losses }, home))
-            }
-        }
+        let place = if death == Death::Kill { "data" } else { DATA };
+        let home = Home::with_data(place).map_err(|error| error.to_string())?;
+        let mount = || Disk::mount(&home.path().join(MOUNT), DISK_BYTES);
+        let disk = match death {
+            Death::Kill => None,
+            _ => Some(mount().map_err(|error| format!("mounting the file system: {error}"))?),
+        };
+        let lie = if let Death::PowerLoss { lie } = death { lie } else { Lie::Never };
+        let errors = (death == Death::Errors).then(Errors::default);
+        Ok((Self { disk, lie, rng: Rng::with_seed(seed), losses: Losses::default(), errors }, home))
     }
 
     /// Whether what a server cannot open is to be expected and repaired: the disk lies.
@@ -102,8 +103,10 @@ impl Reaper {
     }
 
     /// Ends a life under load, at once or right before one of the next calls.
-    pub(super) async fn end_under_load(&mut self, server: Server) -> Result<(), String> {
-        if let (Some(disk), true) = (&self.disk, self.rng.bool()) {
+    pub(super) async fn end_under_load(&mut self, mut server: Server, home: &Home) -> Result<(), String> {
+        if let (Some(disk), Some(errors)) = (&self.disk, &mut self.errors) {
+            errors::make_trouble(disk, home, &mut server, &mut self.rng, errors).await?;
+        } else if let (Some(disk), true) = (&self.disk, self.rng.bool()) {
             // Syncs come all the time; what changes a name comes with rotations, checkpoints and settling.
             let calls = [Call::Sync, Call::Write, Call::SyncDir, Call::Create, Call::Rename, Call::Remove];
             let (call, nth) = (calls[self.rng.usize(..calls.len())], self.rng.u64(1..4));
@@ -134,7 +137,7 @@ impl Reaper {
     pub(super) fn end(&mut self, server: Server) -> Result<(), String> {
         match &self.disk {
             // A kill leaves unsynced what was unsynced, for a later loss to take.
-            Some(disk) if !disk.is_frozen() && self.rng.u8(..4) == 0 => {
+            Some(disk) if self.rng.u8(..4) == 0 && disk.keep_power() => {
                 server.kill();
                 self.losses.kills += 1;
                 Ok(())

@@ -11,6 +11,7 @@ mod consumers;
 mod cycle;
 mod death;
 mod drain;
+mod errors;
 mod getter;
 mod line;
 mod message;
@@ -21,4 +22,5 @@ mod world;
 
 pub use cycle::{Failure, Protocol, Settings, run};
 pub use death::{Death, Losses};
+pub use errors::Errors;
 pub use report::Report;

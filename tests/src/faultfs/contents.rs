@@ -30,6 +30,10 @@ pub(super) struct Contents {
     before: BTreeMap<usize, Vec<Box<Sector>>>,
     /// The lengths before each change of the length since the last sync, oldest (durable) first.
     lengths: Vec<usize>,
+    /// What sectors held before a sync that failed: later syncs do not cover them unless they are written again.
+    doomed: BTreeMap<usize, Box<Sector>>,
+    /// Something other than zeros was written since the last sync.
+    written: bool,
 }
 
 impl Contents {
@@ -61,6 +65,7 @@ impl Contents {
             self.resize(end);
         }
         self.bytes[start..end].copy_from_slice(data);
+        self.written |= !is_zeros(data);
         self.blocks.extend(blocks(offset, data.len() as u64));
     }
 
@@ -97,8 +102,26 @@ impl Contents {
 
     /// fsync: what it is now, it is for good.
     pub(super) fn sync(&mut self) {
+        for sector in self.before.keys() {
+            self.doomed.remove(sector);
+        }
         self.before.clear();
         self.lengths.clear();
+        self.written = false;
+    }
+
+    /// Whether there is more to sync than zeros.
+    pub(super) fn is_written(&self) -> bool {
+        self.written
+    }
+
+    /// fsync that fails, as Linux does it: the pages count as clean from then on, and no later sync writes them.
+    pub(super) fn fail_sync(&mut self) {
+        for (sector, versions) in std::mem::take(&mut self.before) {
+            if let Some(durable) = versions.into_iter().next() {
+                self.doomed.entry(sector).or_insert(durable);
+            }
+        }
     }
 
     /// The next byte from `offset` on that has (or, where not `data`, has no) room.
@@ -125,6 +148,10 @@ impl Contents {
             self.bytes.resize(length, 0);
         }
         let mut fate = style.fate(rng);
+        for (sector, durable) in std::mem::take(&mut self.doomed) {
+            self.before.entry(sector).or_default().insert(0, durable);
+        }
+        self.written = false;
         let (mut kept, mut gone) = (0, 0);
         for (sector, versions) in std::mem::take(&mut self.before) {
             if fate.survives(rng) {
@@ -165,6 +192,10 @@ impl Contents {
             self.bytes.resize(bytes, 0);
         }
     }
+}
+
+pub(super) fn is_zeros(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 /// The blocks that a range touches.

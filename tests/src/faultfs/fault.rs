@@ -11,10 +11,14 @@ pub enum Call {
     Create,
     /// A file is read, by a call or through a map.
     Read,
-    /// A file is written to.
+    /// A file is written to, and not only zeros.
     Write,
-    /// fsync or fdatasync of a file.
+    /// A file is filled with zeros, as one that is made ahead of need.
+    Fill,
+    /// fsync or fdatasync of a file that was written to since the last one.
     Sync,
+    /// The same of a file that holds nothing new but zeros.
+    SyncFill,
     /// fsync of a directory.
     SyncDir,
     /// fallocate, of any kind, or a change of the length.

@@ -11,7 +11,7 @@ use fuser::{
     ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 
-use super::contents::{BLOCK_BYTES, Contents};
+use super::contents::{BLOCK_BYTES, Contents, is_zeros};
 use super::fault::{Call, How};
 use super::names::Names;
 use super::state::{Kind, Result, State};
@@ -283,13 +283,14 @@ impl Filesystem for Fuse {
     ) {
         let written = self
             .0
-            .enter(Call::Write, node)
+            .enter(if is_zeros(data) { Call::Fill } else { Call::Write }, node)
             .and_then(|(mut inner, how)| inner.state.write(node.0, offset, data, how));
         answer!(reply, written, bytes => reply.written(bytes as u32));
     }
 
     fn fsync(&self, _: &Request, node: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        let synced = self.0.enter(Call::Sync, node).and_then(|(mut inner, _)| inner.state.sync_file(node.0));
+        let call = self.0.lock().state.sync_call(node.0);
+        let synced = self.0.enter(call, node).and_then(|(mut inner, _)| inner.state.sync_file(node.0));
         answer!(reply, synced, () => reply.ok());
     }
 

@@ -68,9 +68,13 @@ impl Disk {
         self.shared.lock().state.hits
     }
 
-    /// Gives it another size.
-    pub fn resize(&self, capacity_bytes: u64) {
-        self.shared.lock().state.capacity = capacity_bytes / super::contents::BLOCK_BYTES;
+    /// Leaves no more than that much room; calls that need more fail with that error (ENOSPC or EDQUOT).
+    pub fn leave_room(&self, bytes: u64, error: rustix::io::Errno) {
+        let mut inner = self.shared.lock();
+        let state = &mut inner.state;
+        state.full = fuser::Errno::from_i32(error.raw_os_error());
+        let taken = state.capacity - state.room_left();
+        state.capacity = taken + bytes / super::contents::BLOCK_BYTES;
     }
 
     /// Bytes without an owner.
@@ -91,6 +95,13 @@ impl Disk {
     /// Whether that moment has come.
     pub fn is_frozen(&self) -> bool {
         self.shared.lock().power == Power::Held
+    }
+
+    /// No moment is waited for any more; false where one has come already.
+    pub fn keep_power(&self) -> bool {
+        let mut inner = self.shared.lock();
+        inner.moment = None;
+        inner.power == Power::On
     }
 
     /// From now on no call changes anything or returns. The process must be killed before [`Disk::lose_power`].

@@ -39,6 +39,8 @@ pub(super) struct State {
     next: u64,
     /// Blocks of room.
     pub(super) capacity: u64,
+    /// What calls fail with where there is no room.
+    pub(super) full: Errno,
     lie: Lie,
     pub(super) faults: Vec<Fault>,
     /// Calls that a fault hit.
@@ -54,6 +56,7 @@ impl State {
             nodes: BTreeMap::from([(ROOT, root)]),
             next: ROOT + 1,
             capacity: capacity_bytes / BLOCK_BYTES,
+            full: Errno::ENOSPC,
             lie: Lie::Never,
             faults: Vec::new(),
             hits: 0,
@@ -75,7 +78,11 @@ impl State {
     /// Counts a call on a file; what a fault makes of it.
     pub(super) fn call(&mut self, call: Call, node: u64) -> Result<Option<How>> {
         let name = self.nodes.get(&node).map_or("", |node| node.name.as_str()).to_owned();
-        self.call_name(call, &name)
+        let result = self.call_name(call, &name);
+        if let (Call::Sync | Call::SyncFill, Err(_), Ok(file)) = (call, &result, self.file(node)) {
+            file.fail_sync();
+        }
+        result
     }
 
     /// Counts a call on a name; what a fault makes of it.
@@ -186,6 +193,11 @@ impl State {
         Ok(())
     }
 
+    /// What a sync of a file counts as.
+    pub(super) fn sync_call(&mut self, node: u64) -> Call {
+        if self.file(node).is_ok_and(|file| file.is_written()) { Call::Sync } else { Call::SyncFill }
+    }
+
     pub(super) fn sync_file(&mut self, node: u64) -> Result<()> {
         match self.lie {
             Lie::Fsync => self.file(node).map(|_| ()),
@@ -246,7 +258,7 @@ impl State {
 
     fn make_room(&mut self, node: u64, offset: u64, bytes: u64) -> Result<()> {
         let wanted = self.file(node)?.room_wanted(offset, bytes);
-        if wanted > 0 && wanted > self.room_left() { Err(Errno::ENOSPC) } else { Ok(()) }
+        if wanted > 0 && wanted > self.room_left() { Err(self.full) } else { Ok(()) }
     }
 
     /// Drops what nobody has open and no power loss can bring back.

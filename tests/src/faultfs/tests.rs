@@ -84,6 +84,23 @@ fn a_length_may_be_old_or_new_with_zeros() {
     assert_eq!(outcomes(Style::Each(128), cut), BTreeSet::from(["a", "ab", "a\0"].map(sectors)));
 }
 
+/// Guards against a server that calls fsync again and believes it.
+#[test]
+fn what_a_failed_sync_was_to_cover_no_later_sync_covers() {
+    let written = || {
+        let mut contents = Contents::default();
+        contents.write(0, &sectors("abc"));
+        contents.sync();
+        contents.write(0, &sectors("AB"));
+        contents.fail_sync();
+        contents.write(SECTOR_BYTES as u64, &sectors("XC"));
+        contents.sync();
+        contents
+    };
+    assert_eq!(outcomes(Style::Nothing, written), BTreeSet::from([sectors("aXC")]));
+    assert_eq!(outcomes(Style::Each(128), written), BTreeSet::from(["aXC", "AXC"].map(sectors)));
+}
+
 #[test]
 fn a_name_is_durable_only_by_the_directory() {
     let mut seen = BTreeSet::new();
