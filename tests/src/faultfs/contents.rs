@@ -27,11 +27,11 @@ pub(super) struct Contents {
     /// Blocks that take room, whether or not within the length.
     blocks: BTreeSet<u64>,
     /// What each sector that was changed since the last sync held before, oldest (durable) first.
-    before: BTreeMap<usize, Vec<Box<Sector>>>,
+    before: BTreeMap<usize, Vec<Sector>>,
     /// The lengths before each change of the length since the last sync, oldest (durable) first.
     lengths: Vec<usize>,
     /// What sectors held before a sync that failed: later syncs do not cover them unless they are written again.
-    doomed: BTreeMap<usize, Box<Sector>>,
+    doomed: BTreeMap<usize, Sector>,
     /// Something other than zeros was written since the last sync.
     written: bool,
 }
@@ -177,7 +177,7 @@ impl Contents {
         for sector in start / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES) {
             let versions = self.before.entry(sector).or_default();
             if versions.len() < VERSIONS_MAX {
-                let mut version = Box::new([0; SECTOR_BYTES]);
+                let mut version = [0; SECTOR_BYTES];
                 let from = (sector * SECTOR_BYTES).min(self.bytes.len());
                 let upto = (from + SECTOR_BYTES).min(self.bytes.len());
                 version[..upto - from].copy_from_slice(&self.bytes[from..upto]);
