@@ -22,9 +22,11 @@ mod lapin;
 mod memory;
 mod packaging;
 mod pika;
+mod power;
 mod readme;
 mod real_binary;
 mod scenarios;
 #[cfg(feature = "sim")]
 mod sim;
 mod skip;
+mod syserr;

@@ -1,4 +1,5 @@
-//! Skips: a tool whose install failed three times, on the record. Everything else fails.
+//! Skips: a tool whose install failed three times, on the record, or a machine where nothing can be mounted. Everything
+//! else fails.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -32,6 +33,15 @@ pub(crate) fn tool(name: &str, test: &str) -> Option<PathBuf> {
         }
         Err(_) => panic!("no {name} in {}: run tests/tools/install.sh", path.display()),
     }
+}
+
+/// True where no file system of ours can be mounted, which is told by the test's name: there is nothing to install.
+pub(crate) fn without_fuse(test: &str) -> bool {
+    let why = leveret_tests::faultfs::missing();
+    if let Some(why) = &why {
+        say(&format!("SKIPPED {test}: {why}"));
+    }
+    why.is_some()
 }
 
 /// Into the file that the tally reads and prints; or, where there is none, past libtest's capture.

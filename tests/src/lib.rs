@@ -6,6 +6,7 @@ pub mod binary;
 pub mod checker;
 pub mod client;
 pub mod crash;
+pub mod faultfs;
 pub mod history;
 pub mod payload;
 pub mod scenario;

@@ -83,19 +83,26 @@ impl Options {
 #[derive(Debug, Clone)]
 pub struct Home {
     dir: Arc<TempDir>,
+    data: PathBuf,
 }
 
 impl Home {
     /// A new, empty one.
     pub fn new() -> io::Result<Self> {
+        Self::with_data("data")
+    }
+
+    /// The same with the data directory at that place in it.
+    pub fn with_data(place: &str) -> io::Result<Self> {
         let keep = std::env::var_os("LEVERET_KEEP").is_some();
         let dir = tempfile::Builder::new().prefix("leveret-test-").disable_cleanup(keep).tempdir()?;
-        Ok(Self { dir: Arc::new(dir) })
+        let data = dir.path().join(place);
+        Ok(Self { dir: Arc::new(dir), data })
     }
 
     /// The server's data directory; the server makes it.
     pub fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
+        self.data.clone()
     }
 
     /// The directory around it, for files of the test.
@@ -161,16 +168,23 @@ impl Server {
 
     /// Starts a server on a given directory and waits until it serves.
     pub async fn start_on(home: &Home, options: Options) -> Self {
+        Self::try_start_on(home, options).await.unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// The same; why it does not serve, where it does not.
+    pub async fn try_start_on(home: &Home, options: Options) -> Result<Self, String> {
         for _ in 0..PORT_TRIES {
             let mut server = Self::spawn(home, options.clone());
             match server.wait_serving().await {
-                Ok(()) => return server,
+                Ok(()) => return Ok(server),
                 // Another process took the port between our choosing and its binding.
                 Err(NotServing::Exited(_)) if home.stderr().contains("in use by another") => {}
-                Err(why) => panic!("the server does not serve: {why}\n{}", tail(&home.stderr())),
+                Err(why) => {
+                    return Err(format!("the server does not serve: {why}\n{}", tail(&home.stderr())));
+                }
             }
         }
-        panic!("no free port in {PORT_TRIES} tries\n{}", tail(&home.stderr()));
+        Err(format!("no free port in {PORT_TRIES} tries\n{}", tail(&home.stderr())))
     }
 
     /// kill -9 and start again on the same directory and the same ports, for clients that reconnect.
@@ -264,6 +278,11 @@ impl Server {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, signal);
         }
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
     }
 
     /// Waits for the process to end by itself.

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use memmap2::{Advice, Mmap};
+use rustix::io::Errno;
 
 use super::DiskMap;
 
@@ -39,8 +40,13 @@ impl DiskMap for RealMap {
         }
         match self.map.advise_range(Advice::PopulateRead, start, bytes) {
             Ok(()) => Ok(Cow::Borrowed(&self.map[start..end])),
-            // Linux before 5.14 does not know it, and a page that cannot be read would end the process.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+            // Linux before 5.14 does not know it, and a page that cannot be read would end the process. Of such a page it says
+            // no more than that the address is bad; a read says why.
+            Err(error)
+                if [Errno::INVAL, Errno::FAULT]
+                    .map(|e| Some(e.raw_os_error()))
+                    .contains(&error.raw_os_error()) =>
+            {
                 let mut into = vec![0; bytes];
                 self.file.read_exact_at(&mut into, offset)?;
                 Ok(Cow::Owned(into))

@@ -35,6 +35,15 @@ struct RealFile {
     times: Arc<Times>,
 }
 
+/// A quota that is used up is a disk that is full: of one kind for all who ask, so that nobody takes it for a broken disk.
+pub(super) fn full_is_full(error: impl Into<io::Error>) -> io::Error {
+    let error = error.into();
+    match error.kind() {
+        io::ErrorKind::QuotaExceeded => io::Error::new(io::ErrorKind::StorageFull, error),
+        _ => error,
+    }
+}
+
 /// Zeros at an address that direct writes accept.
 #[repr(align(4096))]
 struct Zeros([u8; 1 << 20]);
@@ -48,10 +57,10 @@ const FILE_MODE: u32 = 0o600;
 pub(crate) const LOCK_NAME: &str = "LOCK";
 
 impl RealDisk {
-    /// Makes the directory if need be and locks it.
+    /// Makes the directory if need be, its name durable, and locks it.
     pub fn open(dir: &Path) -> Result<Self> {
         let name = dir.display().to_string();
-        fs::create_dir_all(dir).map_err(Error::io("create the data directory", &name))?;
+        create_durably(dir).map_err(Error::io("create the data directory", &name))?;
         Self::open_existing(dir)
     }
 
@@ -74,6 +83,24 @@ impl RealDisk {
             Err(TryLockError::Error(source)) => Err(Error::Io { op: "lock", file: name, source }),
         }
     }
+}
+
+/// Makes a directory, and those above it that are missing, and makes their names durable: what is synced within a
+/// directory is lost with the directory's own name.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    let above = dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if dir.is_dir() {
+        // A start that was killed may have made it a moment ago. Who else made it answers for its name, so that a
+        // directory above that is not ours to read is no reason to refuse.
+        drop(File::open(above).and_then(|above| above.sync_all()));
+        return Ok(());
+    }
+    create_durably(above)?;
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
+        made => made?,
+    }
+    File::open(above)?.sync_all()
 }
 
 impl RealDisk {
@@ -102,7 +129,7 @@ impl Disk for RealDisk {
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(FILE_MODE);
-        let file = options.open(self.dir.join(name))?;
+        let file = options.open(self.dir.join(name)).map_err(full_is_full)?;
         if bytes > 0 {
             match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
                 Ok(()) => {}
@@ -110,7 +137,7 @@ impl Disk for RealDisk {
                 Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(bytes)?,
                 Err(error) => {
                     drop(fs::remove_file(self.dir.join(name)));
-                    return Err(error.into());
+                    return Err(full_is_full(error));
                 }
             }
         }
@@ -123,7 +150,7 @@ impl Disk for RealDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.dir.join(from), self.dir.join(to))
+        fs::rename(self.dir.join(from), self.dir.join(to)).map_err(full_is_full)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -149,7 +176,7 @@ impl Disk for RealDisk {
 
 impl DiskFile for RealFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        self.file.write_all_at(bytes, offset).map_err(full_is_full)
     }
 
     /// Past the page cache where the file system can: copying the zeros of new segments into it was a fifth of all the
@@ -164,14 +191,14 @@ impl DiskFile for RealFile {
             result = self.file.write_all_at(&ZEROS.0[..part], offset + done);
             done += part as u64;
         }
-        let Ok(flags) = direct else { return result };
+        let Ok(flags) = direct else { return result.map_err(full_is_full) };
         rustix::fs::fcntl_setfl(&*self.file, flags)?;
         match result {
             // This place cannot be written to directly.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
-                self.file.write_all_at(&vec![0; bytes as usize], offset)
+                self.file.write_all_at(&vec![0; bytes as usize], offset).map_err(full_is_full)
             }
-            result => result,
+            result => result.map_err(full_is_full),
         }
     }
 
@@ -181,7 +208,7 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         let start = Instant::now();
-        self.file.sync_data()?;
+        self.file.sync_data().map_err(full_is_full)?;
         let us = start.elapsed().as_micros() as u64;
         let bucket = (u64::BITS - 1 - us.max(1).leading_zeros()).min(31) as usize;
         self.times.buckets[bucket].fetch_add(1, Ordering::Relaxed);
@@ -200,7 +227,7 @@ impl DiskFile for RealFile {
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
             Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(full_is_full(error)),
         }
     }
 

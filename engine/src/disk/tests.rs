@@ -15,3 +15,12 @@ fn files_are_their_owners_alone() {
         assert_eq!(meta.permissions().mode() & 0o777, 0o600, "{name}");
     }
 }
+
+/// Guards against a server that ends where it would wait for room, because the room is short for its user alone.
+#[test]
+fn a_quota_that_is_used_up_is_a_full_disk() {
+    let error = real::full_is_full(rustix::io::Errno::DQUOT);
+    assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    assert!(error.to_string().contains("os error 122"), "{error}");
+    assert_eq!(real::full_is_full(rustix::io::Errno::IO).raw_os_error(), Some(5));
+}

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::amqp as over_amqp;
 use super::churn::{self, Churn};
 use super::consumers::{self, Habit, Job};
+use super::death::{self, Death, Reaper};
 use super::line::{Line, Over};
 use super::message::Target;
 use super::report::Report;
@@ -66,6 +67,8 @@ pub struct Settings {
     pub drain_every: u64,
     /// The workers' front ends.
     pub protocol: Protocol,
+    /// How the servers end.
+    pub death: Death,
     /// The server's.
     pub options: Options,
 }
@@ -74,7 +77,7 @@ impl Settings {
     /// A run of so many cycles.
     pub fn new(cycles: u64, seed: u64) -> Self {
         let (protocol, options) = (Protocol::Grpc, Options::default());
-        Self { cycles, seed, confirms_min: 500, drain_every: 5, protocol, options }
+        Self { cycles, seed, confirms_min: 500, drain_every: 5, protocol, death: Death::Kill, options }
     }
 }
 
@@ -100,8 +103,8 @@ impl From<String> for Failure {
 
 /// Runs and judges; calls `progress` after each cycle.
 pub async fn run(settings: &Settings, mut progress: impl FnMut(&Report)) -> Result<Report, Failure> {
-    let home = Home::new().map_err(|error| Failure::Worker(error.to_string()))?;
-    let mut run = Run::new(settings.clone(), home);
+    let (reaper, home) = Reaper::new(settings.death, settings.seed)?;
+    let mut run = Run::new(settings.clone(), reaper, home);
     match run.all_cycles(&mut progress).await {
         Ok(()) => {}
         Err(failure) => {
@@ -121,6 +124,7 @@ pub async fn run(settings: &Settings, mut progress: impl FnMut(&Report)) -> Resu
 
 struct Run {
     settings: Settings,
+    reaper: Reaper,
     home: Home,
     world: Arc<World>,
     churns: [Arc<Mutex<Churn>>; 2],
@@ -132,12 +136,13 @@ struct Run {
 }
 
 impl Run {
-    fn new(settings: Settings, home: Home) -> Self {
+    fn new(settings: Settings, reaper: Reaper, home: Home) -> Self {
         let mut rng = Rng::with_seed(settings.seed);
         let churns = [Churn::new("churn.0", 4, rng.u64(..)), Churn::new("churn.1", 5, rng.u64(..))];
         let with_moves = settings.protocol != Protocol::Grpc;
         Self {
             settings,
+            reaper,
             home,
             world: World::new(),
             churns,
@@ -149,12 +154,13 @@ impl Run {
     }
 
     async fn all_cycles(&mut self, progress: &mut impl FnMut(&Report)) -> Result<(), Failure> {
-        let server = self.start().await;
+        let server = self.start().await?;
         let mut line = self.line(&server).await?;
         self.world.set_up(&mut line).await.map_err(|why| format!("set-up: {why:?}"))?;
         drop(line);
-        drop(server);
+        self.reaper.end(server)?;
         self.crashed()?;
+        self.reaper.begin_lying();
         // A cycle without a publish in flight does not count, and there must not be many of those.
         for _ in 0..self.settings.cycles * 2 {
             self.cycle().await?;
@@ -162,7 +168,9 @@ impl Run {
             if self.report.cycles.is_multiple_of(self.settings.drain_every) {
                 self.drain().await?;
             }
-            if self.report.cycles == self.settings.cycles {
+            // Not every trouble is met: some calls come rarely.
+            let met = self.report.errors.is_none_or(|errors| errors.met >= self.settings.cycles);
+            if self.report.cycles >= self.settings.cycles && met {
                 break;
             }
         }
@@ -171,7 +179,7 @@ impl Run {
 
     /// Load, one kill under load, perhaps kills of the next starts.
     async fn cycle(&mut self) -> Result<(), Failure> {
-        let server = self.start().await;
+        let server = self.start().await?;
         self.list(&server).await?;
         if self.settings.protocol != Protocol::Grpc {
             // The first login of a start takes as long as its hash; without it the AMQP workers would have no part in
@@ -195,7 +203,9 @@ impl Run {
         }
         tokio::time::sleep(Duration::from_micros(self.rng.u64(..150_000))).await;
         self.world.set_killing(true);
-        server.kill();
+        if let Err(why) = self.reaper.end_under_load(server, &self.home).await {
+            return Err(self.complaint(why));
+        }
         self.report.kills_under_load += 1;
         self.join(workers).await?;
         self.crashed()?;
@@ -277,6 +287,8 @@ impl Run {
         self.report.recycled += self.world.recycled.swap(0, Ordering::Relaxed);
         self.report.settled_bytes += self.world.settled_bytes.swap(0, Ordering::Relaxed);
         self.report.merged_bytes += self.world.merged_bytes.swap(0, Ordering::Relaxed);
+        self.report.errors = self.reaper.errors;
+        self.report.losses = (self.settings.death != Death::Kill).then_some(self.reaper.losses);
         Ok(())
     }
 
@@ -284,7 +296,8 @@ impl Run {
         let events = self.world.recorder.take();
         let verdict = self.checker.apply_all(&events);
         self.report.checked = self.checker.counts();
-        if verdict.is_err() {
+        // What a control is to find needs nobody's reading.
+        if verdict.is_err() && !self.reaper.lies() {
             self.dump(&events);
         }
         Ok(verdict?)
@@ -312,16 +325,26 @@ impl Run {
             65..75 => 2,
             _ => 5,
         };
+        // What a lying disk leaves may not be opened at all before it is repaired.
+        let row = if self.reaper.lies() { 0 } else { row };
         let mut deep = 0;
         for _ in 0..row {
             let before = self.home.stderr_bytes();
+            let aimed = self.reaper.aim_at_start();
             let mut server = Server::spawn(&self.home, self.settings.options.clone());
-            server.wait_listening().await.map_err(|why| format!("a start that was to be killed: {why}"))?;
-            let micros = u64::try_from(self.recovery.as_micros()).unwrap_or(u64::MAX);
-            // A long row aims at the first half: it ends where one comes too late.
-            let micros = if row == 5 { micros / 2 } else { micros };
-            tokio::time::sleep(Duration::from_micros(self.rng.u64(..=micros))).await;
-            server.kill();
+            if let Err(why) = server.wait_listening().await {
+                self.reaper.end(server)?;
+                return Err(format!("a start that was to be killed: {why}").into());
+            }
+            if aimed {
+                self.reaper.wait_for_aim().await;
+            } else {
+                let micros = u64::try_from(self.recovery.as_micros()).unwrap_or(u64::MAX);
+                // A long row aims at the first half: it ends where one comes too late.
+                let micros = if row == 5 { micros / 2 } else { micros };
+                tokio::time::sleep(Duration::from_micros(self.rng.u64(..=micros))).await;
+            }
+            self.reaper.end(server)?;
             let serves = self.home.stderr_from(before).contains(SERVING_LINE);
             if serves {
                 self.report.kills_after_recovery += 1;
@@ -336,7 +359,7 @@ impl Run {
     }
 
     async fn drain(&mut self) -> Result<(), Failure> {
-        let server = self.start().await;
+        let server = self.start().await?;
         self.list(&server).await?;
         let mut line = self.line(&server).await?;
         let mut queues = self.world.fixed().to_vec();
@@ -350,7 +373,7 @@ impl Run {
         self.world.recorder.record(Event::AllDrained);
         self.judge()?;
         self.report.drains += 1;
-        server.kill();
+        self.reaper.end(server)?;
         // Nothing was in flight: this kill is not one of the cycles.
         self.crashed()
     }
@@ -369,10 +392,11 @@ impl Run {
         }
     }
 
-    async fn start(&mut self) -> Server {
-        let server = Server::start_on(&self.home, self.settings.options.clone()).await;
+    async fn start(&mut self) -> Result<Server, Failure> {
+        let started = death::start(&self.home, &self.settings.options, self.reaper.lies()).await;
+        let server = started.map_err(|why| self.complaint(why))?;
         self.recovery = server.recovery();
-        server
+        Ok(server)
     }
 }
 

@@ -44,6 +44,8 @@ impl From<Error> for Why {
     fn from(error: Error) -> Self {
         match error {
             Error::Io(_) | Error::Ended => Self::Call(error.to_string()),
+            // The server ends, and says so.
+            Error::Closed { channel: 0, code: 320, .. } => Self::Call(error.to_string()),
             _ => Self::Wrong(error.to_string()),
         }
     }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::death::Losses;
+use super::errors::Errors;
 use crate::checker::Counts;
 
 /// Counts of a whole run.
@@ -29,6 +31,10 @@ pub struct Report {
     pub settled_bytes: u64,
     /// Bytes that were seen to be merged.
     pub merged_bytes: u64,
+    /// What power losses did, where the servers ended by those.
+    pub losses: Option<Losses>,
+    /// What failing calls did, where they were made to fail.
+    pub errors: Option<Errors>,
     /// What the checker saw.
     pub checked: Counts,
 }
@@ -57,6 +63,15 @@ impl Report {
             floor("confirmed moves", counts.moved, cycles * 10);
             floor("moves under way at a kill", counts.moves_at_crash, cycles / 4);
         }
+        if let Some(Losses { losses, .. }) = self.losses {
+            floor("power losses", losses, cycles);
+        }
+        if let Some(Errors { met, ended, went_on, full, .. }) = self.errors {
+            floor("lives with an error", met, cycles);
+            floor("lives that ended with a message", ended, cycles / 8);
+            floor("lives that went on", went_on, cycles / 8);
+            floor("times that the disk was full", full, cycles / 20);
+        }
         if cycles >= 20 {
             floor("kills in a recovery", self.kills_in_recovery, kills.div_ceil(5));
             floor("kills in a row", self.deepest, 3);
@@ -66,6 +81,15 @@ impl Report {
             floor("recycled segments", self.recycled, cycles / 10);
             floor("bytes settled", self.settled_bytes, cycles * 1_000);
             floor("bytes merged", self.merged_bytes, cycles);
+            if let (Some(Losses { aimed, effective, lost, .. }), None) = (self.losses, self.errors) {
+                floor("power losses right before a chosen call", aimed, cycles / 4);
+                floor("power losses that took something", effective, cycles / 2);
+                floor("sectors lost", lost.sectors, cycles * 100);
+                floor("sectors kept", lost.sectors_kept, cycles * 100);
+                floor("files torn", lost.torn, cycles / 4);
+                floor("lengths lost", lost.lengths, cycles / 20);
+                floor("names lost", lost.names, cycles / 4);
+            }
         }
         below
     }
@@ -102,6 +126,8 @@ impl fmt::Display for Report {
         writeln!(f, "purges, deletes             {}, {}", counts.purges, counts.deletes)?;
         writeln!(f, "drains of all queues        {}", self.drains)?;
         writeln!(f, "checkpoints, recycled       {}, {}", self.checkpoints, self.recycled)?;
-        write!(f, "bytes settled, merged       {}, {}", self.settled_bytes, self.merged_bytes)
+        write!(f, "bytes settled, merged       {}, {}", self.settled_bytes, self.merged_bytes)?;
+        self.losses.map_or(Ok(()), |losses| write!(f, "\n{losses}"))?;
+        self.errors.map_or(Ok(()), |errors| write!(f, "\n{errors}"))
     }
 }
