@@ -42,6 +42,12 @@ pub(crate) struct Body {
     pub(super) done: Box<dyn FnOnce(BlobRef) + Send>,
 }
 
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bodies.is_empty()
+    }
+}
+
 impl Blobs {
     pub(crate) fn new(shared: &Arc<Shared>) -> Self {
         Self { shared: Arc::downgrade(shared), bytes_min: shared.settings.blob_bytes_min }

@@ -321,3 +321,25 @@ fn a_repair_without_a_manifest_finds_the_blob_files() {
     let mut rig = Rig::open(&disk);
     assert_eq!(rig.bodies(1), BTreeMap::from([(1, body(1, 24_000))]));
 }
+
+#[test]
+fn bodies_that_keep_coming_do_not_keep_dead_ones_in_their_place() {
+    let mut rig = Rig::new();
+    let (mut under_way, mut seq) = (Vec::new(), 0);
+    for _ in 0..600 {
+        // Whenever it looks there is a body that waits.
+        if lock(&rig.store.shared.bodies).is_empty() {
+            under_way.push(rig.write(&body(1, 30_000)));
+        }
+        assert_eq!(rig.workers.blobs.step(rig.now_ms), Step::Worked);
+        for blob in under_way.iter().filter_map(|done| lock(done).pop()).collect::<Vec<_>>() {
+            seq += 1;
+            rig.commit(put(Some(&blob), &[(1, seq)]));
+            drop(blob);
+            rig.commit(ack(1, seq));
+        }
+    }
+    let stats = rig.store.stats();
+    assert!(seq > 20 && stats.blob_files < 5, "{seq} bodies: {stats:?}");
+    assert!(stats.blob_files_removed_total > 10, "{stats:?}");
+}

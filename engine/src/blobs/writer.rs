@@ -204,7 +204,7 @@ impl BlobWriter {
             self.job = Job::Free;
             return Step::Worked;
         }
-        let waits = !lock(&self.shared.bodies).bodies.is_empty();
+        let waits = !lock(&self.shared.bodies).is_empty();
         if waits && now_ms >= self.from_ms {
             let full = |current: &Current| current.end >= self.shared.settings.blob_file_bytes;
             self.job = if self.current.as_ref().is_none_or(full) {

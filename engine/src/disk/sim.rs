@@ -11,6 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, DiskFile, DiskMap};
 
+mod faults;
+
+pub use faults::Fails;
+
 const SECTOR_BYTES: usize = 512;
 
 /// When the disk crashes.
@@ -58,6 +62,7 @@ struct World {
     life: u64,
     capacity_bytes: u64,
     stats: SimStats,
+    faults: Vec<faults::Fault>,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +109,7 @@ impl SimDisk {
             life: 1,
             capacity_bytes,
             stats: SimStats { trace: 0xcbf2_9ce4_8422_2325, ..SimStats::default() },
+            faults: Vec::new(),
         };
         Self { world: Arc::new(Mutex::new(world)) }
     }
@@ -188,6 +194,11 @@ impl SimDisk {
 impl World {
     /// Counts a call; an error from the planned one on.
     fn call(&mut self, what: &str, name: &[u8], number: u64) -> io::Result<()> {
+        self.count(what, name, number)?;
+        self.fault(what, name)
+    }
+
+    fn count(&mut self, what: &str, name: &[u8], number: u64) -> io::Result<()> {
         if self.crashed {
             return Err(crashed());
         }
@@ -328,7 +339,11 @@ impl SimFile {
         if world.life != self.life {
             return Err(crashed());
         }
-        world.call(what, &self.file.to_le_bytes(), offset ^ hash.rotate_left(32))?;
+        world.count(what, &self.file.to_le_bytes(), offset ^ hash.rotate_left(32))?;
+        if !world.faults.is_empty() {
+            let name = world.name_of(self.file);
+            world.fault(what, name.as_bytes())?;
+        }
         Ok(world)
     }
 }

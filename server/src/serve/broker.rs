@@ -414,3 +414,6 @@ fn chance() -> u64 {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
     fastrand::u64(1..) ^ time.rotate_left(17) | 1
 }
+
+#[cfg(test)]
+mod tests;
