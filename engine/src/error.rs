@@ -2,6 +2,11 @@
 
 use std::io;
 
+use crate::manifest::MANIFEST_NAME;
+
+/// What errors of the data directory as a whole are said to be of.
+pub(crate) const DIRECTORY: &str = "the data directory";
+
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -63,21 +68,25 @@ pub enum Error {
 /// Result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// There is no room left on the disk, or in somebody's quota of it.
+pub(crate) fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl Error {
     pub(crate) fn io(op: &'static str, file: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let file = file.into();
         move |source| Self::Io { op, file, source }
     }
 
-    /// There is no room left on the disk.
+    /// There was no room, and trying again is sound. A failed sync of the manifest or of the directory is something else,
+    /// whatever it says: nothing is known of them after it.
     pub(crate) fn is_full(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
-    }
-
-    /// A sync of that file failed.
-    pub(crate) fn is_of_sync(&self, name: &str) -> bool {
-        matches!(self, Self::Io { op: "sync", file, .. } if file == name)
+        match self {
+            Self::Io { op: "sync", file, .. } if file == MANIFEST_NAME || file == DIRECTORY => false,
+            Self::Io { source, .. } => is_full(source.kind()),
+            _ => false,
+        }
     }
 
     pub(crate) fn damage(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {

@@ -160,7 +160,7 @@ impl Writer {
                 self.phase = Phase::RotateNewName(group, id, file);
             }
             Phase::RotateNewName(group, id, file) => {
-                self.shared.disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
+                self.shared.sync_dir()?;
                 self.phase = Phase::RotateEdit(group, id, file);
             }
             Phase::RotateEdit(group, id, file) => match self.list_segment(id) {

@@ -1,6 +1,7 @@
 //! Blob files: written before their messages, beside everything else; shared, settled past, freed; missing or damaged.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -245,8 +246,15 @@ fn a_blob_is_not_settled_again_and_is_read_by_its_settled_record() {
 
 #[test]
 fn a_full_disk_makes_a_body_wait_and_loses_nothing() {
+    for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+        waits_for_room(kind);
+    }
+}
+
+fn waits_for_room(kind: ErrorKind) {
     let mut rig = Rig::new();
     let used: u64 = rig.disk.names().iter().map(|(_, bytes)| bytes).sum();
+    rig.disk.full_says(kind);
     rig.disk.resize(used + 10_000);
     let large = body(5, 20_000);
     let done = rig.write(&large);

@@ -157,7 +157,7 @@ impl BlobWriter {
                 self.job = Job::SyncDir(*id, Arc::clone(file));
             }
             Job::SyncDir(id, file) => {
-                disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
+                shared.sync_dir()?;
                 self.job = Job::List(*id, Arc::clone(file));
             }
             Job::List(id, file) => {
@@ -250,7 +250,7 @@ impl BlobWriter {
 
     /// Gives work up that could not be done, says so, and sees to it that it is tried again.
     fn give_up(&mut self, error: &Error, now_ms: u64) {
-        let full = matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::StorageFull);
+        let full = error.is_full();
         let sync = matches!(error, Error::Io { op: "sync", .. });
         self.from_ms = now_ms + if full { SPACE_RETRY_MS } else { RETRY_MS };
         if full {

@@ -63,6 +63,8 @@ struct World {
     capacity_bytes: u64,
     stats: SimStats,
     faults: Vec<faults::Fault>,
+    /// What is said where there is no room.
+    full: ErrorKind,
 }
 
 #[derive(Debug, Default)]
@@ -110,6 +112,7 @@ impl SimDisk {
             capacity_bytes,
             stats: SimStats { trace: 0xcbf2_9ce4_8422_2325, ..SimStats::default() },
             faults: Vec::new(),
+            full: ErrorKind::StorageFull,
         };
         Self { world: Arc::new(Mutex::new(world)) }
     }
@@ -283,7 +286,7 @@ impl Disk for SimDisk {
             return Err(io::Error::new(ErrorKind::AlreadyExists, format!("{name} exists")));
         }
         if world.used() + bytes > world.capacity_bytes {
-            return Err(io::Error::new(ErrorKind::StorageFull, "no space left on the simulated disk"));
+            return Err(world.no_room());
         }
         let file = world.next_file;
         world.next_file += 1;
@@ -364,7 +367,7 @@ impl DiskFile for SimFile {
         };
         let grows = (offset as usize + bytes.len()).saturating_sub(world.contents(self.file).room()) as u64;
         if grows > 0 && world.used() + grows > world.capacity_bytes {
-            return Err(io::Error::new(ErrorKind::StorageFull, "no space left on the simulated disk"));
+            return Err(world.no_room());
         }
         world.contents(self.file).write(offset as usize, bytes);
         if result.is_err() {
@@ -414,7 +417,7 @@ impl DiskFile for SimFile {
         let mut world = self.call("allocate", bytes, 0)?;
         let more = (bytes as usize).saturating_sub(world.contents(self.file).room()) as u64;
         if more > 0 && world.used() + more > world.capacity_bytes {
-            return Err(io::Error::new(ErrorKind::StorageFull, "no space left on the simulated disk"));
+            return Err(world.no_room());
         }
         let contents = world.contents(self.file);
         contents.allocated = contents.allocated.max(bytes as usize);

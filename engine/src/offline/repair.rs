@@ -23,7 +23,7 @@ use super::walk::Walked;
 use super::{Checked, Progress, SET_ASIDE, settled};
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{Error, Result};
+use crate::error::{DIRECTORY, Error, Result};
 use crate::format::{
     BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, frame_bytes, parse_name, segment_blocks,
     segment_name, settled_name,
@@ -407,7 +407,7 @@ impl<'a> Work<'a> {
     }
 
     fn sync_dir(&self) -> Result<()> {
-        self.disk.sync_dir().map_err(Error::io("sync", "the data directory"))
+        self.disk.sync_dir().map_err(Error::io("sync", DIRECTORY))
     }
 }
 

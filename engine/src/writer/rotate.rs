@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Group, Phase, SPACE_RETRY_MS, Writer};
 use crate::disk::DiskFile;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_full};
 use crate::format::{BLOCK_BYTES, SegmentHeader, segment_blocks, segment_name};
 use crate::ids::FileId;
 use crate::manifest::{Edit, SegmentEnd, SegmentEntry};
@@ -35,7 +35,7 @@ impl Writer {
                 self.phase = Phase::RotateNewFile(group, id, file);
                 Ok(Step::Worked)
             }
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            Err(error) if is_full(error.kind()) => {
                 self.phase = Phase::RotateFile(group);
                 Ok(Step::Idle { again_ms: Some(SPACE_RETRY_MS) })
             }

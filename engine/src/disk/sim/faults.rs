@@ -29,6 +29,11 @@ impl SimDisk {
         lock(&self.world).faults.push(Fault { call, name: name.to_owned(), fails, times });
     }
 
+    /// Where there is no room this is said: the disk is full, or a quota is used up.
+    pub fn full_says(&self, kind: ErrorKind) {
+        lock(&self.world).full = kind;
+    }
+
     /// No call is to fail any more; says how many of them still were.
     pub fn mend(&self) -> u32 {
         lock(&self.world).faults.drain(..).map(|fault| fault.times).sum()
@@ -49,6 +54,10 @@ impl World {
             Fails::With(kind) => Err(io::Error::new(kind, "it was to fail")),
             Fails::Panics => panic!("{what} of {name} was to panic"),
         }
+    }
+
+    pub(super) fn no_room(&self) -> io::Error {
+        io::Error::new(self.full, "no space left on the simulated disk")
     }
 
     /// The name that a file has now.

@@ -1,5 +1,7 @@
 //! A disk without any room cannot lock the store (E11): it opens, takes acks, and makes room again.
 
+use std::io::ErrorKind;
+
 use fastrand::Rng;
 
 use crate::disk::SimDisk;
@@ -40,6 +42,7 @@ fn open(disk: &SimDisk) -> (Store, Workers, Recovered) {
 impl Scene {
     fn new(seed: u64) -> Self {
         let disk = SimDisk::default();
+        disk.full_says(if seed % 2 == 0 { ErrorKind::StorageFull } else { ErrorKind::QuotaExceeded });
         let (store, workers, _) = open(&disk);
         let mut scene = Self { rng: Rng::with_seed(seed), disk, store, workers, now_ms: 0 };
         scene.commit(Batch { queues_created: vec![QueueId(1), QueueId(2)], ..Batch::default() });
