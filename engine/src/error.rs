@@ -60,6 +60,15 @@ pub enum Error {
         /// Room in a segment.
         bytes_max: u64,
     },
+    /// The store was closed while the disk had no room for what was committed last. None of that was confirmable, and none
+    /// of it is stored.
+    #[error(
+        "the disk has no room for what came last ({source}); that was never confirmed and is not stored, all else is"
+    )]
+    NoRoomToClose {
+        /// Where the room was missing.
+        source: Box<Error>,
+    },
     /// A setting makes no sense.
     #[error("{0}")]
     Settings(String),

@@ -25,6 +25,8 @@ const LOOK_AGAIN_MS: u64 = 1_000;
 const KEEPER_RING_MS: u64 = 50;
 /// How long to wait before trying again to find space for a segment.
 const SPACE_RETRY_MS: u64 = 100;
+/// How long a close waits for space. Then it ends with an error: the owner has been told to stop.
+const CLOSE_PATIENCE_MS: u64 = 5_000;
 
 /// The end of the log, and the work on it.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub struct Writer {
     synced_at_ms: u64,
     /// When there was work last.
     busy_at_ms: u64,
+    /// Since when the close waits for room.
+    no_room_since_ms: Option<u64>,
     /// When the oldest waiting lazy batch was first seen.
     lazy_since_ms: Option<u64>,
     #[cfg_attr(not(feature = "controls"), expect(dead_code, reason = "a deliberate bug's state"))]
@@ -115,6 +119,7 @@ impl Writer {
             keeper_rung_ms: 0,
             synced_at_ms: 0,
             busy_at_ms: 0,
+            no_room_since_ms: None,
             lazy_since_ms: None,
             half_group,
         }
@@ -153,7 +158,7 @@ impl Writer {
                 self.sync(now_ms)?;
                 self.phase = Phase::RotateFile(group);
             }
-            Phase::RotateFile(group) => return self.take_file(group),
+            Phase::RotateFile(group) => return self.take_file(group, now_ms),
             Phase::RotateNewFile(group, id, file) => {
                 // Its length must hold before it is listed.
                 file.sync().map_err(Error::io("sync", segment_name(id)))?;
@@ -166,7 +171,7 @@ impl Writer {
             Phase::RotateEdit(group, id, file) => match self.list_segment(id) {
                 Err(error) if error.is_full() => {
                     self.phase = Phase::RotateEdit(group, id, file);
-                    return Ok(Step::Idle { again_ms: Some(SPACE_RETRY_MS) });
+                    return self.wait_for_room(error, now_ms);
                 }
                 listed => {
                     listed?;
