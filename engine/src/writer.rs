@@ -188,10 +188,12 @@ impl Writer {
             }
             Phase::Write { group, mut frames } => {
                 if let Some((offset, bytes)) = frames.pop() {
-                    self.end
-                        .file
-                        .write_at(offset, &bytes)
-                        .map_err(Error::io("write", &self.end.file_name))?;
+                    if let Err(source) = self.end.file.write_at(offset, &bytes) {
+                        // The group may stand in the file all the same: what it names must stay until nobody frees
+                        // anything any more, which the failure sees to.
+                        self.phase = Phase::Write { group, frames };
+                        return Err(Error::Io { op: "write", file: self.end.file_name.clone(), source });
+                    }
                     Counters::add(&self.shared.counters.frames, 1);
                     Counters::add(&self.shared.counters.frame_bytes, bytes.len() as u64);
                 }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 
 use crate::blobs::BlobRef;
-use crate::disk::SimDisk;
+use crate::disk::{Fails, SimDisk};
 use crate::offline::{LeaveOut, check, repair};
-use crate::shared::lock;
+use crate::shared::{Bells, Shared, lock};
 use crate::store::*;
 use crate::{Batch, Disk, Fetch, Payload, Put, QueueId, Seq, Settings, Step, Ticket, Urgency};
 
@@ -350,4 +350,44 @@ fn bodies_that_keep_coming_do_not_keep_dead_ones_in_their_place() {
     let stats = rig.store.stats();
     assert!(seq > 20 && stats.blob_files < 5, "{seq} bodies: {stats:?}");
     assert!(stats.blob_files_removed_total > 10, "{stats:?}");
+}
+
+/// Notes whether the store had failed already when somebody let go of a body.
+#[derive(Default)]
+struct Ears(Arc<Mutex<Vec<bool>>>, std::sync::OnceLock<std::sync::Weak<Shared>>);
+
+impl Bells for Ears {
+    fn ring_blobs(&self) {
+        let shared = self.1.get().and_then(std::sync::Weak::upgrade);
+        lock(&self.0).push(shared.is_some_and(|shared| shared.failure().is_some()));
+    }
+    fn ring_writer(&self) {}
+    fn ring_reader(&self) {}
+    fn ring_keeper(&self) {}
+    fn ring_settler(&self) {}
+    fn ring_spiller(&self) {}
+    fn ring_scrub(&self) {}
+    fn ring_owner(&self) {}
+}
+
+/// Guards against a body that is freed although the next open finds a message with it.
+#[test]
+fn a_write_that_fails_lets_go_of_its_bodies_only_when_nothing_is_freed_any_more() {
+    for call in ["write", "sync"] {
+        let mut rig = Rig::new();
+        let blob = rig.written(&body(1, 9_000));
+        rig.store.commit(put(Some(&blob), &[(1, 1)]), Urgency::Now).expect("small");
+        drop(blob);
+        let ears = Ears::default();
+        let heard = Arc::clone(&ears.0);
+        ears.1.set(Arc::downgrade(&rig.store.shared)).expect("first");
+        assert!(rig.store.shared.bells.set(Box::new(ears)).is_ok());
+        rig.disk.fail(call, "log-", Fails::With(ErrorKind::Other), 1);
+        while rig.workers.writer.step(rig.now_ms) == Step::Worked {}
+        assert!(rig.store.failure().is_some());
+        let Rig { store: _store, workers, .. } = rig;
+        drop(workers);
+        let heard = lock(&heard);
+        assert!(!heard.is_empty() && heard.iter().all(|failed| *failed), "{call}: {heard:?}");
+    }
 }
