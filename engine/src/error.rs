@@ -69,6 +69,12 @@ pub enum Error {
         /// Where the room was missing.
         source: Box<Error>,
     },
+    /// A worker of the store panicked: a bug. What it had under way is not known.
+    #[error("{thread} panicked, which is a bug")]
+    Panicked {
+        /// The worker's thread.
+        thread: &'static str,
+    },
     /// A setting makes no sense.
     #[error("{0}")]
     Settings(String),
