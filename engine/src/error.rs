@@ -104,6 +104,11 @@ impl Error {
         }
     }
 
+    /// A sync failed, and not for want of room: what it was to make durable may be gone, whatever is tried next.
+    pub(crate) fn is_failed_sync(&self) -> bool {
+        matches!(self, Self::Io { op: "sync", .. }) && !self.is_full()
+    }
+
     pub(crate) fn damage(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {
         Self::Damage { file: file.into(), offset, what: what.into() }
     }

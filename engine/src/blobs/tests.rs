@@ -1,5 +1,7 @@
 //! Blob files: written before their messages, beside everything else; shared, settled past, freed; missing or damaged.
 
+mod waiting;
+
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
@@ -78,7 +80,7 @@ impl Rig {
     fn write(&mut self, body: &Bytes) -> Done {
         let done = Done::default();
         let told = Arc::clone(&done);
-        self.store.blobs().put(body.clone(), move |blob| lock(&told).push(blob));
+        self.store.blobs().put(body.clone(), move |blob| lock(&told).extend(blob));
         done
     }
 
