@@ -63,6 +63,24 @@ async fn panics(count: usize) {
     assert_eq!(asked.await.is_err_and(|error| error.is_panic()), count == 0, "whose turn it was");
 }
 
+/// Guards against a server all of whose connections wait for one client's sync.
+#[test]
+fn a_runtime_with_one_thread_lets_no_sender_make_a_turn() {
+    for (threads, turns) in [(1, false), (2, true)] {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(threads).enable_all().build().expect("starts");
+        let dir = tempfile::tempdir().expect("a directory");
+        let backend = backend(&dir);
+        let opening = Arc::clone(&backend);
+        runtime
+            .block_on(async { tokio::task::spawn_blocking(move || opening.open()).await })
+            .expect("no panic")
+            .expect("opens");
+        assert_eq!(backend.inbox.has_turner(), turns, "{threads} threads");
+        backend.close().expect("closes");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_panic_of_the_core_thread_ends_the_server() {
     panics(1).await;
