@@ -307,7 +307,7 @@ fn a_missing_or_damaged_blob_file_costs_its_messages_alone_and_a_repair_keeps_th
     let done = repair(&shared, &mut |_, _| (), &mut |_| Some(LeaveOut::default())).expect("readable");
     assert!(done.changed, "{done:?}");
     let aside = format!("set-aside.{}.4096", files[2]);
-    assert_eq!(done.set_aside, [aside.clone()]);
+    assert_eq!(done.set_aside, std::slice::from_ref(&aside));
     let bad = disk.contents(&files[2]).expect("there")[4096..4096 + 40 + 24_000].to_vec();
     assert_eq!(disk.contents(&aside), Some(bad), "with the header before it, as it was found");
     assert!(check(&disk, &mut |_, _| ()).expect("readable").sound);

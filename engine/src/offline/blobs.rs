@@ -77,16 +77,11 @@ pub(super) fn verify(
         progress(total, total);
     }
     salvage.loss.messages = lost.into_iter().collect();
-    // A listed file that is not there, or not one, is listed no more by a repair; what it held is told above.
-    let names: Vec<String> = list(disk)?.into_iter().map(|(name, _)| name).collect();
+    // A listed file that is not there, or not one, is listed no more by a repair, which sets aside what is not listed; what
+    // it held is told above.
     for id in std::mem::take(&mut survey.state.blobs) {
-        let name = blob_name(id);
-        if !names.contains(&name) {
-            continue;
-        }
-        match open_listed(disk, survey.state.store_id, id)? {
-            Ok(_) => survey.state.blobs.push(id),
-            Err(_) => survey.bad_blob_files.push(name),
+        if open_listed(disk, survey.state.store_id, id)?.is_ok() {
+            survey.state.blobs.push(id);
         }
     }
     Ok(())

@@ -123,7 +123,6 @@ impl<'a> Work<'a> {
         );
         damaged
             .extend(survey.settled.iter().filter(|looked| looked.damaged).map(|looked| looked.name.as_str()));
-        damaged.extend(survey.bad_blob_files.iter().map(String::as_str));
         if survey.rebuilt {
             damaged.push(MANIFEST_NAME);
         }

@@ -47,8 +47,7 @@ pub(super) struct Survey {
     pub(super) never_checkpointed: bool,
     pub(super) segments: Vec<Walked>,
     pub(super) settled: Vec<Looked>,
-    /// Blob files that are there but cannot be read as such, and bodies that are not sound in files that can.
-    pub(super) bad_blob_files: Vec<String>,
+    /// Bodies that are not sound, in blob files that are.
     pub(super) bad_bodies: Vec<BlobPlace>,
     pub(super) findings: Vec<Finding>,
     /// Why nothing can be made of it.

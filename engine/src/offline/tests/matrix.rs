@@ -237,6 +237,7 @@ fn whatever_happens_to_a_file_all_that_is_sound_is_served() {
             // Nothing but its name says which blob file it is.
             let there = matches!(harm, Harm::Renumbered | Harm::Renamed) && file != File::Blobs;
             if file == File::Blobs && !matches!(harm, Harm::Missing | Harm::Emptied) {
+                rig.give_back();
                 assert!(is_there(&rig.files(), &harmed), "{case}: {:?}", done.set_aside);
             }
             if !holds_messages || there {

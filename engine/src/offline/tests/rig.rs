@@ -86,6 +86,15 @@ impl Rig {
         rig
     }
 
+    /// Opens the store and gives back what is dead in blob files.
+    pub(super) fn give_back(&self) {
+        let (_store, mut workers, _) = self.open().expect("sound");
+        for now_ms in [0, 10_000, 20_000] {
+            while workers.blobs.step(now_ms) == Step::Worked {}
+        }
+        self.disk.kill();
+    }
+
     pub(super) fn disk(&self) -> Arc<dyn Disk> {
         Arc::new(self.disk.clone())
     }

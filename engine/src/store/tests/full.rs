@@ -48,7 +48,11 @@ fn message(seq: u64) -> Batch {
 impl Scene {
     fn new(seed: u64) -> Self {
         let disk = SimDisk::default();
-        disk.full_says(if seed % 2 == 0 { ErrorKind::StorageFull } else { ErrorKind::QuotaExceeded });
+        disk.full_says(if seed.is_multiple_of(2) {
+            ErrorKind::StorageFull
+        } else {
+            ErrorKind::QuotaExceeded
+        });
         let (store, workers, _) = open(&disk);
         let mut scene = Self { rng: Rng::with_seed(seed), disk, store, workers, now_ms: 0 };
         scene.commit(Batch { queues_created: vec![QueueId(1), QueueId(2)], ..Batch::default() });
