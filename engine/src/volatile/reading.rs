@@ -17,6 +17,9 @@ pub(crate) struct Reading {
     answer: Fetched,
     /// Covered so far.
     at: Seq,
+    /// The run that was read and is still to be looked through. A step of its own, since more may be spilled while a run
+    /// is read: whoever drives the steps one by one comes between, as threads do.
+    read: Option<Run>,
     messages: Vec<(Seq, Bytes)>,
     lost: Vec<(Seq, String)>,
     bytes: u64,
@@ -33,6 +36,13 @@ pub(crate) struct Recent {
     broken: Option<String>,
 }
 
+impl Recent {
+    /// Whether the run is in it: runs of several queues may begin at one message and end at others.
+    fn has(&self, run: &Run) -> bool {
+        self.segment == run.segment && self.offset == run.offset && self.bytes >= run.bytes
+    }
+}
+
 impl Reading {
     /// Nothing to add where none of the places was spilled: gives the answer back then.
     pub(crate) fn begin(shared: &Shared, fetch: Fetch, answer: Fetched) -> Result<Self, Fetched> {
@@ -40,11 +50,14 @@ impl Reading {
             return Err(answer);
         }
         let at = fetch.from;
-        Ok(Self { fetch, answer, at, messages: Vec::new(), lost: Vec::new(), bytes: 0 })
+        Ok(Self { fetch, answer, at, read: None, messages: Vec::new(), lost: Vec::new(), bytes: 0 })
     }
 
-    /// Reads at most one run; true when the answer is complete.
+    /// Reads at most one run, or takes over what was read; true when the answer is complete.
     pub(crate) fn step(&mut self, shared: &Shared, recent: &mut Option<Recent>) -> bool {
+        if let Some(run) = self.read.take() {
+            return self.take_over(shared, &run, recent.as_ref());
+        }
         let (queue, upto) = (self.fetch.queue, self.answer.upto);
         let Some((seq, found)) = lock(&shared.volatile).index.find(queue, self.at, upto) else {
             self.at = upto;
@@ -52,10 +65,7 @@ impl Reading {
         };
         self.at = seq;
         let Found { run, file } = found;
-        // Runs of several queues may begin at one message and end at others.
-        let is_recent =
-            |r: &Recent| r.segment == run.segment && r.offset == run.offset && r.bytes >= run.bytes;
-        if !recent.as_ref().is_some_and(is_recent) {
+        if !recent.as_ref().is_some_and(|recent| recent.has(&run)) {
             let mut buffer = vec![0; run.bytes as usize];
             let (messages, broken) = match file.read_at(u64::from(run.offset), &mut buffer) {
                 Ok(()) => record::decode_messages(Bytes::from(buffer)),
@@ -65,15 +75,21 @@ impl Reading {
             let (segment, offset, bytes) = (run.segment, run.offset, run.bytes);
             *recent = Some(Recent { segment, offset, bytes, messages, broken });
         }
-        let Some(read) = recent else { return false };
+        self.read = Some(run);
+        false
+    }
+
+    fn take_over(&mut self, shared: &Shared, run: &Run, recent: Option<&Recent>) -> bool {
+        let Some(read) = recent.filter(|recent| recent.has(run)) else { return false };
         let mut here: Vec<(Seq, &Bytes)> = Vec::new();
         for (targets, payload) in &read.messages {
-            let places =
-                targets.iter().filter(|(of, seq)| *of == queue && (self.at..=run.last).contains(seq));
+            let wanted = |seq| (self.at..=run.last).contains(seq);
+            let places = targets.iter().filter(|(of, seq)| *of == self.fetch.queue && wanted(seq));
             here.extend(places.map(|(_, seq)| (*seq, payload)));
         }
         here.sort_by_key(|(seq, _)| *seq);
-        self.collect(shared, run.last.next().min(upto), &here, &run, read.broken.as_deref())
+        let upto = run.last.next().min(self.answer.upto);
+        self.collect(shared, upto, &here, run, read.broken.as_deref())
     }
 
     /// Takes what lives below `upto`; true when the answer is complete.

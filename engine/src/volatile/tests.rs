@@ -164,6 +164,37 @@ fn spilled_places_stand_among_logged_ones() {
     assert_eq!(answer.upto, Seq(20));
 }
 
+/// The place between two of a run is spilled, elsewhere, after so many steps of the read.
+#[test]
+fn a_place_that_is_spilled_into_a_run_while_that_is_read_is_not_lost() {
+    for steps in 0..8 {
+        let mut world = World::new();
+        for seq in [1, 3, 4] {
+            world.store.spill(message(&[(1, seq)], body(1, seq, 100)));
+        }
+        world.spill_all();
+        let (queue, from, upto) = (QueueId(1), Seq(1), Seq(5));
+        let (generation, count_max, bytes_max, after) = (3, 10, 1 << 20, Ticket(0));
+        world.store.fetch(Fetch { queue, generation, from, upto, count_max, bytes_max, after });
+        for _ in 0..steps {
+            world.workers.reader.step();
+        }
+        world.store.spill(message(&[(1, 2)], body(1, 2, 100)));
+        assert_eq!(world.spill_all(), [(1, 2)]);
+        let answer = (0..10).find_map(|_| {
+            world.workers.reader.step();
+            world.store.answers().pop()
+        });
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.lost, [], "after {steps} steps");
+        assert_eq!(world.store.stats().unreadable_total, 0);
+        // An answer that was complete before is one without it, and the core reads that place again.
+        let places: Vec<_> = answer.messages.iter().map(|(seq, _)| seq.0).collect();
+        assert!(places == [1, 2, 3, 4] || places == [1, 3, 4], "{places:?} after {steps} steps");
+        assert_eq!(world.read(1, 5, 10, 1 << 20).len(), 4);
+    }
+}
+
 #[test]
 fn what_is_released_before_it_is_written_is_not_written() {
     let mut world = World::new();

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::world::{
-    SETTINGS, World, bodies, deliveries, numbers_from as numbers, queue, to_queue, transient,
+    SETTINGS, World, bodies, consumer, deliveries, numbers_from as numbers, queue, to_queue, transient,
+    warnings,
 };
 use crate::Settings;
 use crate::effect::Effect;
-use crate::ids::{ChanId, QueueId, Seq};
+use crate::ids::{ChanId, QueueId, Seq, Ticket};
 use crate::input::{Binding, DeclareQueue, DestinationKind, Input, Op, Settle};
 use crate::value::Table;
 
@@ -64,6 +65,40 @@ fn a_message_leaves_memory_only_when_it_is_written() {
     assert_eq!(bodies(&deliveries(&mut world.answer())), ["1", "2"], "read back");
     world.settle(1, 0, true, Settle::Ack);
     assert!(world.store.spilled.is_empty());
+}
+
+#[test]
+fn a_message_that_is_spilled_while_a_read_passes_it_is_read_again() {
+    let mut world = with_budget(2_000);
+    world.declare("full");
+    let fill_memory = |world: &mut World| {
+        for _ in 0..20 {
+            world.publish(to_queue("full", "x"));
+        }
+    };
+    fill_memory(&mut world);
+    fill(&mut world, 0, 2);
+    world.prompt = false;
+    fill(&mut world, 2, 3);
+    world.publish(to_queue("q", "3"));
+    world.send(Input::Confirmable { ticket: Ticket(world.store.issued) });
+    // Room to read, and none any more when the message is spilled.
+    let purge = world.request(Some(1), Op::PurgeQueue { name: "full".into() });
+    world.send(purge);
+    let consume = world.request(Some(1), Op::Consume(consumer(1, "q", "c")));
+    let mut effects = world.send(consume);
+    let [fetch] = &world.fetches[..] else { panic!("{:?}", world.fetches) };
+    assert_eq!((fetch.from, fetch.upto), (Seq(1), Seq(5)), "over the one that is in memory alone");
+    let late = world.store.answer(fetch);
+    assert_eq!(late.records.len(), 3);
+    world.fetches.clear();
+    fill_memory(&mut world);
+    effects.extend(world.spill());
+    world.prompt = true;
+    effects.extend(world.send(Input::Fetched(late)));
+    assert_eq!(warnings(&effects), [""; 0]);
+    assert_eq!(bodies(&deliveries(&mut effects)), numbers(0, 4));
+    assert_eq!(world.counts("q"), (0, 4));
 }
 
 #[test]
@@ -142,7 +177,7 @@ fn a_spilled_message_that_cannot_be_read_is_told_and_passed_over() {
     let mut world = with_budget(0);
     fill(&mut world, 0, 4);
     world.store.broken.insert((QueueId(1), 2));
-    let effects = world.consume_with(super::world::consumer(1, "q", "c"));
+    let effects = world.consume_with(consumer(1, "q", "c"));
     assert_eq!(bodies(&effects), ["0", "2", "3"]);
     assert_eq!(world.counts("q"), (0, 3));
 }
