@@ -14,7 +14,7 @@
 //! `dead` and `marks` are sets of places in roaring's portable 64-bit format; nothing stands where a set is empty. It
 //! holds no lists of files or extents: the manifest lists files, the log says where messages stand.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use byteorder::{ByteOrder, LittleEndian};
 use bytes::Bytes;
@@ -33,6 +33,9 @@ mod tests;
 const CHECKPOINT_VERSION: u16 = 2;
 const MAGIC: &[u8; 8] = b"LVRTCKP1";
 const HEADER_BYTES: usize = 16;
+/// A part ends with what makes it this long; most of what comes last fits into the spare.
+const PART_BYTES: usize = 1 << 20;
+const PART_SPARE: usize = 4 << 10;
 
 /// A checkpoint as it was read.
 #[derive(Debug)]
@@ -43,9 +46,74 @@ pub(crate) struct Checkpoint {
     pub(crate) ledger: Ledger,
 }
 
-/// The file's bytes for the ledger as it is now.
-pub(crate) fn encode(store_id: u64, epoch: Epoch, ledger: &Ledger) -> Vec<u8> {
-    let mut w = Writer::default();
+/// A checkpoint file's bytes, in parts: with very many queues they are tens of megabytes, which would be copied over and
+/// over while one piece of memory grows, with the ledger held, and would stay when they are written.
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    parts: VecDeque<Vec<u8>>,
+    bytes: u64,
+}
+
+impl Encoded {
+    /// The length of the whole file.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What is left of it, in order.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.parts.iter().map(Vec::as_slice)
+    }
+
+    /// The next part to be written.
+    pub(crate) fn first(&self) -> Option<&[u8]> {
+        self.parts.front().map(Vec::as_slice)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn concat(&self) -> Vec<u8> {
+        self.parts().collect::<Vec<_>>().concat()
+    }
+
+    /// The next part was written.
+    pub(crate) fn drop_first(&mut self) {
+        self.parts.pop_front();
+    }
+}
+
+/// What is encoded, part by part.
+#[derive(Debug, Default)]
+struct Parts {
+    whole: VecDeque<Vec<u8>>,
+    w: Writer,
+}
+
+impl Parts {
+    /// Begins another part where this one is long enough.
+    fn may_end(&mut self) {
+        if self.w.0.len() >= PART_BYTES {
+            self.whole
+                .push_back(std::mem::replace(&mut self.w.0, Vec::with_capacity(PART_BYTES + PART_SPARE)));
+        }
+    }
+
+    fn finish(mut self) -> Encoded {
+        if !self.w.0.is_empty() {
+            self.whole.push_back(self.w.0);
+        }
+        let mut verify = Verify::default();
+        self.whole.iter().for_each(|part| verify.take(part));
+        if let Some(first) = self.whole.front_mut() {
+            LittleEndian::write_u32(&mut first[12..], verify.hasher.finalize());
+        }
+        Encoded { bytes: verify.read, parts: self.whole }
+    }
+}
+
+/// The file for the ledger as it is now.
+pub(crate) fn encode(store_id: u64, epoch: Epoch, ledger: &Ledger) -> Encoded {
+    let mut parts = Parts::default();
+    let w = &mut parts.w;
     w.0.extend_from_slice(MAGIC);
     w.u16(CHECKPOINT_VERSION);
     w.u16(0);
@@ -55,33 +123,34 @@ pub(crate) fn encode(store_id: u64, epoch: Epoch, ledger: &Ledger) -> Vec<u8> {
     }
     w.u32(u32::try_from(ledger.facts.len()).expect("fewer than 4 billion facts fit into memory"));
     for (key, value) in &ledger.facts {
-        w.bytes(key);
-        w.bytes(value);
+        parts.w.bytes(key);
+        parts.w.bytes(value);
+        parts.may_end();
     }
-    w.u32(u32::try_from(ledger.queues.len()).expect("fewer than 4 billion queues fit into memory"));
+    parts.w.u32(u32::try_from(ledger.queues.len()).expect("fewer than 4 billion queues fit into memory"));
     for (id, queue) in &ledger.queues {
         for field in [id.0, queue.next.0, queue.head.0, queue.redelivered_below.0] {
-            w.u64(field);
+            parts.w.u64(field);
         }
-        places(&mut w, &queue.dead);
-        places(&mut w, &queue.redelivered);
+        places(&mut parts.w, &queue.dead);
+        places(&mut parts.w, &queue.redelivered);
+        parts.may_end();
     }
-    encode_blobs(ledger, &mut w);
-    let crc = checksum(&w.0);
-    LittleEndian::write_u32(&mut w.0[12..], crc);
-    w.0
+    encode_blobs(ledger, &mut parts);
+    parts.finish()
 }
 
 /// Bodies that live, each with the places that name it.
-fn encode_blobs(ledger: &Ledger, w: &mut Writer) {
+fn encode_blobs(ledger: &Ledger, parts: &mut Parts) {
     let mut named: BTreeMap<BlobPlace, Vec<(QueueId, Seq)>> = BTreeMap::new();
     for (id, queue) in &ledger.queues {
         for (seq, place) in &queue.blobs {
             named.entry(*place).or_default().push((*id, *seq));
         }
     }
-    w.u32(u32::try_from(named.len()).expect("fewer than 4 billion bodies fit onto a disk"));
+    parts.w.u32(u32::try_from(named.len()).expect("fewer than 4 billion bodies fit onto a disk"));
     for (BlobPlace { file, offset, bytes, crc }, targets) in named {
+        let w = &mut parts.w;
         w.u64(file.0);
         w.u64(offset);
         w.u64(bytes);
@@ -91,6 +160,7 @@ fn encode_blobs(ledger: &Ledger, w: &mut Writer) {
             w.u64(queue.0);
             w.u64(seq.0);
         }
+        parts.may_end();
     }
 }
 
@@ -173,17 +243,17 @@ fn decode_body(bytes: Bytes, version: u16) -> Parsed<Checkpoint> {
     let mut ledger = Ledger::new();
     ledger.cut = FrameNo(r.u64()?);
     ledger.next_queue = QueueId(r.u64()?);
-    for _ in 0..r.count(8)? {
-        // Copied, so that a fact does not keep the whole file in memory.
-        let key = Bytes::copy_from_slice(&r.bytes()?);
-        ledger.facts.insert(key, Bytes::copy_from_slice(&r.bytes()?));
-    }
-    for _ in 0..r.count(40)? {
+    // Collected, since a tree that is made of what is sorted has full nodes, and one that grows half full ones.
+    let facts = (0..r.count(8)?).map(|_| Ok((Box::from(&r.bytes()?[..]), Box::from(&r.bytes()?[..]))));
+    ledger.facts = facts.collect::<Parsed<_>>()?;
+    let queues = (0..r.count(40)?).map(|_| {
         let id = QueueId(r.u64()?);
         let (next, head, redelivered_below) = (Seq(r.u64()?), Seq(r.u64()?), Seq(r.u64()?));
         let (dead, redelivered) = (read_places(&mut r)?, read_places(&mut r)?);
-        ledger.queues.insert(id, Queue::restored(next, head, dead, redelivered_below, redelivered));
-    }
+        let queue = Queue::restored(next, head, dead, redelivered_below, redelivered);
+        Ok((id, Box::new(queue)))
+    });
+    ledger.queues = queues.collect::<Parsed<_>>()?;
     if version >= 2 {
         decode_blobs(&mut r, &mut ledger)?;
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::checkpoint;
+use crate::checkpoint::{self, Encoded};
 use crate::controls::Control;
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
@@ -22,8 +22,6 @@ mod room;
 const FILL_BYTES: u64 = 1 << 20;
 /// Zeros between two syncs of a segment that is made, so that no large write stands before a confirm's sync.
 const FILL_SYNC_BYTES: u64 = 4 << 20;
-/// Bytes of a checkpoint written by one step.
-const CHECKPOINT_STEP_BYTES: usize = 1 << 20;
 /// An unused rest smaller than this is not worth giving back.
 const PUNCH_BYTES_MIN: u64 = 1 << 20;
 
@@ -75,7 +73,7 @@ enum Job {
     Fill { id: FileId, file: Arc<dyn DiskFile>, offset: u64, synced: u64 },
     FillSyncDir { id: FileId, file: Arc<dyn DiskFile> },
     CheckpointCreate(NewCheckpoint),
-    CheckpointWrite { new: NewCheckpoint, file: Arc<dyn DiskFile>, offset: usize },
+    CheckpointWrite { new: NewCheckpoint, file: Arc<dyn DiskFile>, offset: u64 },
     CheckpointSync { new: NewCheckpoint, file: Arc<dyn DiskFile> },
     CheckpointRename(NewCheckpoint),
     CheckpointSyncDir(NewCheckpoint),
@@ -92,7 +90,9 @@ enum Job {
 #[derive(Debug)]
 struct NewCheckpoint {
     entry: CheckpointEntry,
-    bytes: Vec<u8>,
+    file: Encoded,
+    /// Its length.
+    bytes: u64,
     /// Bytes of frames written when it was begun.
     at_bytes: u64,
 }
@@ -153,19 +153,18 @@ impl Keeper {
                 let file = file.map_err(Error::io("create", CHECKPOINT_TMP_NAME))?;
                 Job::CheckpointWrite { new, file, offset: 0 }
             }
-            Job::CheckpointWrite { new, file, offset } => {
-                let upto = (offset + CHECKPOINT_STEP_BYTES).min(new.bytes.len());
-                let part = &new.bytes[offset..upto];
-                Counters::add(&shared.counters.checkpoint_bytes, part.len() as u64);
-                file.write_at(offset as u64, part).map_err(Error::io("write", CHECKPOINT_TMP_NAME))?;
-                if upto < new.bytes.len() {
+            Job::CheckpointWrite { mut new, file, offset } => match new.file.first() {
+                Some(part) => {
+                    let upto = offset + part.len() as u64;
+                    Counters::add(&shared.counters.checkpoint_bytes, part.len() as u64);
+                    file.write_at(offset, part).map_err(Error::io("write", CHECKPOINT_TMP_NAME))?;
+                    new.file.drop_first();
                     Job::CheckpointWrite { new, file, offset: upto }
-                } else {
-                    Job::CheckpointSync { new, file }
                 }
-            }
+                None => Job::CheckpointSync { new, file },
+            },
             Job::CheckpointSync { new, file } => {
-                file.set_len(new.bytes.len() as u64).map_err(Error::io("cut", CHECKPOINT_TMP_NAME))?;
+                file.set_len(new.bytes).map_err(Error::io("cut", CHECKPOINT_TMP_NAME))?;
                 file.sync().map_err(Error::io("sync", CHECKPOINT_TMP_NAME))?;
                 Job::CheckpointRename(new)
             }
@@ -189,7 +188,7 @@ impl Keeper {
                     return Err(error);
                 }
                 (self.kept, self.checkpoint_at_bytes) = (kept, new.at_bytes);
-                self.checkpoint_bytes = new.bytes.len() as u64;
+                self.checkpoint_bytes = new.bytes;
                 Job::CheckpointListSync { old }
             }
             Job::CheckpointListSync { old } => {
@@ -336,8 +335,9 @@ impl Keeper {
     fn begin_checkpoint(&self, at_bytes: u64) -> NewCheckpoint {
         let file = self.shared.next_file();
         let ledger = lock(&self.shared.ledger);
-        let bytes = checkpoint::encode(self.shared.store_id, self.shared.epoch, &ledger);
-        NewCheckpoint { entry: CheckpointEntry { file, cut: ledger.cut }, bytes, at_bytes }
+        let entry = CheckpointEntry { file, cut: ledger.cut };
+        let file = checkpoint::encode(self.shared.store_id, self.shared.epoch, &ledger);
+        NewCheckpoint { entry, bytes: file.bytes(), file, at_bytes }
     }
 
     /// Gives the unused rest of one ended segment back.

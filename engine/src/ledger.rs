@@ -30,11 +30,15 @@ use queue::{Chunk, Run};
 const LOOK_EXTENTS: usize = 4_096;
 const LOOK_QUEUES: usize = 1_024;
 
+/// What the owner keeps under a key, by key. Slices of their own, since a start may hold hundreds of thousands.
+pub(crate) type Facts = BTreeMap<Box<[u8]>, Box<[u8]>>;
+
 /// The state. Only whole groups of frames are applied to it, in log order, once a sync has covered them.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    pub(crate) facts: BTreeMap<Bytes, Bytes>,
-    pub(crate) queues: BTreeMap<QueueId, Queue>,
+    pub(crate) facts: Facts,
+    /// Boxed, since a tree that grows at its end leaves every other place of what it holds free.
+    pub(crate) queues: BTreeMap<QueueId, Box<Queue>>,
     /// Ids below it that are not in `queues` are deleted queues.
     pub(crate) next_queue: QueueId,
     /// The newest frame applied.
@@ -110,7 +114,7 @@ impl Ledger {
             match value {
                 // Copied, so that what the batch holds beside it goes with the batch.
                 Some(value) => self.set_fact(key, value),
-                None => drop(self.facts.remove(key)),
+                None => drop(self.facts.remove(&key[..])),
             }
         }
         for queue in &batch.queues_deleted {
@@ -158,7 +162,7 @@ impl Ledger {
             Record::Ack { queue, first, last } => self.ack(queue, first, last),
             // Copied: a slice would keep the whole frame in memory, 4 KiB for a fact of a few bytes.
             Record::Fact { key, value } => self.set_fact(&key, &value),
-            Record::Unfact { key } => drop(self.facts.remove(&key)),
+            Record::Unfact { key } => drop(self.facts.remove(&key[..])),
             Record::QueueCreated { queue } => self.create_queue(queue),
             Record::QueueDeleted { queue } => self.delete_queue(queue),
         }
@@ -321,8 +325,19 @@ impl Ledger {
         }
     }
 
+    /// All facts, in one piece of memory, which goes at once when the owner has read them.
+    pub(crate) fn facts_in_one_piece(&self) -> Vec<(Bytes, Bytes)> {
+        let mut all = Vec::with_capacity(self.facts.iter().map(|(key, value)| key.len() + value.len()).sum());
+        for (key, value) in &self.facts {
+            all.extend_from_slice(key);
+            all.extend_from_slice(value);
+        }
+        let mut rest = Bytes::from(all);
+        self.facts.iter().map(|(key, value)| (rest.split_to(key.len()), rest.split_to(value.len()))).collect()
+    }
+
     fn set_fact(&mut self, key: &[u8], value: &[u8]) {
-        self.facts.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        self.facts.insert(Box::from(key), Box::from(value));
     }
 
     fn create_queue(&mut self, queue: QueueId) {

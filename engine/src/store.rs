@@ -303,20 +303,8 @@ fn recovered(ledger: &Ledger, settings: &Settings, report: Report) -> Recovered 
     Recovered {
         epoch: report.epoch,
         next_queue: ledger.next_queue,
-        facts: copies(&ledger.facts),
+        facts: ledger.facts_in_one_piece(),
         queues: queues.collect(),
         report,
     }
-}
-
-/// All facts in one piece of memory, which goes at once when the owner has read them. Clones would make each of ours
-/// shared for good, which takes more than a short fact itself.
-fn copies(facts: &BTreeMap<Bytes, Bytes>) -> Vec<(Bytes, Bytes)> {
-    let mut all = Vec::with_capacity(facts.iter().map(|(key, value)| key.len() + value.len()).sum());
-    for (key, value) in facts {
-        all.extend_from_slice(key);
-        all.extend_from_slice(value);
-    }
-    let mut rest = Bytes::from(all);
-    facts.iter().map(|(key, value)| (rest.split_to(key.len()), rest.split_to(value.len()))).collect()
 }

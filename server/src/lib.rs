@@ -18,6 +18,7 @@ pub mod host;
 pub mod http;
 pub mod hub;
 pub mod inbox;
+mod memory;
 pub mod offline;
 mod publish_in;
 mod recent;

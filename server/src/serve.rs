@@ -36,6 +36,7 @@ use crate::exit::Exit;
 use crate::grpc::{self, GrpcParts, GrpcSettings, Health, ServerStatus, StatusSource};
 use crate::http::{self, Serving};
 use crate::hub::Hub;
+use crate::memory;
 use crate::stage::Stage;
 use crate::version;
 use signals::Signals;
@@ -131,8 +132,13 @@ impl Bound {
         let serving = Serving::default();
         let router = http::router(serving.clone(), Arc::<dyn Backend>::clone(&backend));
         // Dropping the set ends what is in it, whichever way this function ends.
-        let mut http_task = JoinSet::new();
-        http_task.spawn(async move { axum::serve(http, router).await });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            if let Err(error) = axum::serve(http, router).await {
+                warn!("the HTTP server ended by itself: {error}");
+            }
+        });
+        tasks.spawn(memory::give_back());
         let health = Health::new().await;
         let auth = Auth::new(backend.hub().clone(), settings.loopback_users.0.clone())
             .map_err(|e| Stopped::refused(format!("cannot start threads for logins: {e}")))?;

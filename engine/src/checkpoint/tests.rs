@@ -8,22 +8,22 @@ fn sample() -> Ledger {
     let mut ledger = Ledger::new();
     ledger.cut = FrameNo(42);
     ledger.next_queue = QueueId(9);
-    ledger.facts.insert(Bytes::from("key"), Bytes::from("value"));
-    ledger.facts.insert(Bytes::from("empty"), Bytes::new());
+    ledger.facts.insert(Box::from(*b"key"), Box::from(*b"value"));
+    ledger.facts.insert(Box::from(*b"empty"), Box::default());
     let mut dead = Places::default();
     dead.insert(Seq(20), Seq(29));
     dead.insert(Seq(40), Seq(40));
     let mut marks = Places::default();
     marks.insert(Seq(50), Seq(51));
-    ledger.queues.insert(QueueId(3), Queue::restored(Seq(100), Seq(10), dead, Seq(15), marks));
-    ledger.queues.insert(QueueId(8), Queue::default());
+    ledger.queues.insert(QueueId(3), Box::new(Queue::restored(Seq(100), Seq(10), dead, Seq(15), marks)));
+    ledger.queues.insert(QueueId(8), Box::default());
     ledger
 }
 
 #[test]
 fn a_ledger_comes_back() {
     let ledger = sample();
-    let bytes = encode(7, Epoch(3), &ledger);
+    let bytes = encode(7, Epoch(3), &ledger).concat();
     let found = decode("c", bytes.into()).expect("sound");
     assert_eq!((found.store_id, found.epoch), (7, Epoch(3)));
     assert_eq!((found.ledger.cut, found.ledger.next_queue), (FrameNo(42), QueueId(9)));
@@ -35,7 +35,7 @@ fn a_ledger_comes_back() {
 /// The header's own fields too: a checkpoint whose version was flipped is damaged, not newer.
 #[test]
 fn every_flipped_byte_and_every_cut_is_damage() {
-    let bytes = encode(7, Epoch(3), &sample());
+    let bytes = encode(7, Epoch(3), &sample()).concat();
     for at in 0..bytes.len() {
         let mut bad = bytes.clone();
         bad[at] ^= 0x21;
@@ -50,7 +50,7 @@ fn every_flipped_byte_and_every_cut_is_damage() {
 
 #[test]
 fn a_newer_version_is_told_as_such() {
-    let mut bytes = encode(7, Epoch(3), &sample());
+    let mut bytes = encode(7, Epoch(3), &sample()).concat();
     LittleEndian::write_u16(&mut bytes[8..], CHECKPOINT_VERSION + 1);
     let crc = checksum(&bytes);
     LittleEndian::write_u32(&mut bytes[12..], crc);
@@ -75,11 +75,35 @@ proptest! {
     /// Counts and lengths inside a sound file that say anything.
     #[test]
     fn a_changed_field_under_a_sound_checksum_makes_no_panic(at in 16_usize..200, value in any::<u32>()) {
-        let mut file = encode(7, Epoch(3), &sample());
+        let mut file = encode(7, Epoch(3), &sample()).concat();
         let at = at.min(file.len() - 4);
         file[at..at + 4].copy_from_slice(&value.to_le_bytes());
         let crc = checksum(&file);
         LittleEndian::write_u32(&mut file[12..], crc);
         let _ = decode("c", file.into());
     }
+}
+
+#[test]
+fn a_large_checkpoint_is_one_file_in_parts() {
+    let mut ledger = sample();
+    for key in 0..30_000u32 {
+        ledger.facts.insert(Box::from(key.to_be_bytes()), vec![7; 100].into());
+    }
+    let mut encoded = encode(7, Epoch(3), &ledger);
+    let (whole, count) = (encoded.concat(), encoded.parts().count());
+    assert!(count > 3 && encoded.bytes() == whole.len() as u64, "{count} parts");
+    assert!(
+        encoded.parts().all(|part| part.len() <= PART_BYTES + PART_SPARE),
+        "nothing is copied while one grows"
+    );
+    let mut verify = Verify::default();
+    while let Some(part) = encoded.first() {
+        verify.take(part);
+        encoded.drop_first();
+    }
+    assert!(verify.matches());
+    let found = decode("checkpoint-0000000001.ckp", whole.into()).expect("whole");
+    assert_eq!(found.ledger.facts, ledger.facts);
+    assert_eq!(found.ledger.queues, ledger.queues);
 }

@@ -83,7 +83,7 @@ pub(super) fn checked(survey: &Survey, salvage: &Salvage) -> Checked {
         records: salvage.records,
         log_bytes: survey.segments.iter().flat_map(|walked| &walked.frames).map(|good| good.bytes).sum(),
         replay_compared: salvage.replay_compared,
-        facts: salvage.ledger.facts.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        facts: salvage.ledger.facts_in_one_piece(),
         queues: queues.collect(),
         findings: survey.findings.clone(),
         loss: salvage.loss.clone(),

@@ -128,16 +128,17 @@ pub fn inspect(disk: &dyn Disk, tell: &mut dyn FnMut(Inspected) -> bool) -> Resu
         let more = match recovery::read_checkpoint(disk, loaded.state.store_id, *entry) {
             Ok(checkpoint) => {
                 let ledger = &checkpoint.ledger;
-                let queue = |(id, queue): (&QueueId, &crate::ledger::Queue)| {
-                    (*id, queue.next.0, queue.head.0, queue.live())
-                };
                 tell(Inspected::Checkpoint(InspectedCheckpoint {
                     file: crate::format::checkpoint_name(entry.file),
                     epoch: checkpoint.epoch,
                     cut: ledger.cut,
                     facts: ledger.facts.len() as u64,
                     next_queue: ledger.next_queue,
-                    queues: ledger.queues.iter().map(queue).collect(),
+                    queues: ledger
+                        .queues
+                        .iter()
+                        .map(|(id, queue)| (*id, queue.next.0, queue.head.0, queue.live()))
+                        .collect(),
                 }))
             }
             Err(error) => trouble(error, tell)?,

@@ -88,7 +88,7 @@ pub fn repair(
         return Ok(Repaired { found, refused, ..Repaired::default() });
     };
     for key in &leave_out.facts {
-        salvage.ledger.facts.remove(key);
+        salvage.ledger.facts.remove(&key[..]);
     }
     for queue in &leave_out.queues {
         salvage.ledger.queues.remove(queue);
@@ -287,13 +287,17 @@ impl<'a> Work<'a> {
         ledger: &Ledger,
         fresh: &mut Vec<String>,
     ) -> Result<Vec<CheckpointEntry>> {
-        let bytes = checkpoint::encode(survey.state.store_id, self.epoch, ledger);
+        let encoded = checkpoint::encode(survey.state.store_id, self.epoch, ledger);
         let mut entries = Vec::new();
         for _ in 0..2 {
             let entry = CheckpointEntry { file: self.new_file(), cut: ledger.cut };
             let name = checkpoint_name(entry.file);
             let file = self.create(&name, 0, fresh)?;
-            file.write_at(0, &bytes).map_err(Error::io("write", &name))?;
+            let mut offset = 0;
+            for part in encoded.parts() {
+                file.write_at(offset, part).map_err(Error::io("write", &name))?;
+                offset += part.len() as u64;
+            }
             file.sync().map_err(Error::io("sync", &name))?;
             entries.push(entry);
         }

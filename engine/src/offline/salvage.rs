@@ -9,15 +9,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
-
 use super::walk::Walked;
 use super::{Finding, FindingKind, Loss, survey::Survey};
 use crate::error::Result;
 use crate::format::BLOCK_BYTES;
 use crate::group::Gather;
 use crate::ids::{FrameNo, QueueId, SegmentNo, Seq};
-use crate::ledger::Ledger;
+use crate::ledger::{Facts, Ledger};
 use crate::ranges::Places;
 use crate::record::{self, Record};
 
@@ -59,7 +57,7 @@ struct Replay {
 
 /// What a checkpoint says, as far as it is compared.
 struct Said {
-    facts: BTreeMap<Bytes, Bytes>,
+    facts: Facts,
     /// Queue, its next place, and how many live.
     queues: Vec<(QueueId, Seq, u64)>,
 }

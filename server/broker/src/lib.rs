@@ -30,6 +30,7 @@ pub mod record;
 mod recovered;
 mod refusal;
 mod replay;
+mod seldom;
 pub mod table_codec;
 mod tickets;
 mod topic;

@@ -5,6 +5,7 @@
 //! messages: the next message is the first one of the highest level that has any. The level of priority 0 has the
 //! queue's own number, the others are named in the queue's fact.
 
+mod aside;
 mod dying;
 mod ending;
 mod ids;
@@ -27,6 +28,7 @@ use crate::dispatch::PendingGet;
 use crate::ids::{ConnId, QueueId, Seq};
 use crate::message::Message;
 use crate::recovered::RecoveredQueue;
+use crate::seldom::Seldom;
 use crate::value::Table;
 use crate::vhosts::VhostRef;
 
@@ -58,7 +60,7 @@ pub(crate) struct Queue {
     pub(crate) id: QueueId,
     pub(crate) props: QueueProps,
     /// What its arguments ask for.
-    pub(crate) known: QueueArguments,
+    pub(crate) known: Seldom<QueueArguments>,
     pub(crate) consumers: BTreeSet<ConsumerId>,
     pub(crate) rings: Rings,
     /// The consumer that alone gets messages, where there is a single active one.
@@ -106,7 +108,7 @@ impl Queue {
     /// A queue as the store found it, without its levels above priority 0.
     pub(crate) fn recover(mut props: QueueProps, found: RecoveredQueue) -> Self {
         props.arguments.0.shrink_to_fit();
-        let known = QueueArguments::read(&props.arguments);
+        let known = Seldom::new(QueueArguments::read(&props.arguments));
         let mut queue = Self {
             id: found.queue,
             props,

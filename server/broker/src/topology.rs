@@ -9,8 +9,6 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::ids::QueueId;
 use crate::input::{Binding, DestinationKind};
 use crate::record::fact;
@@ -27,13 +25,16 @@ struct BindingKey {
     kind: DestinationKind,
     destination: Arc<str>,
     routing_key: Arc<str>,
-    arguments: Bytes,
+    /// Their canonical bytes.
+    arguments: Arc<[u8]>,
 }
 
+/// The rest of a binding, beside its identity and its source. There are many: no name stands here twice.
 #[derive(Debug)]
-pub(crate) struct Bound {
-    pub(crate) binding: Binding,
-    pub(crate) durable: bool,
+struct Bound {
+    /// As they were given.
+    arguments: Table,
+    durable: bool,
     target: Target,
 }
 
@@ -122,9 +123,14 @@ impl Topology {
         self.exchanges.iter()
     }
 
-    /// All bindings in order of source, destination and key.
-    pub(crate) fn bindings(&self) -> impl Iterator<Item = &Bound> {
-        self.exchanges.values().flat_map(|e| e.bindings.values())
+    /// All bindings in order of source, destination and key, and whether they are durable.
+    pub(crate) fn bindings(&self) -> impl Iterator<Item = (Binding, bool)> {
+        self.exchanges.iter().flat_map(|(source, exchange)| {
+            let whole = |(key, bound): (&BindingKey, &Bound)| {
+                (key.binding(source.clone(), bound.arguments.clone()), bound.durable)
+            };
+            exchange.bindings.iter().map(whole)
+        })
     }
 
     pub(crate) fn binding_count(&self) -> u64 {
@@ -180,7 +186,7 @@ impl Topology {
         self.bindings += 1;
         self.inbound.insert(Inbound { key: key.clone(), source: binding.source.clone() });
         if let Some(source) = self.exchanges.get_mut(&binding.source) {
-            source.insert(key, Bound { binding, durable, target }, wanted);
+            source.insert(key, Bound { arguments: binding.arguments, durable, target }, wanted);
         }
         Ok(Some(durable))
     }
@@ -219,7 +225,7 @@ impl Topology {
             self.remove_exchange(&name, &mut gone);
             all.push(gone);
         }
-        let left = self.bindings().filter(|bound| bound.durable).map(|bound| bound.binding.clone());
+        let left = self.bindings().filter_map(|(binding, durable)| durable.then_some(binding));
         all.push(Gone { bindings: left.collect(), exchanges: Vec::new() });
         all
     }
@@ -232,7 +238,7 @@ impl Topology {
             self.bindings -= 1;
             self.forget_inbound(name, &key);
             if bound.durable {
-                gone.bindings.push(bound.binding);
+                gone.bindings.push(key.binding(name.clone(), bound.arguments));
             }
         }
         if exchange.props.durable {
@@ -249,7 +255,7 @@ impl Topology {
             kind,
             destination: name.clone(),
             routing_key: nothing.clone(),
-            arguments: Bytes::new(),
+            arguments: Arc::default(),
         };
         let from = Inbound { key, source: nothing };
         let there = |inbound: &&Inbound| inbound.key.kind == kind && inbound.key.destination == *name;
@@ -282,7 +288,7 @@ impl Topology {
             self.bindings -= 1;
             self.forget_inbound(&source, &key);
             if bound.durable {
-                gone.bindings.push(bound.binding);
+                gone.bindings.push(key.binding(source.clone(), bound.arguments));
             }
             if ends {
                 waiting.extend(self.drop_exchange(&source, gone));
@@ -301,7 +307,21 @@ impl BindingKey {
             kind: binding.destination_kind,
             destination: binding.destination.clone(),
             routing_key: binding.routing_key.clone(),
-            arguments: fact::canonical(&binding.arguments),
+            arguments: match fact::canonical(&binding.arguments) {
+                // One empty slice for all that have none.
+                none if none.is_empty() => Arc::default(),
+                some => Arc::from(&some[..]),
+            },
+        }
+    }
+
+    fn binding(&self, source: Arc<str>, arguments: Table) -> Binding {
+        Binding {
+            source,
+            destination_kind: self.kind,
+            destination: self.destination.clone(),
+            routing_key: self.routing_key.clone(),
+            arguments,
         }
     }
 }

@@ -75,7 +75,8 @@ fn a_checkpoint_that_the_log_does_not_add_up_to_is_told() {
         let mut checkpoint = crate::checkpoint::decode("c", Bytes::from(bytes.clone())).expect("sound");
         let queue = checkpoint.ledger.queues.get_mut(&QueueId(2)).expect("there");
         queue.kill(Seq(1), Seq(2));
-        *bytes = crate::checkpoint::encode(checkpoint.store_id, checkpoint.epoch, &checkpoint.ledger);
+        *bytes =
+            crate::checkpoint::encode(checkpoint.store_id, checkpoint.epoch, &checkpoint.ledger).concat();
     });
     let found = checked(&rig);
     assert!(!found.sound);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{integer, invalid, string};
 use crate::refusal::{Refusal, RefusalKind};
+use crate::seldom::Empty;
 use crate::value::{Table, Value};
 
 /// Known arguments of queues: two declarations must agree in them.
@@ -93,6 +94,24 @@ pub(crate) struct DeadLetterTo {
     pub(crate) exchange: Arc<str>,
     /// None: with the keys that the message had.
     pub(crate) routing_key: Option<Arc<str>>,
+}
+
+impl Empty for QueueArguments {
+    fn empty() -> &'static Self {
+        static EMPTY: QueueArguments = QueueArguments {
+            queue_type: QueueType::Classic,
+            message_ttl_ms: None,
+            expires_ms: None,
+            length_max: None,
+            bytes_max: None,
+            overflow: Overflow::DropHead,
+            dead_letter: None,
+            priority_max: 0,
+            single_active_consumer: false,
+            delivery_limit: None,
+        };
+        &EMPTY
+    }
 }
 
 impl QueueType {

@@ -111,8 +111,7 @@ impl Broker {
             };
             BindingRow { binding, durable: queue.props.durable }
         });
-        let bound = topology.bindings();
-        let bound = bound.map(|bound| BindingRow { binding: bound.binding.clone(), durable: bound.durable });
+        let bound = topology.bindings().map(|(binding, durable)| BindingRow { binding, durable });
         Ok(by_name.chain(bound).collect())
     }
 

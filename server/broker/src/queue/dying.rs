@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Queue;
+use super::aside::Aside;
 use super::level::{Level, Out, Taken};
 use super::window::{Loss, TakenIn};
 use crate::budget::{Budget, Kept};
@@ -13,7 +14,7 @@ use crate::input::Fetched;
 use crate::message::Message;
 
 /// A place that waits to be read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Dying {
     pub(super) reason: Reason,
     /// Names it to who waits for its end.
@@ -57,7 +58,7 @@ impl Queue {
                 Some(Dead { queue: id, seq, kept: out.kept, reason, message })
             }
             None => {
-                level.dying.insert(seq.0, Dying { reason, number });
+                level.aside.make().dying.insert(seq.0, Dying { reason, number });
                 None
             }
         };
@@ -68,44 +69,45 @@ impl Queue {
     /// store at its place, and is neither ready nor out.
     pub(crate) fn wait_as_letter(&mut self, taken: Taken, reason: Reason, budget: &mut Budget) {
         if let Some(level) = self.level_mut(taken.queue) {
-            level.waiting.insert(taken.seq.0, reason);
+            level.aside.make().waiting.insert(taken.seq.0, reason);
         }
         self.discard(taken, budget);
     }
 
     /// Whether as many letters wait as may.
     pub(crate) fn waiting_is_full(&self) -> bool {
-        self.levels.iter().any(|level| level.waiting.len() >= WAITING_MAX)
+        self.levels.iter().any(|level| level.aside.waiting.len() >= WAITING_MAX)
     }
 
     /// Those that waited are read, to move.
     pub(crate) fn wake_letters(&mut self) {
         for level in &mut self.levels {
+            let Some(Aside { waiting, dying, .. }) = level.aside.there() else { continue };
             // Nobody waits for their ends.
-            let waiting = std::mem::take(&mut level.waiting);
-            level
-                .dying
-                .extend(waiting.into_iter().map(|(seq, reason)| (seq, Dying { reason, number: NOBODY })));
+            let woken = std::mem::take(waiting).into_iter();
+            dying.extend(woken.map(|(seq, reason)| (seq, Dying { reason, number: NOBODY })));
         }
     }
 
     /// The numbers of all that wait to be read.
     pub(crate) fn dying(&self) -> impl Iterator<Item = u64> {
-        self.levels.iter().flat_map(|level| level.dying.values().map(|dying| dying.number))
+        self.levels.iter().flat_map(|level| level.aside.dying.values().map(|dying| dying.number))
     }
 }
 
 impl Level {
     /// Whether a place waits to move by itself, or is read for it.
     pub(super) fn is_letter(&self, seq: u64) -> bool {
-        self.waiting.contains_key(&seq) || self.dying.get(&seq).is_some_and(|dying| dying.number == NOBODY)
+        let Aside { waiting, dying, .. } = &*self.aside;
+        waiting.contains_key(&seq) || dying.get(&seq).is_some_and(|dying| dying.number == NOBODY)
     }
 
     /// Takes the places out that wait to move by themselves, or are read for it, in order.
     pub(super) fn take_letters(&mut self) -> BTreeSet<u64> {
-        let mut letters: BTreeSet<u64> = std::mem::take(&mut self.waiting).into_keys().collect();
-        letters.extend(self.dying.iter().filter(|(_, dying)| dying.number == NOBODY).map(|(seq, _)| *seq));
-        self.dying.retain(|_, dying| dying.number != NOBODY);
+        let Some(Aside { waiting, dying, .. }) = self.aside.there() else { return BTreeSet::new() };
+        let mut letters: BTreeSet<u64> = std::mem::take(waiting).into_keys().collect();
+        letters.extend(dying.iter().filter(|(_, dying)| dying.number == NOBODY).map(|(seq, _)| *seq));
+        dying.retain(|_, dying| dying.number != NOBODY);
         letters
     }
 
@@ -113,13 +115,13 @@ impl Level {
     pub(super) fn take_dying(&mut self, from: u64, upto: u64, answer: Fetched) -> TakenIn {
         let mut taken = TakenIn::default();
         for (seq, reason) in answer.lost {
-            if let Some(dying) = self.dying.remove(&seq.0) {
+            if let Some(dying) = self.no_longer_dying(seq.0) {
                 taken.ended.push(dying.number);
                 taken.losses.push(Loss::Place(seq, reason));
             }
         }
         for (seq, bytes) in answer.records {
-            let Some(Dying { reason, number }) = self.dying.remove(&seq.0) else { continue };
+            let Some(Dying { reason, number }) = self.no_longer_dying(seq.0) else { continue };
             taken.ended.push(number);
             match bytes.decode() {
                 Ok(message) => {
@@ -130,11 +132,16 @@ impl Level {
             }
         }
         // Whatever of the range is still there was live for us and not for the store.
-        let missing: Vec<u64> = self.dying.range(from..upto).map(|(seq, _)| *seq).collect();
+        let missing: Vec<u64> = self.aside.dying.range(from..upto).map(|(seq, _)| *seq).collect();
         if !missing.is_empty() {
-            taken.ended.extend(missing.iter().filter_map(|seq| Some(self.dying.remove(seq)?.number)));
+            taken.ended.extend(missing.iter().filter_map(|seq| Some(self.no_longer_dying(*seq)?.number)));
             taken.losses.push(Loss::Missing(missing.len() as u64, Seq(from), Seq(upto)));
         }
+        self.aside.tidy();
         taken
+    }
+
+    fn no_longer_dying(&mut self, seq: u64) -> Option<Dying> {
+        self.aside.there()?.dying.remove(&seq)
     }
 }

@@ -70,10 +70,13 @@ impl Level {
         for (_, body) in std::mem::take(&mut self.resident) {
             self.drop_body(body, budget);
         }
-        self.bodiless.clear();
+        if let Some(aside) = self.aside.there() {
+            aside.bodiless.clear();
+        }
+        self.aside.tidy();
         self.tail = 0;
         self.loaded_to = self.next;
-        self.dead_at_open.drop_below(self.next);
+        self.forget_dead_below(self.next);
         self.generation += 1;
         self.fetching = None;
         self.count_bytes_none();
@@ -104,7 +107,7 @@ impl Level {
         let returned = self.returned.iter().filter(|(_, r)| r.kept == Kept::Log).map(|(seq, _)| *seq);
         let loaded =
             self.loaded.iter().filter(|(seq, _)| self.was_delivered_before(*seq)).map(|(seq, _)| *seq);
-        let dying = self.dying.keys().chain(self.waiting.keys()).copied();
+        let dying = self.aside.dying.keys().chain(self.aside.waiting.keys()).copied();
         let singles: BTreeSet<u64> = out.chain(returned).chain(loaded).chain(dying).collect();
         let mut places = Vec::new();
         singles.into_iter().for_each(|seq| ranges::join(&mut places, seq, seq));
@@ -112,7 +115,7 @@ impl Level {
         if self.loaded_to < below {
             ranges::join(&mut places, self.loaded_to, below - 1);
         }
-        for &(from, last) in self.redelivered.iter().filter(|(_, last)| *last >= self.loaded_to) {
+        for &(from, last) in self.earlier.redelivered.iter().filter(|(_, last)| *last >= self.loaded_to) {
             ranges::join(&mut places, from.max(self.loaded_to), last);
         }
         places.into_iter().map(|(a, b)| (Seq(a), Seq(b))).collect()

@@ -56,7 +56,7 @@ impl Level {
         let live = if seq < self.loaded_to {
             self.loaded.binary_search_by_key(&seq, |(place, _)| *place).is_ok()
         } else {
-            !self.dead_at_open.contains(seq)
+            !self.earlier.dead.contains(seq)
         };
         if old && !live { Standing::Gone } else { Standing::Stale }
     }

@@ -56,7 +56,7 @@ impl Level {
     pub(super) fn count_bytes_none(&mut self) {
         let next = self.next;
         if let Some(ready) = &mut self.ready_bytes {
-            *ready = ReadyBytes::new(next, next);
+            **ready = ReadyBytes::new(next, next);
         }
     }
 
@@ -80,7 +80,7 @@ impl Level {
     fn is_ready(&self, seq: u64) -> bool {
         let in_tail = |dead: &Ranges| seq >= self.loaded_to && !dead.contains(seq);
         self.returned.contains_key(&seq)
-            || in_tail(&self.dead_at_open)
+            || in_tail(&self.earlier.dead)
             || self.loaded.binary_search_by_key(&seq, |(place, _)| *place).is_ok()
     }
 }

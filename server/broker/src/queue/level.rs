@@ -12,18 +12,18 @@
 //! for good which places are dead; the core knows those of its own epoch, since what was never out is not dead, and is
 //! told the older ones at the start.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::dying::Dying;
+use super::aside::Aside;
 use super::lengths::ReadyBytes;
-use super::ranges::Ranges;
+use super::ranges::Earlier;
 use super::window::Fetching;
 use crate::budget::{Body, Budget, Fresh, Kept};
-use crate::death::Reason;
 use crate::ids::{ChanId, QueueId, Seq};
 use crate::message::Message;
 use crate::recovered::RecoveredQueue;
+use crate::seldom::Seldom;
 
 /// See the module.
 #[derive(Debug)]
@@ -48,24 +48,17 @@ pub(crate) struct Level {
     /// Places of it were spilled, or are.
     pub(super) spills: bool,
     pub(super) returned: BTreeMap<u64, Returned>,
-    /// Places of `returned` without a body.
-    pub(super) bodiless: BTreeSet<u64>,
     pub(super) out: BTreeMap<u64, Out>,
-    /// Places that are neither ready nor out any more, and wait to be read so that they can be dead-lettered.
-    pub(super) dying: BTreeMap<u64, Dying>,
-    /// Places like those that are dying, which are to move only when there is room for them, and why they do.
-    pub(super) waiting: BTreeMap<u64, Reason>,
-    /// Places that are out and whose bodies are wanted back.
-    pub(super) recalled: BTreeSet<u64>,
+    /// What few queues have.
+    pub(super) aside: Seldom<Aside>,
     pub(super) generation: u64,
     pub(super) fetching: Option<Fetching>,
-    /// Dead places from before this epoch, as far as the tail still reaches over them.
-    pub(super) dead_at_open: Ranges,
+    /// What single places of before this epoch were.
+    pub(super) earlier: Seldom<Earlier>,
     pub(super) redelivered_below: u64,
-    pub(super) redelivered: Ranges,
     pub(super) memory_bytes: u64,
     /// Where a limit asks for them.
-    pub(super) ready_bytes: Option<ReadyBytes>,
+    pub(super) ready_bytes: Option<Box<ReadyBytes>>,
 }
 
 /// Which messages a queue keeps in the log.
@@ -160,7 +153,7 @@ impl Level {
     pub(super) fn recover(priority: u8, keeps: Keeps, counts_bytes: bool, found: RecoveredQueue) -> Self {
         let next = found.next.0.max(1);
         let head = found.head.0.clamp(1, next);
-        let dead_at_open = Ranges::new(&found.dead);
+        let earlier = Earlier::new(&found.dead, &found.redelivered);
         Self {
             id: found.queue,
             priority,
@@ -170,23 +163,19 @@ impl Level {
             last_stored: next - 1,
             loaded: VecDeque::new(),
             loaded_to: head,
-            tail: next - head - dead_at_open.count(head, next),
+            tail: next - head - earlier.dead.count(head, next),
             resident: BTreeMap::new(),
             absent_to: next,
             spills: false,
             returned: BTreeMap::new(),
-            bodiless: BTreeSet::new(),
             out: BTreeMap::new(),
-            dying: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            recalled: BTreeSet::new(),
+            aside: Seldom::default(),
             generation: 0,
             fetching: None,
-            dead_at_open,
+            earlier: Seldom::new(earlier),
             redelivered_below: found.redelivered_below.0,
-            redelivered: Ranges::new(&found.redelivered),
             memory_bytes: 0,
-            ready_bytes: counts_bytes.then(|| ReadyBytes::new(head, next)),
+            ready_bytes: counts_bytes.then(|| Box::new(ReadyBytes::new(head, next))),
         }
     }
 
@@ -306,15 +295,15 @@ impl Level {
             return None;
         }
         if let Some((seq, returned)) = self.returned.pop_first() {
-            self.bodiless.remove(&seq);
+            self.is_bodiless_no_more(seq);
             budget.leave(self.id, Seq(seq), returned.kept);
             return Some((Seq(seq), returned.kept == Kept::Log));
         }
         // No resident can be the first of the tail here, so the first live place is in the log or spilled.
-        let seq = self.dead_at_open.first_outside(self.loaded_to);
+        let seq = self.earlier.dead.first_outside(self.loaded_to);
         self.loaded_to = seq + 1;
         self.tail -= 1;
-        self.dead_at_open.drop_below(self.loaded_to);
+        self.forget_dead_below(self.loaded_to);
         if self.spills {
             budget.unspill(self.id, Seq(seq), Seq(seq));
         }
@@ -346,7 +335,7 @@ impl Level {
             None => (None, out.kept),
         };
         if body.is_none() {
-            self.bodiless.insert(seq.0);
+            self.aside.make().bodiless.insert(seq.0);
         }
         let (attempt, size) = (out.attempt, out.size);
         self.returned.insert(seq.0, Returned { attempt, body, kept, size });
@@ -355,7 +344,19 @@ impl Level {
     }
 
     pub(super) fn was_delivered_before(&self, seq: u64) -> bool {
-        seq < self.next_at_open && (seq < self.redelivered_below || self.redelivered.contains(seq))
+        seq < self.next_at_open && (seq < self.redelivered_below || self.earlier.redelivered.contains(seq))
+    }
+
+    /// A returned message has its body again, or goes without; whether it had none.
+    pub(super) fn is_bodiless_no_more(&mut self, seq: u64) -> bool {
+        self.aside.there().is_some_and(|aside| aside.bodiless.remove(&seq))
+    }
+
+    /// The tail does not reach over dead places below that one any more.
+    pub(super) fn forget_dead_below(&mut self, seq: u64) {
+        if let Some(earlier) = self.earlier.there() {
+            earlier.dead.drop_below(seq);
+        }
     }
 
     pub(super) fn hold(&mut self, fresh: &Fresh, kept: Kept, budget: &mut Budget) -> Body {

@@ -3,9 +3,33 @@
 use std::collections::VecDeque;
 
 use crate::ids::Seq;
+use crate::seldom::Empty;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(super) struct Ranges(VecDeque<(u64, u64)>);
+
+/// Places of before this epoch.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Earlier {
+    /// Dead ones, as far as the tail still reaches over them.
+    pub(super) dead: Ranges,
+    /// Those that were delivered before.
+    pub(super) redelivered: Ranges,
+}
+
+impl Earlier {
+    pub(super) fn new(dead: &[(Seq, Seq)], redelivered: &[(Seq, Seq)]) -> Self {
+        Self { dead: Ranges::new(dead), redelivered: Ranges::new(redelivered) }
+    }
+}
+
+impl Empty for Earlier {
+    fn empty() -> &'static Self {
+        const NONE: Ranges = Ranges(VecDeque::new());
+        static EMPTY: Earlier = Earlier { dead: NONE, redelivered: NONE };
+        &EMPTY
+    }
+}
 
 impl Ranges {
     pub(super) fn new(ranges: &[(Seq, Seq)]) -> Self {

@@ -31,7 +31,7 @@ impl Queue {
         match level.out.get(&seq.0) {
             None => OutBody::Gone,
             Some(out) if out.body.is_some() => OutBody::Here,
-            Some(_) if level.recalled.contains(&seq.0) => OutBody::Recalled,
+            Some(_) if level.aside.recalled.contains(&seq.0) => OutBody::Recalled,
             Some(_) => OutBody::Away,
         }
     }
@@ -49,14 +49,14 @@ impl Queue {
     /// Asks for the body of a message that is out; the next read that is planned may bring it.
     pub(crate) fn recall(&mut self, id: QueueId, seq: Seq) {
         if let Some(level) = self.level_mut(id) {
-            level.recalled.insert(seq.0);
+            level.aside.make().recalled.insert(seq.0);
         }
     }
 }
 
 impl Level {
     pub(super) fn plan_recalled(&self) -> Option<Fetching> {
-        let mut places = self.recalled.iter().copied();
+        let mut places = self.aside.recalled.iter().copied();
         let from = places.next()?;
         Some(Fetching::new(from, run_end(from, places), What::Recalled))
     }
@@ -73,7 +73,9 @@ impl Level {
         let mut losses: Vec<_> =
             answer.lost.into_iter().map(|(seq, reason)| Loss::Place(seq, reason)).collect();
         for (seq, bytes) in answer.records {
-            if !self.recalled.contains(&seq.0) || self.out.get(&seq.0).is_none_or(|out| out.body.is_some()) {
+            if !self.aside.recalled.contains(&seq.0)
+                || self.out.get(&seq.0).is_none_or(|out| out.body.is_some())
+            {
                 continue;
             }
             match decode(&bytes) {
@@ -87,7 +89,10 @@ impl Level {
                 Err(reason) => losses.push(Loss::Place(seq, reason)),
             }
         }
-        self.recalled.retain(|seq| !(from..upto).contains(seq));
+        if let Some(aside) = self.aside.there() {
+            aside.recalled.retain(|seq| !(from..upto).contains(seq));
+        }
+        self.aside.tidy();
         TakenIn { losses, ..TakenIn::default() }
     }
 }

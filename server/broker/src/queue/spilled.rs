@@ -31,7 +31,7 @@ impl Level {
             out.kept = Kept::Spilled;
             // Wanted back for a dead letter that a transaction is to send, it stays.
             if !has_room
-                && !self.recalled.contains(&seq)
+                && !self.aside.recalled.contains(&seq)
                 && let Some(body) = out.body.take()
             {
                 self.drop_body(body, budget);
@@ -42,7 +42,7 @@ impl Level {
             returned.kept = Kept::Spilled;
             if !has_room && let Some(body) = returned.body.take() {
                 self.drop_body(body, budget);
-                self.bodiless.insert(seq);
+                self.aside.make().bodiless.insert(seq);
             }
             return true;
         }

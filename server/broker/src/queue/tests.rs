@@ -38,6 +38,6 @@ fn ranges_join_where_they_touch() {
 /// names, its binding and what the store knows of it: `leveret-bench -- store idle`.
 #[test]
 fn an_idle_queue_is_small() {
-    assert!(size_of::<Queue>() <= 520, "{} bytes", size_of::<Queue>());
-    assert!(size_of::<Level>() <= 480, "{} bytes", size_of::<Level>());
+    assert!(size_of::<Queue>() <= 320, "{} bytes", size_of::<Queue>());
+    assert!(size_of::<Level>() <= 256, "{} bytes", size_of::<Level>());
 }

@@ -164,7 +164,7 @@ impl Level {
     }
 
     fn plan_dying(&self) -> Option<Fetching> {
-        let mut places = self.dying.keys().copied();
+        let mut places = self.aside.dying.keys().copied();
         let from = places.next()?;
         Some(Fetching { from, upto: run_end(from, places), what: What::Dying })
     }
@@ -175,7 +175,7 @@ impl Level {
 
     /// The first run of returned messages whose bodies are not here.
     fn plan_returned(&self) -> Option<Fetching> {
-        let mut bodiless = self.bodiless.iter().copied();
+        let mut bodiless = self.aside.bodiless.iter().copied();
         let from = bodiless.next()?;
         Some(Fetching { from, upto: run_end(from, bodiless), what: What::Returned })
     }
@@ -214,14 +214,14 @@ impl Level {
         let mut losses = Vec::new();
         let wanted = |seq: u64, dead: &Ranges| (from..upto).contains(&seq) && !dead.contains(seq);
         for (seq, reason) in answer.lost {
-            if wanted(seq.0, &self.dead_at_open) && !self.resident.contains_key(&seq.0) {
+            if wanted(seq.0, &self.earlier.dead) && !self.resident.contains_key(&seq.0) {
                 found += 1;
                 losses.push(Loss::Place(seq, reason));
             }
         }
         for (seq, bytes) in answer.records {
             let here = seq.0 < self.loaded_to || self.resident.contains_key(&seq.0);
-            if here || !wanted(seq.0, &self.dead_at_open) {
+            if here || !wanted(seq.0, &self.earlier.dead) {
                 continue;
             }
             found += 1 + self.load_residents(seq.0);
@@ -241,7 +241,7 @@ impl Level {
         }
         self.loaded_to = upto;
         self.tail -= expected;
-        self.dead_at_open.drop_below(upto);
+        self.forget_dead_below(upto);
         // So that the next message finds the window at the end, if it is.
         self.promote_residents(0);
         losses
@@ -250,13 +250,13 @@ impl Level {
     fn take_returned(&mut self, from: u64, upto: u64, answer: Fetched, budget: &mut Budget) -> Vec<Loss> {
         let mut losses = Vec::new();
         for (seq, reason) in answer.lost {
-            if self.bodiless.contains(&seq.0) {
+            if self.aside.bodiless.contains(&seq.0) {
                 self.lose_returned(seq.0);
                 losses.push(Loss::Place(seq, reason));
             }
         }
         for (seq, bytes) in answer.records {
-            if !self.bodiless.remove(&seq.0) {
+            if !self.is_bodiless_no_more(seq.0) {
                 continue;
             }
             match decode(&bytes) {
@@ -274,16 +274,17 @@ impl Level {
             }
         }
         // Whatever of the range is still without a body was live for us and not for the store.
-        let missing: Vec<u64> = self.bodiless.range(from..upto).copied().collect();
+        let missing: Vec<u64> = self.aside.bodiless.range(from..upto).copied().collect();
         if !missing.is_empty() {
             missing.iter().for_each(|seq| self.lose_returned(*seq));
             losses.push(Loss::Missing(missing.len() as u64, Seq(from), Seq(upto)));
         }
+        self.aside.tidy();
         losses
     }
 
     fn lose_returned(&mut self, seq: u64) {
-        self.bodiless.remove(&seq);
+        self.is_bodiless_no_more(seq);
         if let Some(returned) = self.returned.remove(&seq) {
             self.count_bytes_out(seq, returned.size);
         }
@@ -307,7 +308,7 @@ impl Level {
     pub(super) fn promote_residents(&mut self, spilling_max: usize) {
         if self.tail == 0 {
             self.loaded_to = self.next;
-            self.dead_at_open.drop_below(self.next);
+            self.forget_dead_below(self.next);
             return;
         }
         if self.resident.is_empty() {
@@ -315,7 +316,7 @@ impl Level {
         }
         if self.loaded_to < self.next_at_open && self.live_in(self.loaded_to, self.next_at_open) == 0 {
             self.loaded_to = self.next_at_open;
-            self.dead_at_open.drop_below(self.next_at_open);
+            self.forget_dead_below(self.next_at_open);
         }
         while let Some(entry) = self.resident.first_entry()
             && *entry.key() == self.loaded_to
@@ -342,7 +343,7 @@ impl Level {
     /// Live places of the tail in `[from, upto)`. Nothing in the tail was ever out in this epoch, so only what was
     /// dead before it is dead.
     fn live_in(&self, from: u64, upto: u64) -> u64 {
-        upto.saturating_sub(from) - self.dead_at_open.count(from, upto)
+        upto.saturating_sub(from) - self.earlier.dead.count(from, upto)
     }
 }
 
