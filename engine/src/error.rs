@@ -2,6 +2,11 @@
 
 use std::io;
 
+use crate::manifest::MANIFEST_NAME;
+
+/// What errors of the data directory as a whole are said to be of.
+pub(crate) const DIRECTORY: &str = "the data directory";
+
 /// An error of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -55,6 +60,21 @@ pub enum Error {
         /// Room in a segment.
         bytes_max: u64,
     },
+    /// The store was closed while the disk had no room for what was committed last. None of that was confirmable, and none
+    /// of it is stored.
+    #[error(
+        "the disk has no room for what came last ({source}); that was never confirmed and is not stored, all else is"
+    )]
+    NoRoomToClose {
+        /// Where the room was missing.
+        source: Box<Error>,
+    },
+    /// A worker of the store panicked: a bug. What it had under way is not known.
+    #[error("{thread} panicked, which is a bug")]
+    Panicked {
+        /// The worker's thread.
+        thread: &'static str,
+    },
     /// A setting makes no sense.
     #[error("{0}")]
     Settings(String),
@@ -63,21 +83,30 @@ pub enum Error {
 /// Result with [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// There is no room left on the disk, or in somebody's quota of it.
+pub(crate) fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl Error {
     pub(crate) fn io(op: &'static str, file: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let file = file.into();
         move |source| Self::Io { op, file, source }
     }
 
-    /// There is no room left on the disk.
+    /// There was no room, and trying again is sound. A failed sync of the manifest or of the directory is something else,
+    /// whatever it says: nothing is known of them after it.
     pub(crate) fn is_full(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+        match self {
+            Self::Io { op: "sync", file, .. } if file == MANIFEST_NAME || file == DIRECTORY => false,
+            Self::Io { source, .. } => is_full(source.kind()),
+            _ => false,
+        }
     }
 
-    /// A sync of that file failed.
-    pub(crate) fn is_of_sync(&self, name: &str) -> bool {
-        matches!(self, Self::Io { op: "sync", file, .. } if file == name)
+    /// A sync failed, and not for want of room: what it was to make durable may be gone, whatever is tried next.
+    pub(crate) fn is_failed_sync(&self) -> bool {
+        matches!(self, Self::Io { op: "sync", .. }) && !self.is_full()
     }
 
     pub(crate) fn damage(file: impl Into<String>, offset: u64, what: impl Into<String>) -> Self {

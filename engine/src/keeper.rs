@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::format::{checkpoint_name, segment_name};
 use crate::ids::{FileId, FrameNo, SegmentNo, Seq};
 use crate::ledger::Ledger;
-use crate::manifest::{CheckpointEntry, Edit, MANIFEST_NAME};
+use crate::manifest::{CheckpointEntry, Edit};
 use crate::ranges::Places;
 use crate::reserve::Purpose;
 use crate::shared::{Counters, Delivered, Shared, Step, lock};
@@ -126,10 +126,7 @@ impl Keeper {
         match self.advance(now_ms) {
             Ok(step) => step,
             // A full disk is no failure: the checkpoint waits, and with it the segments that it would free (P10).
-            // But nothing is known after a failed sync of the manifest, whatever it says.
-            Err(error @ Error::Io { .. }) if error.is_full() && !error.is_of_sync(MANIFEST_NAME) => {
-                self.find_full(&error, now_ms)
-            }
+            Err(error) if error.is_full() => self.find_full(&error, now_ms),
             Err(error) => {
                 self.shared.fail(error);
                 Step::Done
@@ -138,7 +135,6 @@ impl Keeper {
     }
 
     fn advance(&mut self, now_ms: u64) -> Result<Step> {
-        let dir = "the data directory";
         let shared = Arc::clone(&self.shared);
         let disk = shared.disk.as_ref();
         self.job = match std::mem::replace(&mut self.job, Job::None) {
@@ -147,13 +143,11 @@ impl Keeper {
                 Ok(job) => job,
                 Err(_) => self.abandon(id, now_ms),
             },
-            Job::FillSyncDir { id, file } => match disk.sync_dir() {
-                Ok(()) => {
-                    lock(&shared.log).spares.push((id, file));
-                    Job::None
-                }
-                Err(_) => self.abandon(id, now_ms),
-            },
+            Job::FillSyncDir { id, file } => {
+                shared.sync_dir()?;
+                lock(&shared.log).spares.push((id, file));
+                Job::None
+            }
             Job::CheckpointCreate(new) => {
                 let file = shared.create_file(CHECKPOINT_TMP_NAME, 0, Purpose::Checkpoint);
                 let file = file.map_err(Error::io("create", CHECKPOINT_TMP_NAME))?;
@@ -180,7 +174,7 @@ impl Keeper {
                 Job::CheckpointSyncDir(new)
             }
             Job::CheckpointSyncDir(new) => {
-                disk.sync_dir().map_err(Error::io("sync", dir))?;
+                shared.sync_dir()?;
                 Job::CheckpointList(new)
             }
             Job::CheckpointList(new) => {

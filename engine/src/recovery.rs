@@ -11,7 +11,7 @@ use crate::blobs::BlobFiles;
 use crate::checkpoint;
 use crate::controls::Control;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{Error, Result};
+use crate::error::{DIRECTORY, Error, Result};
 use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, segment_blocks, segment_name};
 use crate::group::{Frame, Gather};
 use crate::ids::{EditNo, Epoch, FileId, FrameNo, QueueId, SegmentNo};
@@ -295,7 +295,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         // What was read may be in the page cache alone, its name too; what is written from here on names its last edit.
         let file = disk.open(MANIFEST_NAME).map_err(Error::io("open", MANIFEST_NAME))?;
         file.sync().map_err(Error::io("sync", MANIFEST_NAME))?;
-        disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
+        disk.sync_dir().map_err(Error::io("sync", DIRECTORY))?;
     }
     let files::Tidied { mut spares, mut next_file, mut reserve } =
         files::tidy(disk.as_ref(), &settings, &found.state, &mut found.report)?;
@@ -380,7 +380,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         (end.prev_crc, end.last_frame) = (crc, header.number);
     }
     file.sync().map_err(Error::io("sync", &name))?;
-    disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
+    disk.sync_dir().map_err(Error::io("sync", DIRECTORY))?;
 
     state.segments.push(entry);
     state.next_segment = no.next();

@@ -89,7 +89,7 @@ impl Reserve {
     }
 
     /// Gives a piece another name and use, so that nobody else can take its room; None when there is none for that
-    /// purpose. It is as long as it was, and holds nothing that counts.
+    /// purpose. It is as long as it was, and holds nothing that counts. The new name is not durable yet.
     pub(crate) fn take_over(
         &self,
         disk: &dyn Disk,
@@ -101,8 +101,6 @@ impl Reserve {
         let file = disk.open(&reserve_name(piece))?;
         file.write_at(0, &[0; HEADER_BYTES])?;
         disk.rename(&reserve_name(piece), name)?;
-        // Or what is written into it could stand under the old name after a power loss, where nobody knows it.
-        disk.sync_dir()?;
         Ok(Some(file))
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::batch::{Batch, Urgency};
 use crate::blobs::{BlobFiles, Waiting};
 use crate::disk::{Disk, DiskFile};
-use crate::error::{Error, Result};
+use crate::error::{DIRECTORY, Error, Result, is_full};
 use crate::fetch::{Fetch, Fetched};
 use crate::ids::{EditNo, Epoch, FileId, QueueId, SegmentNo, Seq, Ticket};
 use crate::ledger::Ledger;
@@ -269,17 +269,36 @@ impl Shared {
         // A file without a length is always made: that there is no room for its bytes would show later.
         if bytes == 0
             && self.reserve.is_short()
-            && let Some(file) = self.reserve.take_over(self.disk.as_ref(), purpose, name)?
+            && let Some(file) = self.take_over(purpose, name)?
         {
             return Ok(file);
         }
         match self.disk.create(name, bytes) {
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            Err(error) if is_full(error.kind()) => {
                 Counters::add(&self.counters.out_of_space, 1);
-                self.reserve.take_over(self.disk.as_ref(), purpose, name)?.ok_or(error)
+                self.take_over(purpose, name)?.ok_or(error)
             }
             file => file,
         }
+    }
+
+    fn take_over(&self, purpose: Purpose, name: &str) -> std::io::Result<Option<Arc<dyn DiskFile>>> {
+        let file = self.reserve.take_over(self.disk.as_ref(), purpose, name)?;
+        if file.is_some() {
+            // Or what is written into it could stand under the old name after a power loss, where nobody knows it.
+            self.sync_dir().map_err(std::io::Error::other)?;
+        }
+        Ok(file)
+    }
+
+    /// Makes changes of names durable. A failure is fatal whoever meets it: somebody else's names may be among those of
+    /// which nothing is known then, and a later sync would prove nothing.
+    pub(crate) fn sync_dir(&self) -> Result<()> {
+        self.disk.sync_dir().map_err(|source| {
+            let error = |source| Error::Io { op: "sync", file: DIRECTORY.to_owned(), source };
+            self.fail(error(std::io::Error::new(source.kind(), source.to_string())));
+            error(source)
+        })
     }
 
     /// Gives up a piece of the reserve, where the disk was found full; false when there is none for that purpose.

@@ -238,8 +238,9 @@ impl Store {
 
     /// Why nothing new should be published for now, if so. Its owner is woken when that changes.
     pub fn pressure(&self) -> Option<Pressure> {
+        let large = || lock(&self.shared.bodies).is_stuck().then_some(Pressure::DiskLow);
         let spilling = || lock(&self.shared.volatile).pressure(self.shared.settings.spill_waiting_bytes);
-        Pressure::from_number(self.shared.pressure.load(Ordering::Acquire)).or_else(spilling)
+        Pressure::from_number(self.shared.pressure.load(Ordering::Acquire)).or_else(large).or_else(spilling)
     }
 
     /// Times that a message which lives was asked for and could not be read, since the open.

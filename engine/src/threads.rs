@@ -6,7 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::shared::{Bells, Step, lock};
+use crate::error::Error;
+use crate::shared::{Bells, Shared, Step, lock};
 use crate::store::{Store, Workers};
 use crate::writer::Writer;
 
@@ -15,11 +16,14 @@ use crate::writer::Writer;
 pub struct Threads {
     handles: Vec<JoinHandle<()>>,
     writer: Arc<Mutex<Writer>>,
+    shared: Arc<Shared>,
     start: Instant,
     /// So many chances to write inline are passed over: the disk was slow.
     passed_over: AtomicU32,
 }
 
+/// Name of the writer's thread.
+const WRITER: &str = "leveret-writer";
 /// An inline write that takes longer shows a disk that the owner should not wait for...
 const INLINE_SLOW: Duration = Duration::from_millis(3);
 /// ...the next so many times.
@@ -76,16 +80,17 @@ pub fn start_threads(
     } = workers;
     let (w, start) = (Arc::new(Mutex::new(w)), Instant::now());
     let stepped = Arc::clone(&w);
+    let shared = &store.shared;
     let handles = vec![
-        spawn("leveret-writer", writer, start, move |now_ms| lock(&stepped).step(now_ms))?,
-        spawn("leveret-reader", reader, start, move |_| r.step())?,
-        spawn("leveret-keeper", keeper, start, move |now_ms| k.step(now_ms))?,
-        spawn("leveret-settler", settler, start, move |now_ms| s.step(now_ms))?,
-        spawn("leveret-spiller", spiller, start, move |now_ms| v.step(now_ms))?,
-        spawn("leveret-scrub", scrub, start, move |now_ms| x.step(now_ms))?,
-        spawn("leveret-blobs", blobs, start, move |now_ms| b.step(now_ms))?,
+        spawn(WRITER, writer, start, shared, move |now_ms| lock(&stepped).step(now_ms))?,
+        spawn("leveret-reader", reader, start, shared, move |_| r.step())?,
+        spawn("leveret-keeper", keeper, start, shared, move |now_ms| k.step(now_ms))?,
+        spawn("leveret-settler", settler, start, shared, move |now_ms| s.step(now_ms))?,
+        spawn("leveret-spiller", spiller, start, shared, move |now_ms| v.step(now_ms))?,
+        spawn("leveret-scrub", scrub, start, shared, move |now_ms| x.step(now_ms))?,
+        spawn("leveret-blobs", blobs, start, shared, move |now_ms| b.step(now_ms))?,
     ];
-    Ok(Threads { handles, writer: w, start, passed_over: AtomicU32::new(0) })
+    Ok(Threads { handles, writer: w, shared: Arc::clone(shared), start, passed_over: AtomicU32::new(0) })
 }
 
 impl Threads {
@@ -101,6 +106,7 @@ impl Threads {
         if !writer.is_idle() {
             return false;
         }
+        let _guard = PanicGuard { thread: WRITER, shared: Arc::clone(&self.shared) };
         let begin = Instant::now();
         for _ in 0..INLINE_STEPS_MAX {
             let step = writer.step(self.start.elapsed().as_millis() as u64);
@@ -126,12 +132,17 @@ impl Threads {
 }
 
 fn spawn(
-    name: &str,
+    name: &'static str,
     bell: Arc<Bell>,
     start: Instant,
-    mut step: impl FnMut(u64) -> Step + Send + 'static,
+    shared: &Arc<Shared>,
+    step: impl FnMut(u64) -> Step + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
+    let guard = PanicGuard { thread: name, shared: Arc::clone(shared) };
     thread::Builder::new().name(name.into()).spawn(move || {
+        // Dropped in the other order: the failure stands before the worker lets go of anything.
+        let mut step = step;
+        let _guard = guard;
         loop {
             match step(start.elapsed().as_millis() as u64) {
                 Step::Worked => {}
@@ -140,6 +151,20 @@ fn spawn(
             }
         }
     })
+}
+
+/// Ends the store when a worker panics: the others would wait for it, and whoever waits for them for ever.
+struct PanicGuard {
+    thread: &'static str,
+    shared: Arc<Shared>,
+}
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.fail(Error::Panicked { thread: self.thread });
+        }
+    }
 }
 
 impl Bell {
@@ -195,3 +220,6 @@ impl Bells for RealBells {
         (self.owner)();
     }
 }
+
+#[cfg(all(test, feature = "sim"))]
+mod tests;

@@ -25,6 +25,8 @@ const LOOK_AGAIN_MS: u64 = 1_000;
 const KEEPER_RING_MS: u64 = 50;
 /// How long to wait before trying again to find space for a segment.
 const SPACE_RETRY_MS: u64 = 100;
+/// How long a close waits for space. Then it ends with an error: the owner has been told to stop.
+const CLOSE_PATIENCE_MS: u64 = 5_000;
 
 /// The end of the log, and the work on it.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ pub struct Writer {
     synced_at_ms: u64,
     /// When there was work last.
     busy_at_ms: u64,
+    /// Since when the close waits for room.
+    no_room_since_ms: Option<u64>,
     /// When the oldest waiting lazy batch was first seen.
     lazy_since_ms: Option<u64>,
     #[cfg_attr(not(feature = "controls"), expect(dead_code, reason = "a deliberate bug's state"))]
@@ -115,6 +119,7 @@ impl Writer {
             keeper_rung_ms: 0,
             synced_at_ms: 0,
             busy_at_ms: 0,
+            no_room_since_ms: None,
             lazy_since_ms: None,
             half_group,
         }
@@ -153,20 +158,20 @@ impl Writer {
                 self.sync(now_ms)?;
                 self.phase = Phase::RotateFile(group);
             }
-            Phase::RotateFile(group) => return self.take_file(group),
+            Phase::RotateFile(group) => return self.take_file(group, now_ms),
             Phase::RotateNewFile(group, id, file) => {
                 // Its length must hold before it is listed.
                 file.sync().map_err(Error::io("sync", segment_name(id)))?;
                 self.phase = Phase::RotateNewName(group, id, file);
             }
             Phase::RotateNewName(group, id, file) => {
-                self.shared.disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
+                self.shared.sync_dir()?;
                 self.phase = Phase::RotateEdit(group, id, file);
             }
             Phase::RotateEdit(group, id, file) => match self.list_segment(id) {
                 Err(error) if error.is_full() => {
                     self.phase = Phase::RotateEdit(group, id, file);
-                    return Ok(Step::Idle { again_ms: Some(SPACE_RETRY_MS) });
+                    return self.wait_for_room(error, now_ms);
                 }
                 listed => {
                     listed?;
@@ -183,10 +188,12 @@ impl Writer {
             }
             Phase::Write { group, mut frames } => {
                 if let Some((offset, bytes)) = frames.pop() {
-                    self.end
-                        .file
-                        .write_at(offset, &bytes)
-                        .map_err(Error::io("write", &self.end.file_name))?;
+                    if let Err(source) = self.end.file.write_at(offset, &bytes) {
+                        // The group may stand in the file all the same: what it names must stay until nobody frees
+                        // anything any more, which the failure sees to.
+                        self.phase = Phase::Write { group, frames };
+                        return Err(Error::Io { op: "write", file: self.end.file_name.clone(), source });
+                    }
                     Counters::add(&self.shared.counters.frames, 1);
                     Counters::add(&self.shared.counters.frame_bytes, bytes.len() as u64);
                 }

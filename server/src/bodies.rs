@@ -1,18 +1,47 @@
 //! Large bodies are written before their messages enter the core, so that other confirms go on meanwhile; only whoever
 //! sent them waits.
+//!
+//! The room that a body takes in memory is counted for as long as the blob writer has it, also when whoever sent it has
+//! gone: a client that gives up and tries again must not have one copy after the other wait here.
 
 use bytes::Bytes;
-use leveret_broker::{Blob, Input, Publish, Refusal};
-use leveret_engine::Blobs;
+use leveret_broker::{Blob, Input, Publish};
+use leveret_engine::{BlobRef, Blobs, BodyWaiter, NotWritten};
 use tokio::sync::oneshot;
 
-use crate::hub::gone;
+use crate::hub::Permit;
 
 /// Bodies to be written, each with the number of its publish among those it came with.
 #[derive(Debug, Default)]
 pub(crate) struct LargeBodies {
     blobs: Option<Blobs>,
     bodies: Vec<(usize, Bytes)>,
+}
+
+/// Why bodies are not on the disk, and their messages cannot enter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoBodies {
+    /// The broker is going.
+    Gone,
+    /// The disk does not take them.
+    NotWritten(NotWritten),
+}
+
+/// One body's way back, with the room that it takes.
+struct Waiter {
+    share: Permit,
+    done: oneshot::Sender<(Result<BlobRef, NotWritten>, Permit)>,
+}
+
+impl BodyWaiter for Waiter {
+    fn is_gone(&self) -> bool {
+        self.done.is_closed()
+    }
+
+    fn written(self: Box<Self>, written: Result<BlobRef, NotWritten>) {
+        // Whoever waited may have gone: then nothing holds the body, and it is freed.
+        drop(self.done.send((written, self.share)));
+    }
 }
 
 /// Bodies that are on the disk.
@@ -40,21 +69,24 @@ impl LargeBodies {
         self.bodies.is_empty()
     }
 
-    /// Has them written. Ready when all are on the disk; an error when the broker is going.
-    pub(crate) async fn write(self) -> Result<Written, Refusal> {
-        let Some(blobs) = self.blobs else { return Ok(Written::default()) };
-        let begin = |(number, body)| {
+    /// Has them written. Ready when all are on the disk, with the permit of the publishes they belong to. Whoever does not
+    /// wait for that gets neither: the bodies' part of the permit comes back when they are let go of.
+    pub(crate) async fn write(self, mut permit: Permit) -> Result<(Permit, Written), NoBodies> {
+        let Some(blobs) = self.blobs else { return Ok((permit, Written::default())) };
+        let begin = |(number, body): (usize, Bytes)| {
             let (done, written) = oneshot::channel();
-            // Whoever waits may have gone: then nothing holds the body, and it is freed.
-            blobs.put(body, move |blob| drop(done.send(blob)));
+            let share = permit.split(body.len());
+            blobs.put_for(body, Box::new(Waiter { share, done }));
             (number, written)
         };
         let writing: Vec<_> = self.bodies.into_iter().map(begin).collect();
         let mut written = Vec::with_capacity(writing.len());
         for (number, body) in writing {
-            written.push((number, Blob::new(body.await.map_err(|_| gone())?)));
+            let (blob, share) = body.await.map_err(|_| NoBodies::Gone)?;
+            permit.merge(share);
+            written.push((number, Blob::new(blob.map_err(NoBodies::NotWritten)?)));
         }
-        Ok(Written(written))
+        Ok((permit, Written(written)))
     }
 }
 
@@ -85,3 +117,6 @@ pub(crate) fn publishes_mut(inputs: &mut [Input]) -> impl Iterator<Item = &mut P
         _ => None,
     })
 }
+
+#[cfg(test)]
+mod tests;

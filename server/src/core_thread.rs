@@ -142,6 +142,9 @@ impl Core {
     /// Waits for the workers of the store.
     fn end(self, how: Ended) -> Ended {
         self.workers.join();
+        for finding in self.host.store().findings() {
+            error!("{finding}");
+        }
         match (how, self.host.failure()) {
             (Ended::Closed, Some(failure)) => Ended::Failed(failure.to_string()),
             (how, _) => how,

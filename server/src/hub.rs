@@ -150,6 +150,12 @@ impl Permit {
     pub(crate) fn merge(&mut self, other: Permit) {
         self.0.merge(other.0);
     }
+
+    /// Takes room for so many bytes out of it, or what there is.
+    pub(crate) fn split(&mut self, bytes: usize) -> Permit {
+        let bytes = bytes.min(self.0.num_permits());
+        Permit(self.0.split(bytes).expect("not more than there is"))
+    }
 }
 
 impl Hub {

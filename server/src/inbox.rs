@@ -101,8 +101,15 @@ impl Inbox {
         drop(self.turner.set(turner));
     }
 
+    /// Whether senders may make turns.
+    #[cfg(test)]
+    pub(crate) fn has_turner(&self) -> bool {
+        self.turner.get().is_some()
+    }
+
     /// Puts one envelope in like [`Inbox::push`], or, where the taker sleeps and nothing waits, makes a turn of it on this
-    /// thread. That may take as long as a sync of the disk: for those who wait for the outcome and have nothing else to do.
+    /// thread. That may take as long as a sync of the disk: for those who wait for the outcome and have nothing else to do,
+    /// on a thread that is not the only one of its runtime.
     /// What others put in meanwhile is the taker's, behind it.
     pub fn push_or_turn(&self, envelope: Envelope) {
         let Some(turner) = self.turner.get() else { return self.push(envelope) };

@@ -7,14 +7,18 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use leveret_engine::offline::{self, Checked, LeaveOut};
 use leveret_engine::{Disk, Error, RealDisk};
 use serde_json::json;
 
-use crate::cli::{InspectArgs, OfflineCommand, RepairArgs, complain};
+use crate::cli::{InspectArgs, OfflineCommand, RepairArgs, complain, remark};
 use crate::exit::Exit;
+
+/// Off a terminal progress is told so often.
+const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Runs one.
 pub fn run(command: &OfflineCommand, json: bool) -> ExitCode {
@@ -130,14 +134,27 @@ fn inspect(args: &InspectArgs, json: bool) -> Result<Exit, Trouble> {
     Ok(Exit::Done)
 }
 
-/// Shows a bar on a terminal while the log is read.
+/// Shows a bar on a terminal while the files are read, and elsewhere a line now and then.
 fn with_progress<T>(work: impl FnOnce(offline::Progress<'_>) -> T) -> T {
-    let bar = if io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
-    if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3}% reading the log  {bytes_per_sec}")
+    if !io::stderr().is_terminal() {
+        let (started, mut lines) = (Instant::now(), Lines::default());
+        return work(&mut |done, total| {
+            if let Some(line) = lines.line(started.elapsed(), done, total) {
+                remark(&line);
+            }
+        });
+    }
+    let bar = ProgressBar::new(0);
+    if let Ok(style) =
+        ProgressStyle::with_template("{bar:30} {percent:>3}% reading the files  {bytes_per_sec}")
     {
         bar.set_style(style);
     }
     let done = work(&mut |done, total| {
+        // After the log come the bodies of large messages, with figures of their own.
+        if done < total && bar.is_finished() {
+            bar.reset();
+        }
         bar.set_length(total);
         bar.set_position(done);
         if done == total {
@@ -147,4 +164,36 @@ fn with_progress<T>(work: impl FnOnce(offline::Progress<'_>) -> T) -> T {
     });
     bar.finish_and_clear();
     done
+}
+
+/// When to say how far it is, where nobody sees a bar: whoever reads a log file wants to know that it goes on.
+#[derive(Default)]
+struct Lines {
+    said: Duration,
+}
+
+impl Lines {
+    /// What to say after that time, if anything: nothing of what takes no time.
+    fn line(&mut self, elapsed: Duration, done: u64, total: u64) -> Option<String> {
+        if elapsed < self.said + LINE_EVERY {
+            return None;
+        }
+        self.said = elapsed;
+        let percent = u128::from(done) * 100 / u128::from(total.max(1));
+        Some(format!("{percent}% read, {} of {} MiB", done >> 20, total >> 20))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn far_from_a_terminal_a_line_every_few_seconds_says_how_far_it_is() {
+        let mut lines = Lines::default();
+        let said: Vec<_> =
+            (0..=12).filter_map(|s| lines.line(Duration::from_secs(s), (s * 10) << 20, 200 << 20)).collect();
+        assert_eq!(said, ["25% read, 50 of 200 MiB", "50% read, 100 of 200 MiB"]);
+        assert_eq!(lines.line(Duration::from_secs(60), 0, 0).as_deref(), Some("0% read, 0 of 0 MiB"));
+    }
 }

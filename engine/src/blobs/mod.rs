@@ -37,7 +37,7 @@ mod writer;
 
 pub(crate) use files::{BlobFile, BlobFiles};
 pub(crate) use put::Waiting;
-pub use put::{BlobRef, Blobs};
+pub use put::{BlobRef, Blobs, BodyWaiter, NotWritten};
 pub use writer::BlobWriter;
 
 /// The version of this format.

@@ -34,12 +34,64 @@ pub(crate) struct Waiting {
     pub(super) bodies: VecDeque<Body>,
     /// Nothing is written any more.
     pub(super) closed: bool,
+    /// There is no room for them.
+    pub(super) full: bool,
 }
 
 /// One of them.
 pub(crate) struct Body {
     pub(super) bytes: Bytes,
-    pub(super) done: Box<dyn FnOnce(BlobRef) + Send>,
+    pub(super) waiter: Box<dyn BodyWaiter>,
+    /// How often it could not be written.
+    pub(super) tries: u8,
+}
+
+/// Whoever waits for a body. Called on the thread that writes bodies, and dropped there uncalled when the store closes
+/// or fails; it must not block. It is held for as long as the body is, so what is counted for the one may hang on the
+/// other.
+pub trait BodyWaiter: Send {
+    /// Nobody waits any more: the body need not be written.
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    /// The body is on the disk (under every fsync policy), or the disk does not take it.
+    fn written(self: Box<Self>, written: Result<BlobRef, NotWritten>);
+}
+
+/// A body that could not be written, several times, although the disk is not full; why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the body of the message could not be written: {0}")]
+pub struct NotWritten(pub String);
+
+/// One that waits to the end.
+struct Patient<F>(F);
+
+impl<F: FnOnce(Result<BlobRef, NotWritten>) + Send> BodyWaiter for Patient<F> {
+    fn written(self: Box<Self>, written: Result<BlobRef, NotWritten>) {
+        (self.0)(written);
+    }
+}
+
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bodies.is_empty()
+    }
+
+    /// Takes those out that fulfil a condition. To be dropped without the lock, since their waiters are.
+    pub(super) fn take_if(&mut self, condition: impl Fn(&Body) -> bool) -> VecDeque<Body> {
+        if !self.bodies.iter().any(&condition) {
+            return VecDeque::new();
+        }
+        let (taken, left) = std::mem::take(&mut self.bodies).into_iter().partition(condition);
+        self.bodies = left;
+        taken
+    }
+
+    /// There is no room for what waits.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.full
+    }
 }
 
 impl Blobs {
@@ -52,14 +104,17 @@ impl Blobs {
         self.bytes_min
     }
 
-    /// Has a body written. `done` is called, on the thread that writes bodies, when it is on the disk (under every fsync
-    /// policy), in the order of the calls; it must not block. It is dropped uncalled when the store closes or fails. A
-    /// full disk makes it wait.
-    pub fn put(&self, body: Bytes, done: impl FnOnce(BlobRef) + Send + 'static) {
+    /// Has a body written, and calls `done` like [`BodyWaiter::written`].
+    pub fn put(&self, body: Bytes, done: impl FnOnce(Result<BlobRef, NotWritten>) + Send + 'static) {
+        self.put_for(body, Box::new(Patient(done)));
+    }
+
+    /// Has a body written for somebody, unless he goes before that; in the order of the calls. A full disk makes it wait.
+    pub fn put_for(&self, body: Bytes, waiter: Box<dyn BodyWaiter>) {
         let Some(shared) = self.shared.upgrade() else { return };
         let mut waiting = lock(&shared.bodies);
         if !waiting.closed {
-            waiting.bodies.push_back(Body { bytes: body, done: Box::new(done) });
+            waiting.bodies.push_back(Body { bytes: body, waiter, tries: 0 });
         }
         drop(waiting);
         shared.ring(|bells| bells.ring_blobs());

@@ -1,14 +1,17 @@
 //! Blob files: written before their messages, beside everything else; shared, settled past, freed; missing or damaged.
 
+mod waiting;
+
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
 use crate::blobs::BlobRef;
-use crate::disk::SimDisk;
+use crate::disk::{Fails, SimDisk};
 use crate::offline::{LeaveOut, check, repair};
-use crate::shared::lock;
+use crate::shared::{Bells, Shared, lock};
 use crate::store::*;
 use crate::{Batch, Disk, Fetch, Payload, Put, QueueId, Seq, Settings, Step, Ticket, Urgency};
 
@@ -77,7 +80,7 @@ impl Rig {
     fn write(&mut self, body: &Bytes) -> Done {
         let done = Done::default();
         let told = Arc::clone(&done);
-        self.store.blobs().put(body.clone(), move |blob| lock(&told).push(blob));
+        self.store.blobs().put(body.clone(), move |blob| lock(&told).extend(blob));
         done
     }
 
@@ -245,8 +248,15 @@ fn a_blob_is_not_settled_again_and_is_read_by_its_settled_record() {
 
 #[test]
 fn a_full_disk_makes_a_body_wait_and_loses_nothing() {
+    for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+        waits_for_room(kind);
+    }
+}
+
+fn waits_for_room(kind: ErrorKind) {
     let mut rig = Rig::new();
     let used: u64 = rig.disk.names().iter().map(|(_, bytes)| bytes).sum();
+    rig.disk.full_says(kind);
     rig.disk.resize(used + 10_000);
     let large = body(5, 20_000);
     let done = rig.write(&large);
@@ -296,6 +306,10 @@ fn a_missing_or_damaged_blob_file_costs_its_messages_alone_and_a_repair_keeps_th
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let done = repair(&shared, &mut |_, _| (), &mut |_| Some(LeaveOut::default())).expect("readable");
     assert!(done.changed, "{done:?}");
+    let aside = format!("set-aside.{}.4096", files[2]);
+    assert_eq!(done.set_aside, std::slice::from_ref(&aside));
+    let bad = disk.contents(&files[2]).expect("there")[4096..4096 + 40 + 24_000].to_vec();
+    assert_eq!(disk.contents(&aside), Some(bad), "with the header before it, as it was found");
     assert!(check(&disk, &mut |_, _| ()).expect("readable").sound);
     let mut rig = Rig::open(&disk);
     assert_eq!(rig.bodies(1).keys().copied().collect::<Vec<_>>(), [3, 4, 6]);
@@ -320,4 +334,66 @@ fn a_repair_without_a_manifest_finds_the_blob_files() {
     assert!(done.changed && done.found.loss.is_empty(), "{done:?}");
     let mut rig = Rig::open(&disk);
     assert_eq!(rig.bodies(1), BTreeMap::from([(1, body(1, 24_000))]));
+}
+
+#[test]
+fn bodies_that_keep_coming_do_not_keep_dead_ones_in_their_place() {
+    let mut rig = Rig::new();
+    let (mut under_way, mut seq) = (Vec::new(), 0);
+    for _ in 0..600 {
+        // Whenever it looks there is a body that waits.
+        if lock(&rig.store.shared.bodies).is_empty() {
+            under_way.push(rig.write(&body(1, 30_000)));
+        }
+        assert_eq!(rig.workers.blobs.step(rig.now_ms), Step::Worked);
+        for blob in under_way.iter().filter_map(|done| lock(done).pop()).collect::<Vec<_>>() {
+            seq += 1;
+            rig.commit(put(Some(&blob), &[(1, seq)]));
+            drop(blob);
+            rig.commit(ack(1, seq));
+        }
+    }
+    let stats = rig.store.stats();
+    assert!(seq > 20 && stats.blob_files < 5, "{seq} bodies: {stats:?}");
+    assert!(stats.blob_files_removed_total > 10, "{stats:?}");
+}
+
+/// Notes whether the store had failed already when somebody let go of a body.
+#[derive(Default)]
+struct Ears(Arc<Mutex<Vec<bool>>>, std::sync::OnceLock<std::sync::Weak<Shared>>);
+
+impl Bells for Ears {
+    fn ring_blobs(&self) {
+        let shared = self.1.get().and_then(std::sync::Weak::upgrade);
+        lock(&self.0).push(shared.is_some_and(|shared| shared.failure().is_some()));
+    }
+    fn ring_writer(&self) {}
+    fn ring_reader(&self) {}
+    fn ring_keeper(&self) {}
+    fn ring_settler(&self) {}
+    fn ring_spiller(&self) {}
+    fn ring_scrub(&self) {}
+    fn ring_owner(&self) {}
+}
+
+/// Guards against a body that is freed although the next open finds a message with it.
+#[test]
+fn a_write_that_fails_lets_go_of_its_bodies_only_when_nothing_is_freed_any_more() {
+    for call in ["write", "sync"] {
+        let mut rig = Rig::new();
+        let blob = rig.written(&body(1, 9_000));
+        rig.store.commit(put(Some(&blob), &[(1, 1)]), Urgency::Now).expect("small");
+        drop(blob);
+        let ears = Ears::default();
+        let heard = Arc::clone(&ears.0);
+        ears.1.set(Arc::downgrade(&rig.store.shared)).expect("first");
+        assert!(rig.store.shared.bells.set(Box::new(ears)).is_ok());
+        rig.disk.fail(call, "log-", Fails::With(ErrorKind::Other), 1);
+        while rig.workers.writer.step(rig.now_ms) == Step::Worked {}
+        assert!(rig.store.failure().is_some());
+        let Rig { store: _store, workers, .. } = rig;
+        drop(workers);
+        let heard = lock(&heard);
+        assert!(!heard.is_empty() && heard.iter().all(|failed| *failed), "{call}: {heard:?}");
+    }
 }

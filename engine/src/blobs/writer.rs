@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::files::BlobFile;
 use super::free::Freeing;
-use super::put::Body;
+use super::put::{Body, NotWritten};
 use super::{BLOB_TMP_NAME, BODY_HEADER_BYTES, BlobHeader, BlobPlace, blob_name};
 use crate::controls::Control;
 use crate::disk::DiskFile;
@@ -27,6 +27,8 @@ const SYNC_BYTES: u64 = 4 << 20;
 /// How long to wait before trying again what failed, and where the disk is full.
 const RETRY_MS: u64 = 1_000;
 const SPACE_RETRY_MS: u64 = 100;
+/// So often a body is tried that could not be written, before who waits for it hears of it.
+const TRIES_MAX: u8 = 3;
 /// How often it looks by itself for something to do.
 const LOOK_AGAIN_MS: u64 = 1_000;
 
@@ -110,12 +112,17 @@ impl BlobWriter {
         let edits = adds || (frees && self.freeing.edits());
         match self.advance(now_ms) {
             Ok(step) => step,
-            Err(error) if edits && error.is_full() && frees => Step::Idle { again_ms: Some(SPACE_RETRY_MS) },
+            Err(error) if edits && error.is_full() && frees => {
+                self.let_go();
+                Step::Idle { again_ms: Some(SPACE_RETRY_MS) }
+            }
             Err(error) if edits && error.is_full() => {
                 self.give_up(&error, now_ms);
                 Step::Worked
             }
-            Err(error) if listing => {
+            // A file whose sync failed could be left for another one, but a disk that loses what it was given is not one to
+            // go on with.
+            Err(error) if listing || error.is_failed_sync() => {
                 self.shared.fail(error);
                 // The next step lets go of those who wait.
                 Step::Worked
@@ -157,7 +164,7 @@ impl BlobWriter {
                 self.job = Job::SyncDir(*id, Arc::clone(file));
             }
             Job::SyncDir(id, file) => {
-                disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
+                shared.sync_dir()?;
                 self.job = Job::List(*id, Arc::clone(file));
             }
             Job::List(id, file) => {
@@ -177,6 +184,7 @@ impl BlobWriter {
                 if write(&shared, current, group)? {
                     self.job = Job::None;
                     self.free_next = true;
+                    lock(&shared.bodies).full = false;
                 }
             }
             Job::Discard(name) => {
@@ -204,7 +212,7 @@ impl BlobWriter {
             self.job = Job::Free;
             return Step::Worked;
         }
-        let waits = !lock(&self.shared.bodies).bodies.is_empty();
+        let waits = self.let_go();
         if waits && now_ms >= self.from_ms {
             let full = |current: &Current| current.end >= self.shared.settings.blob_file_bytes;
             self.job = if self.current.as_ref().is_none_or(full) {
@@ -221,6 +229,18 @@ impl BlobWriter {
         }
         let again_ms = if waits { self.from_ms - now_ms } else { LOOK_AGAIN_MS };
         Step::Idle { again_ms: Some(again_ms) }
+    }
+
+    /// Lets go of bodies for which nobody waits any more; says whether others wait.
+    fn let_go(&self) -> bool {
+        let (gone, waits) = {
+            let mut waiting = lock(&self.shared.bodies);
+            let gone = waiting.take_if(|body| body.waiter.is_gone());
+            waiting.full &= !waiting.is_empty();
+            (gone, !waiting.is_empty())
+        };
+        drop(gone);
+        waits
     }
 
     /// Takes what waits, up to a bound, and gives each body its place.
@@ -248,9 +268,10 @@ impl BlobWriter {
         group
     }
 
-    /// Gives work up that could not be done, says so, and sees to it that it is tried again.
+    /// Gives work up that could not be done, says so, and sees to it that it is tried again: for ever where the disk is
+    /// full, else some times, since those who wait keep others from publishing.
     fn give_up(&mut self, error: &Error, now_ms: u64) {
-        let full = matches!(error, Error::Io { source, .. } if source.kind() == ErrorKind::StorageFull);
+        let full = error.is_full();
         let sync = matches!(error, Error::Io { op: "sync", .. });
         self.from_ms = now_ms + if full { SPACE_RETRY_MS } else { RETRY_MS };
         if full {
@@ -268,16 +289,35 @@ impl BlobWriter {
                     _ => self.current = None,
                 }
                 let mut waiting = lock(&self.shared.bodies);
-                for (_, body) in group.bodies.into_iter().rev() {
+                for (_, mut body) in group.bodies.into_iter().rev() {
+                    body.tries += u8::from(!full);
                     waiting.bodies.push_front(body);
                 }
             }
             Job::Create(_) | Job::Header(..) | Job::HeaderSync(..) | Job::Rename(..) => {
                 self.job = Job::Discard(BLOB_TMP_NAME.to_owned());
+                self.count_try(full);
             }
-            Job::SyncDir(id, _) | Job::List(id, _) => self.job = Job::Discard(blob_name(id)),
-            _ => {}
+            Job::SyncDir(id, _) | Job::List(id, _) => {
+                self.job = Job::Discard(blob_name(id));
+                self.count_try(full);
+            }
+            _ => return,
         }
+        let lost = {
+            let mut waiting = lock(&self.shared.bodies);
+            waiting.full = full;
+            waiting.take_if(|body| body.tries >= TRIES_MAX)
+        };
+        for body in lost {
+            body.waiter.written(Err(NotWritten(error.to_string())));
+        }
+        self.shared.ring(|bells| bells.ring_owner());
+    }
+
+    /// There is no file for any of them.
+    fn count_try(&self, full: bool) {
+        lock(&self.shared.bodies).bodies.iter_mut().for_each(|body| body.tries += u8::from(!full));
     }
 }
 
@@ -291,7 +331,7 @@ fn write(shared: &Arc<Shared>, current: &Current, group: &mut Group) -> Result<b
         return Ok(false);
     }
     let Some((place, body)) = group.bodies.get_mut(group.index) else {
-        for (place, Body { bytes: _, done }) in group.bodies.drain(..) {
+        for (place, Body { bytes, waiter, tries: _ }) in group.bodies.drain(..) {
             let mut blobs = lock(&shared.blobs);
             blobs.add(place);
             if let Some(file) = blobs.files.get_mut(&place.file) {
@@ -302,8 +342,10 @@ fn write(shared: &Arc<Shared>, current: &Current, group: &mut Group) -> Result<b
             drop(blobs);
             Counters::add(&shared.counters.blobs, 1);
             Counters::add(&shared.counters.blob_bytes, place.bytes);
+            // Whoever counts it may stop doing so now.
+            drop(bytes);
             if let Ok((blob, _)) = held {
-                done(blob);
+                waiter.written(Ok(blob));
             }
         }
         return Ok(true);

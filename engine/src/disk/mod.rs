@@ -17,7 +17,7 @@ mod tests;
 
 pub use real::RealDisk;
 #[cfg(feature = "sim")]
-pub use sim::{CrashPlan, SimDisk, SimStats};
+pub use sim::{CrashPlan, Fails, SimDisk, SimStats};
 
 /// One directory of files.
 pub trait Disk: Send + Sync + Debug {

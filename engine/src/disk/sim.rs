@@ -11,6 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, DiskFile, DiskMap};
 
+mod faults;
+
+pub use faults::Fails;
+
 const SECTOR_BYTES: usize = 512;
 
 /// When the disk crashes.
@@ -58,6 +62,9 @@ struct World {
     life: u64,
     capacity_bytes: u64,
     stats: SimStats,
+    faults: Vec<faults::Fault>,
+    /// What is said where there is no room.
+    full: ErrorKind,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +111,8 @@ impl SimDisk {
             life: 1,
             capacity_bytes,
             stats: SimStats { trace: 0xcbf2_9ce4_8422_2325, ..SimStats::default() },
+            faults: Vec::new(),
+            full: ErrorKind::StorageFull,
         };
         Self { world: Arc::new(Mutex::new(world)) }
     }
@@ -188,6 +197,11 @@ impl SimDisk {
 impl World {
     /// Counts a call; an error from the planned one on.
     fn call(&mut self, what: &str, name: &[u8], number: u64) -> io::Result<()> {
+        self.count(what, name, number)?;
+        self.fault(what, name)
+    }
+
+    fn count(&mut self, what: &str, name: &[u8], number: u64) -> io::Result<()> {
         if self.crashed {
             return Err(crashed());
         }
@@ -272,7 +286,7 @@ impl Disk for SimDisk {
             return Err(io::Error::new(ErrorKind::AlreadyExists, format!("{name} exists")));
         }
         if world.used() + bytes > world.capacity_bytes {
-            return Err(io::Error::new(ErrorKind::StorageFull, "no space left on the simulated disk"));
+            return Err(world.no_room());
         }
         let file = world.next_file;
         world.next_file += 1;
@@ -328,7 +342,11 @@ impl SimFile {
         if world.life != self.life {
             return Err(crashed());
         }
-        world.call(what, &self.file.to_le_bytes(), offset ^ hash.rotate_left(32))?;
+        world.count(what, &self.file.to_le_bytes(), offset ^ hash.rotate_left(32))?;
+        if !world.faults.is_empty() {
+            let name = world.name_of(self.file);
+            world.fault(what, name.as_bytes())?;
+        }
         Ok(world)
     }
 }
@@ -349,7 +367,7 @@ impl DiskFile for SimFile {
         };
         let grows = (offset as usize + bytes.len()).saturating_sub(world.contents(self.file).room()) as u64;
         if grows > 0 && world.used() + grows > world.capacity_bytes {
-            return Err(io::Error::new(ErrorKind::StorageFull, "no space left on the simulated disk"));
+            return Err(world.no_room());
         }
         world.contents(self.file).write(offset as usize, bytes);
         if result.is_err() {
@@ -399,7 +417,7 @@ impl DiskFile for SimFile {
         let mut world = self.call("allocate", bytes, 0)?;
         let more = (bytes as usize).saturating_sub(world.contents(self.file).room()) as u64;
         if more > 0 && world.used() + more > world.capacity_bytes {
-            return Err(io::Error::new(ErrorKind::StorageFull, "no space left on the simulated disk"));
+            return Err(world.no_room());
         }
         let contents = world.contents(self.file);
         contents.allocated = contents.allocated.max(bytes as usize);

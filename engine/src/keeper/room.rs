@@ -16,9 +16,10 @@ impl Keeper {
     /// The disk is full: goes on with what the reserve has, or waits.
     pub(super) fn find_full(&mut self, error: &Error, now_ms: u64) -> Step {
         let checkpoint = matches!(error, Error::Io { file, .. } if file == CHECKPOINT_TMP_NAME);
-        if matches!(self.job, Job::CloseEdit) {
-            self.closing = Closing::Done;
-            return Step::Done;
+        // All that was committed is in the log, but the close is not a clean one, and must not say so (E10).
+        let closes = self.shared.writer_done.load(Ordering::Acquire);
+        if !checkpoint && closes {
+            return self.close_without_a_mark(error);
         }
         if !checkpoint {
             // An edit of the manifest: its job is still there.
@@ -33,12 +34,19 @@ impl Keeper {
         } else if made {
             self.closing = Closing::Marked;
         } else {
-            // Without the checkpoint the close is not a clean one, and must not say so (E10).
-            self.closing = Closing::Done;
-            return Step::Done;
+            return self.close_without_a_mark(error);
         }
         self.job = Job::Unlink(CHECKPOINT_TMP_NAME.to_owned());
         Step::Worked
+    }
+
+    fn close_without_a_mark(&mut self, error: &Error) -> Step {
+        self.shared.find(format!(
+            "the disk is full ({error}): all that was confirmed is stored, but not which messages were delivered; \
+             after the next start all may be marked as redelivered"
+        ));
+        self.closing = Closing::Done;
+        Step::Done
     }
 
     /// Decides whether publishers are to be held.

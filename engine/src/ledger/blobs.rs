@@ -58,6 +58,11 @@ impl LiveBlobs {
         self.bodies.range((file, 0)..=(file, u64::MAX)).map(|(_, used)| used.place)
     }
 
+    /// The first one of a file from that offset on.
+    pub(crate) fn next_of_file(&self, file: FileId, from: u64) -> Option<BlobPlace> {
+        self.bodies.range((file, from)..=(file, u64::MAX)).next().map(|(_, used)| used.place)
+    }
+
     /// Bytes of memory, about.
     pub(super) fn index_bytes(&self) -> u64 {
         (self.bodies.len() * (size_of::<(FileId, u64)>() + size_of::<Use>())) as u64

@@ -18,7 +18,7 @@ use bytes::Bytes;
 
 use crate::codec::Reader;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{Error, Result};
+use crate::error::{DIRECTORY, Error, Result, is_full};
 use crate::ids::EditNo;
 
 mod edit;
@@ -134,7 +134,8 @@ impl Manifest {
         open.offset > REWRITE_BYTES.max(2 * open.first_bytes)
     }
 
-    /// Writes it afresh. Holds everybody else off meanwhile.
+    /// Writes it afresh. Holds everybody else off meanwhile. Where there is no room for it the old one is as good as it was;
+    /// any other failure is fatal: what stands under the name may be the new one, to which nothing more would be added.
     pub(crate) fn rewrite(&self) -> Result<()> {
         let mut open = self.lock();
         *open = write_file(self.disk.as_ref(), open.state.clone(), open.last)?;
@@ -303,14 +304,14 @@ fn write_file(disk: &dyn Disk, state: State, last: EditNo) -> Result<Open> {
     file.write_at(0, &bytes).map_err(Error::io("write", MANIFEST_TMP_NAME))?;
     // Room of its own for edits, so that a full disk does not stop what makes room (E11). Without it they may have to wait.
     match file.allocate(REWRITE_BYTES.max(2 * bytes.len() as u64) + ROOM_BYTES) {
-        Err(error) if error.kind() != std::io::ErrorKind::StorageFull => {
+        Err(error) if !is_full(error.kind()) => {
             return Err(Error::io("allocate", MANIFEST_TMP_NAME)(error));
         }
         _ => {}
     }
     file.sync().map_err(Error::io("sync", MANIFEST_TMP_NAME))?;
     disk.rename(MANIFEST_TMP_NAME, MANIFEST_NAME).map_err(Error::io("rename", MANIFEST_TMP_NAME))?;
-    disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
+    disk.sync_dir().map_err(Error::io("sync", DIRECTORY))?;
     let offset = bytes.len() as u64;
     Ok(Open { file, offset, last: number, last_crc, durable: number, first_bytes: offset, state: *state })
 }

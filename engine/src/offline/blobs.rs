@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::salvage::Salvage;
 use super::survey::{Survey, list};
-use super::{Finding, FindingKind};
+use super::{Finding, FindingKind, Progress};
 use crate::blobs::{BlobPlace, Opened, blob_name, open_listed, read_header};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
@@ -31,7 +31,12 @@ pub(super) fn found(survey: &mut Survey, disk: &dyn Disk, store_id: u64) -> Resu
 }
 
 /// Reads every body that lives. Messages whose body is not sound are lost.
-pub(super) fn verify(disk: &dyn Disk, survey: &mut Survey, salvage: &mut Salvage) -> Result<()> {
+pub(super) fn verify(
+    disk: &dyn Disk,
+    survey: &mut Survey,
+    salvage: &mut Salvage,
+    progress: Progress<'_>,
+) -> Result<()> {
     let mut named: BTreeMap<BlobPlace, Vec<(QueueId, Seq)>> = BTreeMap::new();
     for (id, queue) in &salvage.ledger.queues {
         for (seq, place) in queue.blobs.iter().filter(|(seq, _)| queue.is_live(**seq)) {
@@ -40,7 +45,10 @@ pub(super) fn verify(disk: &dyn Disk, survey: &mut Survey, salvage: &mut Salvage
     }
     let mut lost: BTreeMap<QueueId, u64> = salvage.loss.messages.iter().copied().collect();
     let mut open: Option<(FileId, Opened)> = None;
+    let (mut done, total) = (0, named.keys().map(|place| place.bytes).sum());
     for (place, targets) in named {
+        progress(done, total);
+        done += place.bytes;
         if open.as_ref().is_none_or(|(id, _)| *id != place.file) {
             open = Some((place.file, open_listed(disk, survey.state.store_id, place.file)?));
         }
@@ -54,6 +62,9 @@ pub(super) fn verify(disk: &dyn Disk, survey: &mut Survey, salvage: &mut Salvage
             Err(why) => {
                 let what = format!("{} messages are lost with a body: {why}", targets.len());
                 let name = blob_name(place.file);
+                if matches!(&open, Some((_, Ok(_)))) {
+                    survey.bad_bodies.push(place);
+                }
                 survey.findings.push(Finding::new(FindingKind::Damage, name, place.offset, what));
                 for (queue, seq) in targets {
                     *lost.entry(queue).or_default() += 1;
@@ -62,10 +73,17 @@ pub(super) fn verify(disk: &dyn Disk, survey: &mut Survey, salvage: &mut Salvage
             }
         }
     }
+    if total > 0 {
+        progress(total, total);
+    }
     salvage.loss.messages = lost.into_iter().collect();
-    // A listed file that is not there is listed no more by a repair; what it held is told above.
-    let names: Vec<String> = list(disk)?.into_iter().map(|(name, _)| name).collect();
-    survey.state.blobs.retain(|id| names.contains(&blob_name(*id)));
+    // A listed file that is not there, or not one, is listed no more by a repair, which sets aside what is not listed; what
+    // it held is told above.
+    for id in std::mem::take(&mut survey.state.blobs) {
+        if open_listed(disk, survey.state.store_id, id)?.is_ok() {
+            survey.state.blobs.push(id);
+        }
+    }
     Ok(())
 }
 

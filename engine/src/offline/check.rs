@@ -23,7 +23,7 @@ pub fn check(disk: &dyn Disk, progress: Progress<'_>) -> Result<Checked> {
 pub(super) fn look(disk: &dyn Disk, progress: Progress<'_>) -> Result<(Survey, Salvage)> {
     let mut survey = survey(disk, progress)?;
     let mut salvage = salvage(&mut survey)?;
-    blobs::verify(disk, &mut survey, &mut salvage)?;
+    blobs::verify(disk, &mut survey, &mut salvage, progress)?;
     if !salvage.loss.messages.is_empty() && survey.segments.iter().all(|walked| walked.gaps.is_empty()) {
         for (queue, count) in &salvage.loss.messages {
             let what = format!("{count} messages of queue {queue} should live, but no record holds them");

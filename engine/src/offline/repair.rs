@@ -21,9 +21,10 @@ use super::settled::Copier;
 use super::survey::{Survey, list};
 use super::walk::Walked;
 use super::{Checked, Progress, SET_ASIDE, settled};
+use crate::blobs::{BlobPlace, blob_name};
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{Error, Result};
+use crate::error::{DIRECTORY, Error, Result};
 use crate::format::{
     BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, frame_bytes, parse_name, segment_blocks,
     segment_name, settled_name,
@@ -109,6 +110,8 @@ struct Work<'a> {
     next_file: FileId,
     /// Damaged files and the names that they get.
     aside: Vec<(String, String)>,
+    /// Bodies in blob files that are not sound, and the names that their copies get.
+    bodies: Vec<(BlobPlace, String)>,
 }
 
 impl<'a> Work<'a> {
@@ -125,7 +128,13 @@ impl<'a> Work<'a> {
         }
         damaged.retain(|name| names.contains(*name));
         let aside = damaged.into_iter().map(|name| (name.to_owned(), free_name(&names, name))).collect();
-        Ok(Self { disk, epoch: survey.epoch_max.next(), next_file: survey.next_file, aside })
+        // A blob file stays where it is, for the bodies that are sound; the others, which the next open gives back, are
+        // copied, each with the header before it.
+        let body = |place: &BlobPlace| {
+            (*place, free_name(&names, &format!("{}.{}", blob_name(place.file), place.offset)))
+        };
+        let bodies = survey.bad_bodies.iter().map(body).collect();
+        Ok(Self { disk, epoch: survey.epoch_max.next(), next_file: survey.next_file, aside, bodies })
     }
 
     fn carry_out(mut self, survey: Survey, salvage: Salvage) -> Result<Vec<String>> {
@@ -136,7 +145,10 @@ impl<'a> Work<'a> {
             }
         }
         for (name, aside) in &self.aside {
-            self.copy(name, aside)?;
+            self.copy(name, 0, u64::MAX, aside)?;
+        }
+        for (place, aside) in &self.bodies {
+            self.copy(&blob_name(place.file), place.offset, place.bytes_end(), aside)?;
         }
         self.sync_dir()?;
 
@@ -189,7 +201,8 @@ impl<'a> Work<'a> {
         }
         self.spare_the_unlisted(&survey)?;
         self.sync_dir()?;
-        Ok(self.aside.into_iter().map(|(_, aside)| aside).collect())
+        let bodies = self.bodies.into_iter().map(|(_, aside)| aside);
+        Ok(self.aside.into_iter().map(|(_, aside)| aside).chain(bodies).collect())
     }
 
     /// The sound settled segments, and in the place of damaged ones what is sound of them.
@@ -387,17 +400,26 @@ impl<'a> Work<'a> {
         self.disk.create(&unfinished, bytes).map_err(Error::io("create", unfinished))
     }
 
-    fn copy(&self, from: &str, to: &str) -> Result<()> {
+    /// Copies what there is of a file between two offsets. What the medium does not give back any more is zeros.
+    fn copy(&self, from: &str, start: u64, end: u64, to: &str) -> Result<()> {
         let source = self.disk.open(from).map_err(Error::io("open", from))?;
-        let length = source.len().map_err(Error::io("read the length of", from))?;
+        let end = end.min(source.len().map_err(Error::io("read the length of", from))?);
         let unfinished = format!("{to}{UNFINISHED}");
+        let length = end.saturating_sub(start);
         let copy = self.disk.create(&unfinished, length).map_err(Error::io("create", &unfinished))?;
         let mut part = vec![0; COPY_BYTES];
-        let mut offset = 0;
-        while offset < length {
-            let bytes = COPY_BYTES.min((length - offset) as usize);
-            source.read_at(offset, &mut part[..bytes]).map_err(Error::io("read", from))?;
-            copy.write_at(offset, &part[..bytes]).map_err(Error::io("write", &unfinished))?;
+        let mut offset = start;
+        while offset < end {
+            let bytes = COPY_BYTES.min((end - offset) as usize);
+            let part = &mut part[..bytes];
+            if source.read_at(offset, part).is_err() {
+                for (at, block) in (offset..).step_by(BLOCK_BYTES).zip(part.chunks_mut(BLOCK_BYTES)) {
+                    if source.read_at(at, block).is_err() {
+                        block.fill(0);
+                    }
+                }
+            }
+            copy.write_at(offset - start, part).map_err(Error::io("write", &unfinished))?;
             offset += bytes as u64;
         }
         copy.sync().map_err(Error::io("sync", &unfinished))?;
@@ -411,7 +433,7 @@ impl<'a> Work<'a> {
     }
 
     fn sync_dir(&self) -> Result<()> {
-        self.disk.sync_dir().map_err(Error::io("sync", "the data directory"))
+        self.disk.sync_dir().map_err(Error::io("sync", DIRECTORY))
     }
 }
 

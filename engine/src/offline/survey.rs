@@ -6,7 +6,7 @@ use super::rebuild;
 use super::settled::{self, Looked};
 use super::walk::{Walked, walk};
 use super::{Finding, FindingKind, Progress, SET_ASIDE};
-use crate::blobs::{BLOB_TMP_NAME, blob_name};
+use crate::blobs::{BLOB_TMP_NAME, BlobPlace, blob_name};
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -47,6 +47,8 @@ pub(super) struct Survey {
     pub(super) never_checkpointed: bool,
     pub(super) segments: Vec<Walked>,
     pub(super) settled: Vec<Looked>,
+    /// Bodies that are not sound, in blob files that are.
+    pub(super) bad_bodies: Vec<BlobPlace>,
     pub(super) findings: Vec<Finding>,
     /// Why nothing can be made of it.
     pub(super) beyond_repair: Option<String>,

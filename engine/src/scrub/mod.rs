@@ -1,10 +1,11 @@
 //! The scrub: reads what the store keeps for long, slowly, so that media that went bad show before somebody needs what
-//! stood there: settled segments whole, log segments that have ended and in which something lives, checkpoints. One
-//! waiting call to the disk per step (but for a footer). It changes nothing; what it finds it tells once.
+//! stood there: settled segments whole, log segments that have ended and in which something lives, bodies in blob files,
+//! checkpoints. One waiting call to the disk per step (but for a footer). It changes nothing; what it finds it tells once.
 //!
 //! ```text
 //! pass = every settled segment: footer, every record, marks | every such log segment: every frame and its records
-//!      | every checkpoint: its checksum;  then it rests until a pass's time is over
+//!      | every blob file: its header, every body that lives | every checkpoint: its checksum
+//!      then it rests until a pass's time is over
 //! ```
 
 use std::collections::{BTreeSet, VecDeque};
@@ -17,11 +18,13 @@ use crate::format::checkpoint_name;
 use crate::ids::{FileId, QueueId, SegmentNo};
 use crate::shared::{Counters, Shared, Step, lock};
 
+mod blobs;
 mod log;
 mod settled;
 #[cfg(all(test, feature = "sim"))]
 mod tests;
 
+use blobs::BlobScrub;
 use log::LogScrub;
 use settled::SettledScrub;
 
@@ -53,6 +56,7 @@ pub struct Scrub {
 enum Todo {
     Settled(FileId),
     Log(SegmentNo),
+    Blobs(FileId),
     Checkpoint(FileId),
 }
 
@@ -61,6 +65,7 @@ enum Job {
     None,
     Settled(Box<SettledScrub>),
     Log(Box<LogScrub>),
+    Blobs(Box<BlobScrub>),
     Checkpoint { name: String, file: Arc<dyn DiskFile>, bytes: u64, verify: Verify },
 }
 
@@ -125,6 +130,7 @@ impl Scrub {
             }
             Job::Settled(scrub) => scrub.advance(&self.shared),
             Job::Log(scrub) => scrub.advance(&self.shared),
+            Job::Blobs(scrub) => scrub.advance(&self.shared),
             Job::Checkpoint { name, file, bytes, verify } => read_checkpoint(name, file, *bytes, verify),
         }
     }
@@ -147,6 +153,7 @@ impl Scrub {
                 open.map_or(Job::None, |file| Job::Settled(Box::new(SettledScrub::new(file))))
             }
             Todo::Log(no) => Job::Log(Box::new(LogScrub::new(no))),
+            Todo::Blobs(file) => Job::Blobs(Box::new(BlobScrub::new(file))),
             Todo::Checkpoint(file) => {
                 let name = checkpoint_name(file);
                 let opened = self.shared.disk.open(&name).and_then(|file| Ok((file.len()?, file)));
@@ -167,9 +174,10 @@ impl Scrub {
         let ended = log.segments.range(below..).filter(|(_, segment)| segment.end.is_some());
         let ended: Vec<Todo> = ended.map(|(no, _)| Todo::Log(*no)).collect();
         drop(log);
+        let blobs: Vec<Todo> = lock(&self.shared.blobs).files.keys().map(|id| Todo::Blobs(*id)).collect();
         let checkpoints = self.shared.manifest.state().checkpoints;
         let checkpoints = checkpoints.iter().map(|entry| Todo::Checkpoint(entry.file));
-        self.todo = settled.into_iter().chain(ended).chain(checkpoints).collect();
+        self.todo = settled.into_iter().chain(ended).chain(blobs).chain(checkpoints).collect();
     }
 
     fn tell(&mut self, damage: Damage) {

@@ -1,14 +1,15 @@
 //! What the scrub finds, and that it finds nothing where nothing is wrong.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
-use crate::disk::{Disk, SimDisk};
+use crate::disk::{Disk, Fails, SimDisk};
 use crate::format::BLOCK_BYTES;
 use crate::ids::{QueueId, Seq};
 use crate::settings::Settings;
 use crate::settled::read_footer;
+use crate::shared::lock;
 use crate::{Batch, Payload, Put, Step, Store, Urgency, Workers};
 
 const SEGMENT: u64 = 16 * 4096;
@@ -170,4 +171,65 @@ fn it_reads_no_faster_than_it_may_and_stands_back_while_publishers_wait() {
     assert_eq!(scene.workers.scrub.step(scene.now_ms), Step::Idle { again_ms: Some(1_000) });
     let mut off = Scene::new(0);
     assert_eq!(off.workers.scrub.step(u64::MAX), Step::Idle { again_ms: None });
+}
+
+impl Scene {
+    /// Puts messages with bodies in a blob file into both queues; gives the file's name and the bodies' offsets.
+    fn with_blobs(&mut self) -> (String, Vec<u64>) {
+        let mut offsets = Vec::new();
+        for seq in 1..=3 {
+            let told = Arc::new(Mutex::new(None));
+            let tell = Arc::clone(&told);
+            let body = Bytes::from(vec![seq as u8; 300_000]);
+            self.store.blobs().put(body, move |blob| *lock(&tell) = blob.ok());
+            while self.workers.blobs.step(self.now_ms) == Step::Worked {}
+            let blob = lock(&told).take().expect("written");
+            offsets.push(blob.place().offset);
+            let targets = vec![(QueueId(1), Seq(MESSAGES + seq)), (QueueId(2), Seq(MESSAGES + seq))];
+            let payload = Payload { head: Bytes::new(), body: Bytes::new() };
+            self.commit(Batch { puts: vec![Put { targets, payload, blob: Some(blob) }], ..Batch::default() });
+        }
+        (self.names(".blb").remove(0), offsets)
+    }
+}
+
+#[test]
+fn a_body_that_went_bad_in_a_blob_file_is_told_and_what_is_dead_is_not_looked_at() {
+    let mut scene = Scene::new(1 << 30);
+    let before = scene.store.stats().scrub_bytes_total;
+    let (name, offsets) = scene.with_blobs();
+    assert_eq!(scene.scrub(2), Vec::<String>::new());
+    assert!(scene.store.stats().scrub_bytes_total - before > 900_000, "all of them are read");
+    scene.disk.flip(&name, offsets[0] + 299_000);
+    scene.disk.flip(&name, offsets[1] + 9);
+    scene.disk.flip(&name, offsets[2] + 1_000);
+    scene.commit(Batch {
+        acks: [1, 2].map(|queue| (QueueId(queue), Seq(MESSAGES + 3), Seq(MESSAGES + 3))).into(),
+        ..Batch::default()
+    });
+    let found = scene.scrub(2);
+    assert_eq!(found.len(), 2, "{found:?}");
+    let of = |offset| format!("{name} is damaged at offset {offset} (found by the scrub): ");
+    assert!(found[0].starts_with(&of(offsets[0])), "{found:?}");
+    assert!(found[0].ends_with("live messages there: 1 of queue 1, 1 of queue 2"), "{found:?}");
+    assert!(found[1].starts_with(&of(offsets[1])) && found[1].contains("no message that lives"), "{found:?}");
+    // Nothing of it is held any more.
+    while scene.workers.blobs.step(scene.now_ms) == Step::Worked {}
+    assert_eq!(scene.store.stats().blob_live_bytes, 600_000);
+}
+
+#[test]
+fn a_blob_file_s_bad_header_and_bodies_that_cannot_be_read_are_told() {
+    let mut scene = Scene::new(1 << 30);
+    let (name, offsets) = scene.with_blobs();
+    scene.disk.flip(&name, 20);
+    let found = scene.scrub(2);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("at offset 0") && found[0].contains("3 of queue 1, 3 of queue 2"), "{found:?}");
+    // The header's read, then the first body's.
+    scene.disk.fail("read", &name, Fails::With(std::io::ErrorKind::Other), 2);
+    let found = scene.scrub(2);
+    assert_eq!(found.len(), 1, "the header is told already: {found:?}");
+    assert!(found[0].contains(&format!("at offset {}", offsets[0])), "{found:?}");
+    assert!(found[0].contains("cannot be read"), "{found:?}");
 }

@@ -276,8 +276,7 @@ impl Settler {
     /// Gives work up that could not be done, and says so.
     fn give_up(&mut self, error: &Error, now_ms: u64) {
         Counters::add(&self.shared.counters.background_errors, 1);
-        let full =
-            matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull);
+        let full = error.is_full();
         // The next try is made out of the reserve, if there is one.
         let soon = full && !self.shared.reserve.is_short() && self.shared.reserve.pieces() > 0;
         if full {

@@ -126,7 +126,7 @@ impl Output {
             self.named = true;
             return Ok(None);
         }
-        shared.disk.sync_dir().map_err(Error::io("sync", "the data directory"))?;
+        shared.sync_dir()?;
         let file = Arc::new(SettledFile::written(Arc::clone(file), *entry));
         let (entry, extents) = self.finished.take().expect("looked at above");
         Ok(Some(Finished { entry, extents, file }))

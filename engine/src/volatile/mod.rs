@@ -20,6 +20,7 @@ use bytes::Bytes;
 use crate::batch::{Payload, Put};
 use crate::codec::Writer;
 use crate::disk::DiskFile;
+use crate::error::is_full;
 use crate::format::volatile_name;
 use crate::ids::{FileId, QueueId, Seq};
 use crate::record;
@@ -84,7 +85,7 @@ impl Volatile {
     /// Why publishers should be held, if so.
     pub(crate) fn pressure(&mut self, bytes_max: u64) -> Option<Pressure> {
         self.lags &= self.waiting.bytes() > bytes_max / 2;
-        let full = self.failed == Some(std::io::ErrorKind::StorageFull);
+        let full = self.failed.is_some_and(is_full);
         self.lags.then_some(if full { Pressure::DiskLow } else { Pressure::SpillingLags })
     }
 

@@ -246,6 +246,7 @@ fn the_next_open_removes_what_was_spilled_and_a_close_does() {
 #[test]
 fn a_full_disk_loses_nothing_and_holds_publishers() {
     let mut world = World::on(SimDisk::default(), Settings { spill_waiting_bytes: 20_000, ..settings() });
+    world.disk.full_says(std::io::ErrorKind::QuotaExceeded);
     world.disk.resize(world.disk.names().iter().map(|(_, bytes)| bytes).sum::<u64>() + 3_000);
     for seq in 1..=10 {
         world.store.spill(message(&[(1, seq)], body(1, seq, 1_000)));

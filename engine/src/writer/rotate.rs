@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Group, Phase, SPACE_RETRY_MS, Writer};
+use super::{CLOSE_PATIENCE_MS, Group, Phase, SPACE_RETRY_MS, Writer};
 use crate::disk::DiskFile;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_full};
 use crate::format::{BLOCK_BYTES, SegmentHeader, segment_blocks, segment_name};
 use crate::ids::FileId;
 use crate::manifest::{Edit, SegmentEnd, SegmentEntry};
@@ -13,7 +13,7 @@ use crate::shared::{Counters, LogFile, Step, lock};
 
 impl Writer {
     /// Takes a spare, or makes a file if there is none; waits where the disk is full.
-    pub(super) fn take_file(&mut self, group: Group) -> Result<Step> {
+    pub(super) fn take_file(&mut self, group: Group, now_ms: u64) -> Result<Step> {
         let (spare, id) = {
             let mut log = lock(&self.shared.log);
             match log.spares.pop() {
@@ -35,12 +35,22 @@ impl Writer {
                 self.phase = Phase::RotateNewFile(group, id, file);
                 Ok(Step::Worked)
             }
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            Err(source) if is_full(source.kind()) => {
                 self.phase = Phase::RotateFile(group);
-                Ok(Step::Idle { again_ms: Some(SPACE_RETRY_MS) })
+                self.wait_for_room(Error::Io { op: "create", file: name, source }, now_ms)
             }
             Err(source) => Err(Error::Io { op: "create", file: name, source }),
         }
+    }
+
+    /// Waits until somebody makes room; while the store closes not for ever. What waits here was never confirmable.
+    pub(super) fn wait_for_room(&mut self, full: Error, now_ms: u64) -> Result<Step> {
+        let closing = lock(&self.shared.inbox).closing.is_some();
+        if closing && now_ms.saturating_sub(*self.no_room_since_ms.get_or_insert(now_ms)) >= CLOSE_PATIENCE_MS
+        {
+            return Err(Error::NoRoomToClose { source: Box::new(full) });
+        }
+        Ok(Step::Idle { again_ms: Some(SPACE_RETRY_MS) })
     }
 
     /// Says in the manifest where the old segment ended and which one follows: before the new one's first frame.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use leveret_broker::{ChanId, ConnectionInfo, Input, Op, Refusal, RefusalKind, ReqId};
+use leveret_broker::{ChanId, ConnectionInfo, Input, Op, RefusalKind, ReqId};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -20,7 +20,7 @@ use super::half_sent::Share;
 use super::outbox::Outbox;
 use super::session::{End, Ids, Session, SessionSettings};
 use crate::auth::{Auth, Login, Refused};
-use crate::bodies::{Written, publishes, publishes_mut};
+use crate::bodies::{NoBodies, Written, publishes, publishes_mut};
 use crate::hub::{Caller, Connection, Hub, Lane, Outputs, Permit};
 use crate::stage::{self, Stage};
 
@@ -97,8 +97,8 @@ struct Core {
     _connection: Connection,
 }
 
-/// Room, and the large bodies; or the broker is gone.
-type Ready = Result<(Permit, Written), Refusal>;
+/// Room, and the large bodies; or why not.
+type Ready = Result<(Permit, Written), NoBodies>;
 
 /// Inputs that wait for room; nothing overtakes them, and nothing more is read.
 struct Held {
@@ -250,8 +250,8 @@ impl Socket<'_> {
         }
         let hub = self.hub.clone();
         let ready = Box::pin(async move {
-            let permit = hub.permit(for_core.publish_bytes).await?;
-            Ok((permit, bodies.write().await?))
+            let permit = hub.permit(for_core.publish_bytes).await.map_err(|_| NoBodies::Gone)?;
+            bodies.write(permit).await
         });
         self.held = Some(Held { inputs: for_core.inputs, ready, since: Instant::now(), told: false });
     }
@@ -349,7 +349,7 @@ impl Socket<'_> {
         }
     }
 
-    /// There is room, or the broker is gone.
+    /// There is room, or the broker is gone, or the disk does not take the bodies.
     fn let_in(&mut self, ready: Ready) {
         let Some(mut held) = self.held.take() else { return };
         match (ready, &self.core) {
@@ -358,6 +358,7 @@ impl Socket<'_> {
                 core.lane.send(held.inputs, Some(permit));
                 self.session.set_blocked(false);
             }
+            (Err(NoBodies::NotWritten(why)), _) => self.session.not_stored(&why.to_string()),
             _ => self.session.shut_down(),
         }
     }

@@ -37,6 +37,7 @@ use connect::Client;
 pub use failure::Failure;
 use out::Out;
 pub use out::complain;
+pub(crate) use out::remark;
 
 use crate::exit::Exit;
 

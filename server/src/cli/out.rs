@@ -45,6 +45,6 @@ pub fn complain(text: &str) {
 }
 
 /// Writes a remark to standard error.
-pub(super) fn remark(text: &str) {
+pub(crate) fn remark(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }

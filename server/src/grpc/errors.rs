@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::auth::Refused;
+use crate::bodies::NoBodies;
 
 /// When to try again after the disk was low.
 const DISK_RETRY: Duration = Duration::from_secs(5);
@@ -102,6 +103,14 @@ pub(super) fn disk_low() -> Status {
     let mut details = ErrorDetails::with_error_info("DISK_LOW", DOMAIN, HashMap::new());
     details.set_retry_info(Some(DISK_RETRY));
     Status::with_error_details(Code::ResourceExhausted, text, details)
+}
+
+/// Large bodies did not get to the disk.
+pub(super) fn no_bodies(why: NoBodies) -> Status {
+    match why {
+        NoBodies::Gone => status(shutting_down()),
+        NoBodies::NotWritten(why) => with_reason(Code::Unavailable, "NOT_WRITTEN", &why.to_string()),
+    }
 }
 
 /// The process is stopping.

@@ -49,7 +49,12 @@ pub(super) async fn publish(
     };
     drop(held);
     let bodies = hub.large_bodies(batch.iter());
-    bodies.write().await.map_err(errors::status)?.give_to(batch.iter_mut());
+    let (permit, written) = tokio::select! {
+        biased;
+        written = bodies.write(permit) => written.map_err(errors::no_bodies)?,
+        () = hub.disk_low_for(DISK_PATIENCE) => return Err(errors::disk_low()),
+    };
+    written.give_to(batch.iter_mut());
     match hub.publish(caller, vhost, batch, permit).await.map_err(errors::status)? {
         Reply::Published(outcomes) => {
             Ok(PublishResponse { results: outcomes.into_iter().map(result).collect() })

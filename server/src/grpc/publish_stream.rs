@@ -142,11 +142,13 @@ async fn send(
     if batch.is_empty() {
         return Ok(());
     }
-    let permit = hub.permit(std::mem::take(batch_bytes)).await.map_err(errors::status)?;
+    let mut permit = hub.permit(std::mem::take(batch_bytes)).await.map_err(errors::status)?;
     let bodies = hub.large_bodies(publishes(batch));
     if !bodies.is_empty() {
         // Nothing of this stream overtakes them; everybody else goes on.
-        bodies.write().await.map_err(errors::status)?.give_to(publishes_mut(batch));
+        let written;
+        (permit, written) = bodies.write(permit).await.map_err(errors::no_bodies)?;
+        written.give_to(publishes_mut(batch));
     }
     channel.send(std::mem::take(batch), Some(permit));
     Ok(())

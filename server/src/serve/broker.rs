@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 
 use leveret_broker::{CoreStats, Input, NameKey, Op, PasswordHash, Reply, ReqId};
 use leveret_engine::{self as engine, Disk, FORMAT_VERSION, Gauge, RealDisk, Store};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -95,7 +96,9 @@ impl RealBackend {
         let (hub, inline_allowed) = (self.hub.clone(), self.settings.fsync == Fsync::Always);
         let core = Core::new(host, Arc::clone(&inbox), threads, inline_allowed, hub);
         let shared = SharedCore::new(core);
-        inbox.set_turner(Box::new(shared.clone()));
+        if senders_may_turn() {
+            inbox.set_turner(Box::new(shared.clone()));
+        }
         let core = thread::Builder::new().name("leveret-core".into()).spawn(move || {
             // A panic, here or in a sender's turn, has left the core in the middle of something: the server ends.
             let run = AssertUnwindSafe(|| core_thread::run(&shared, &inbox));
@@ -346,6 +349,13 @@ fn figures(stats: &engine::Stats) -> EngineFigures {
     }
 }
 
+/// A sender's turn holds its thread for as long as a sync takes: with only one, all connections would wait for the disk,
+/// with more, those that this thread had been about to look after (at most one that the others cannot take over). To move
+/// on to another thread before it (`block_in_place`) costs as much as the turn saves.
+fn senders_may_turn() -> bool {
+    Handle::try_current().is_ok_and(|runtime| runtime.metrics().num_workers() > 1)
+}
+
 /// Gives a new store its first virtual host and user. Before anybody else is heard, so that nobody finds it without; what
 /// they are told is behind it in the log.
 fn make_defaults(host: &mut Host) -> Result<(), Stopped> {
@@ -414,3 +424,6 @@ fn chance() -> u64 {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64);
     fastrand::u64(1..) ^ time.rotate_left(17) | 1
 }
+
+#[cfg(test)]
+mod tests;

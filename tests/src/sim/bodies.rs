@@ -137,7 +137,7 @@ fn write(blobs: &Blobs, publish: &Publish) -> Arc<Mutex<Option<BlobRef>>> {
     let body = Arc::new(Mutex::new(None));
     let told = Arc::clone(&body);
     blobs.put(publish.body.clone(), move |blob| {
-        *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(blob);
+        *told.lock().unwrap_or_else(PoisonError::into_inner) = blob.ok();
     });
     body
 }

@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 
 use super::rig::{Files, Messages, Rig, fetch_what_is_left};
 use crate::format::segment_name;
+use crate::ids::Epoch;
 use crate::manifest::MANIFEST_NAME;
 use crate::offline::{LeaveOut, check, repair};
 use crate::reserve::{header, reserve_name};
+use crate::volatile::encode_header;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum File {
@@ -17,6 +19,8 @@ enum File {
     Manifest,
     Checkpoint,
     Settled,
+    Blobs,
+    Volatile,
     Spare,
     Reserve,
 }
@@ -38,8 +42,17 @@ enum Harm {
     FlippedEnd,
 }
 
-const FILES: [File; 7] =
-    [File::Log, File::OpenLog, File::Manifest, File::Checkpoint, File::Settled, File::Spare, File::Reserve];
+const FILES: [File; 9] = [
+    File::Log,
+    File::OpenLog,
+    File::Manifest,
+    File::Checkpoint,
+    File::Settled,
+    File::Blobs,
+    File::Volatile,
+    File::Spare,
+    File::Reserve,
+];
 const HARMS: [Harm; 10] = [
     Harm::Missing,
     Harm::Extra,
@@ -54,9 +67,14 @@ const HARMS: [Harm; 10] = [
 ];
 
 const SPARE: &str = "log-0000000700.seg";
+const VOLATILE: &str = "volatile-0000000800.vol";
 
 fn rig() -> Rig {
-    let rig = Rig::settled();
+    let mut rig = Rig::settled();
+    rig.add_blobs();
+    let mut spilled = encode_header(rig.settings.new_store_id, Epoch(1));
+    spilled.resize(9_000, 7);
+    rig.disk.put(VOLATILE, spilled);
     rig.disk.put(SPARE, vec![0; rig.settings.segment_bytes as usize]);
     let mut piece = header(rig.settings.new_store_id);
     piece.resize(rig.settings.segment_bytes as usize, 0);
@@ -74,6 +92,8 @@ fn name_of(rig: &Rig, file: File) -> String {
         File::Manifest => MANIFEST_NAME.to_owned(),
         File::Checkpoint => rig.checkpoints().pop().expect("two"),
         File::Settled => rig.settled_names()[0].clone(),
+        File::Blobs => rig.names("blob-", ".blb")[0].clone(),
+        File::Volatile => VOLATILE.to_owned(),
         File::Spare => SPARE.to_owned(),
         File::Reserve => reserve_name(1),
     }
@@ -151,8 +171,12 @@ fn open(rig: &Rig, case: &str, name: &str) -> Opened {
     }
 }
 
+/// The file, whatever its name is now; or of a blob file, which stays for the bodies that are sound, a body as it was found.
 fn is_there(files: &Files, bytes: &[u8]) -> bool {
-    files.iter().any(|(_, there)| there == bytes)
+    let body = |part: &[u8]| !part.is_empty() && bytes.windows(part.len()).any(|window| window == part);
+    files.iter().any(|(name, there)| {
+        there == bytes || (name.starts_with("set-aside.blob-") && there.len() < bytes.len() && body(there))
+    })
 }
 
 #[test]
@@ -163,8 +187,10 @@ fn whatever_happens_to_a_file_all_that_is_sound_is_served() {
             let rig = rig();
             let name = name_of(&rig, file);
             let case = format!("{harm:?} {file:?} ({name})");
+            let before = rig.contents(&name);
             inflict(&rig, &name, harm);
             let bytes = rig.disk.contents(&name);
+            let harmed = bytes.clone().unwrap_or(before);
             let checked = check(&rig.disk, &mut |_, _| ()).expect("readable");
             let opened = open(&rig, &case, &name);
             let damaged = match &opened {
@@ -207,8 +233,13 @@ fn whatever_happens_to_a_file_all_that_is_sound_is_served() {
             // What the end of a log held that nothing else speaks of is a gap whose messages nobody can count.
             let unknown = done.found.loss.unknown_changes && matches!(file, File::Log | File::OpenLog);
             assert!(gone == told || (unknown && gone >= told), "{case}: {gone} gone, {:?}", done.found.loss);
-            let holds_messages = matches!(file, File::Log | File::OpenLog | File::Settled);
-            let there = matches!(harm, Harm::Renumbered | Harm::Renamed);
+            let holds_messages = matches!(file, File::Log | File::OpenLog | File::Settled | File::Blobs);
+            // Nothing but its name says which blob file it is.
+            let there = matches!(harm, Harm::Renumbered | Harm::Renamed) && file != File::Blobs;
+            if file == File::Blobs && !matches!(harm, Harm::Missing | Harm::Emptied) {
+                rig.give_back();
+                assert!(is_there(&rig.files(), &harmed), "{case}: {:?}", done.set_aside);
+            }
             if !holds_messages || there {
                 assert_eq!(after, rig.live, "{case}");
             }

@@ -1,7 +1,7 @@
 //! A store on a simulated disk with a few segments and two checkpoints, and what it should hold.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::format::{BLOCK_BYTES, FrameHeader, parse_name};
 use crate::ids::{QueueId, Seq, Ticket};
 use crate::manifest::{self, State};
 use crate::settings::Settings;
-use crate::shared::Step;
+use crate::shared::{Step, lock};
 use crate::{Batch, Error, Fetch, Payload, Put, Recovered, Store, Urgency, Workers};
 
 pub(super) type Messages = BTreeMap<(u64, u64), Bytes>;
@@ -86,6 +86,15 @@ impl Rig {
         rig
     }
 
+    /// Opens the store and gives back what is dead in blob files.
+    pub(super) fn give_back(&self) {
+        let (_store, mut workers, _) = self.open().expect("sound");
+        for now_ms in [0, 10_000, 20_000] {
+            while workers.blobs.step(now_ms) == Step::Worked {}
+        }
+        self.disk.kill();
+    }
+
     pub(super) fn disk(&self) -> Arc<dyn Disk> {
         Arc::new(self.disk.clone())
     }
@@ -129,14 +138,44 @@ impl Rig {
 
     /// Names of checkpoint files, oldest first.
     pub(super) fn checkpoints(&self) -> Vec<String> {
-        let names = self.disk.names().into_iter().map(|(name, _)| name);
-        names.filter(|name| parse_name(name, "checkpoint-", ".ckp").is_some()).collect()
+        self.names("checkpoint-", ".ckp")
     }
 
     /// Names of settled segments, oldest first.
     pub(super) fn settled_names(&self) -> Vec<String> {
+        self.names("settled-", ".set")
+    }
+
+    /// Names of files of a kind, oldest first.
+    pub(super) fn names(&self, prefix: &str, ending: &str) -> Vec<String> {
         let names = self.disk.names().into_iter().map(|(name, _)| name);
-        names.filter(|name| parse_name(name, "settled-", ".set").is_some()).collect()
+        names.filter(|name| parse_name(name, prefix, ending).is_some()).collect()
+    }
+
+    /// Three more messages, whose bodies stand in one blob file; one of them is in both queues.
+    pub(super) fn add_blobs(&mut self) {
+        let (mut store, mut workers, _) = self.open().expect("sound");
+        for i in 61..=63_u64 {
+            let body = Bytes::from((0..5_000).map(|at| (at * i % 251) as u8).collect::<Vec<_>>());
+            let told = Arc::new(Mutex::new(None));
+            let tell = Arc::clone(&told);
+            store.blobs().put(body.clone(), move |blob| *lock(&tell) = blob.ok());
+            while workers.blobs.step(0) == Step::Worked {}
+            let blob = lock(&told).take();
+            let mut targets = vec![(QueueId(1), Seq(i))];
+            if i == 62 {
+                targets.push((QueueId(2), Seq(13)));
+            }
+            for (queue, seq) in &targets {
+                self.put.insert((queue.0, seq.0), body.clone());
+                self.live.insert((queue.0, seq.0), body.clone());
+            }
+            let payload = Payload { head: Bytes::new(), body: Bytes::new() };
+            let puts = vec![Put { targets, payload, blob }];
+            commit(&mut store, &mut workers, Batch { puts, ..Batch::default() });
+        }
+        drop((store, workers));
+        self.disk.kill();
     }
 
     /// Offsets and headers of a segment's frames.

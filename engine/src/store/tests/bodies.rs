@@ -26,7 +26,7 @@ impl World {
         self.rng.fill(&mut body);
         let (body, bodies) = (Bytes::from(body), Arc::clone(&self.bodies));
         let (store, _) = self.store.as_ref().expect("open");
-        store.blobs().put(body.clone(), move |blob| lock(&bodies).push((blob, body)));
+        store.blobs().put(body.clone(), move |blob| lock(&bodies).extend(blob.map(|blob| (blob, body))));
     }
 
     /// What was fetched may be put into another queue.

@@ -1,8 +1,10 @@
 //! A disk without any room cannot lock the store (E11): it opens, takes acks, and makes room again.
 
+use std::io::ErrorKind;
+
 use fastrand::Rng;
 
-use crate::disk::SimDisk;
+use crate::disk::{Fails, SimDisk};
 use crate::reserve::{PIECES, header, is_ours, reserve_name};
 use crate::store::*;
 use crate::{Payload, Put, Step};
@@ -37,9 +39,20 @@ fn open(disk: &SimDisk) -> (Store, Workers, Recovered) {
     Store::open(&handle, settings()).expect("it opens on a full disk, too")
 }
 
+fn message(seq: u64) -> Batch {
+    let payload = Payload { head: Bytes::new(), body: Bytes::from(vec![seq as u8; 3_000]) };
+    let put = Put { targets: vec![(QueueId(1 + seq % 2), Seq(seq.div_ceil(2)))], payload, blob: None };
+    Batch { puts: vec![put], ..Batch::default() }
+}
+
 impl Scene {
     fn new(seed: u64) -> Self {
         let disk = SimDisk::default();
+        disk.full_says(if seed.is_multiple_of(2) {
+            ErrorKind::StorageFull
+        } else {
+            ErrorKind::QuotaExceeded
+        });
         let (store, workers, _) = open(&disk);
         let mut scene = Self { rng: Rng::with_seed(seed), disk, store, workers, now_ms: 0 };
         scene.commit(Batch { queues_created: vec![QueueId(1), QueueId(2)], ..Batch::default() });
@@ -77,12 +90,7 @@ impl Scene {
     }
 
     fn publish(&mut self, count: u64) {
-        for seq in 1..=count {
-            let payload = Payload { head: Bytes::new(), body: Bytes::from(vec![seq as u8; 3_000]) };
-            let put =
-                Put { targets: vec![(QueueId(1 + seq % 2), Seq(seq.div_ceil(2)))], payload, blob: None };
-            self.commit(Batch { puts: vec![put], ..Batch::default() });
-        }
+        (1..=count).for_each(|seq| self.commit(message(seq)));
     }
 
     fn reopen(&mut self) -> Recovered {
@@ -168,6 +176,67 @@ fn a_manifest_without_room_waits_and_a_close_without_room_is_no_clean_one() {
     let recovered = scene.reopen();
     assert!(!recovered.report.clean, "what was delivered could not be written down (E10)");
     assert!(recovered.queues.iter().all(|queue| queue.redelivered_below == queue.next));
+}
+
+/// Guards against a server that cannot be stopped.
+#[test]
+fn a_close_without_room_for_what_came_last_ends_and_says_so() {
+    for edit in [false, true] {
+        let mut scene = Scene::new(4);
+        scene.publish(3);
+        scene.steps(2_000);
+        while scene.store.shared.make_room(crate::reserve::Purpose::Root) {}
+        lock(&scene.store.shared.log).spares.truncate(usize::from(edit));
+        scene.disk.resize(scene.used());
+        if edit {
+            // There is a file, but no room to list it.
+            scene.disk.fail("write", "MANIFEST", Fails::With(ErrorKind::StorageFull), u32::MAX);
+        }
+        let durable = scene.store.durable();
+        let ticket = (4..40).map(|seq| scene.store.commit(message(seq), Urgency::Now).expect("small")).last();
+        let mut closed_ms = 0;
+        for now_ms in (scene.now_ms..).step_by(100).take(200) {
+            if scene.workers.writer.step(now_ms) != Step::Worked && closed_ms == 0 {
+                assert!(scene.store.failure().is_none(), "it waits while it is open");
+                scene.store.close(Vec::new());
+                closed_ms = now_ms;
+            }
+            if scene.store.failure().is_some() {
+                assert!((4_000..8_000).contains(&(now_ms - closed_ms)), "{}", now_ms - closed_ms);
+                break;
+            }
+        }
+        let failure = scene.store.failure().expect("it ended").to_string();
+        assert!(failure.contains("no room for what came last"), "{failure}");
+        assert!(scene.store.confirmable() >= durable && Some(scene.store.confirmable()) < ticket);
+        assert_eq!(scene.workers.keeper.step(scene.now_ms), Step::Done);
+        let stored = scene.store.durable().0 - durable.0;
+        scene.disk.mend();
+        scene.disk.resize(u64::MAX);
+        let recovered = scene.reopen();
+        let live: u64 = recovered.queues.iter().map(|queue| queue.live).sum();
+        assert_eq!((live, recovered.report.clean), (3 + stored, false));
+    }
+}
+
+/// Guards against a keeper that waits for ever for an edit.
+#[test]
+fn a_close_without_room_for_an_edit_is_no_clean_one() {
+    let mut scene = Scene::new(5);
+    scene.publish(4);
+    scene.steps(2_000);
+    while scene.store.shared.make_room(crate::reserve::Purpose::Root) {}
+    scene.disk.fail("write", "MANIFEST", Fails::With(ErrorKind::StorageFull), u32::MAX);
+    scene.store.close(Vec::new());
+    while scene.workers.writer.step(scene.now_ms) != Step::Done {}
+    let ended = (0..10_000).any(|ms| scene.workers.keeper.step(scene.now_ms + ms) == Step::Done);
+    assert!(ended && scene.store.failure().is_none(), "{:?}", scene.store.failure());
+    let findings = scene.store.findings();
+    assert!(findings.iter().any(|finding| finding.contains("may be marked as redelivered")), "{findings:?}");
+    scene.disk.mend();
+    let recovered = scene.reopen();
+    let live: u64 = recovered.queues.iter().map(|queue| queue.live).sum();
+    assert_eq!((live, recovered.report.clean), (4, false));
 }
 
 #[test]

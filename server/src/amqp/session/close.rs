@@ -189,6 +189,12 @@ impl Session {
         }
     }
 
+    /// What was published last could not be stored, and what came behind it must not pass it: the connection ends. Nothing of
+    /// it was confirmed.
+    pub fn not_stored(&mut self, why: &str) {
+        self.close_connection(failed(ReplyCode::InternalError, why));
+    }
+
     pub(super) fn close_if_drained(&mut self) {
         let drained = match self.phase {
             Phase::Running => {

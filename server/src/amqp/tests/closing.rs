@@ -129,3 +129,12 @@ fn a_socket_that_is_gone_closes_its_channels() {
     let inputs: Vec<_> = talk.session.abandon().iter().map(super::talk::show_input).collect();
     assert_eq!(inputs, ["c101 closed", "connection 7 closed"]);
 }
+
+/// Guards against messages behind one that could not be stored, on a connection that goes on as if nothing were.
+#[test]
+fn what_could_not_be_stored_ends_the_connection_with_an_internal_error() {
+    let mut talk = Talk::with_channel();
+    talk.session.not_stored("the body of the message could not be written");
+    let why = "INTERNAL_ERROR - the body of the message could not be written".to_owned();
+    assert_eq!(talk.hears_connection_close(), (541, why, (0, 0)));
+}

@@ -50,6 +50,7 @@ pub(super) struct World {
     pub(super) health: Health,
     pub(super) served: tokio::task::JoinHandle<Result<(), ServeError>>,
     pub(super) addr: String,
+    pub(super) hub: Hub,
     inbox: Arc<Inbox>,
     core: Option<JoinHandle<()>>,
 }
@@ -86,12 +87,13 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = format!("http://{}", listener.local_addr().unwrap());
         let hub = Hub::new(Arc::clone(&inbox), publish_bytes, credit_bytes);
+        let kept = hub.clone();
         let auth = Auth::new(hub.clone(), vec!["guest".into()]).unwrap();
         let parts = GrpcParts { hub, auth, settings, status: Arc::new(Figures), health: health.clone() };
         let served = tokio::spawn(serve(listener, parts, stages));
         let channel = Channel::from_shared(addr.clone()).unwrap().connect().await.unwrap();
         let client = BrokerClient::new(channel.clone()).max_decoding_message_size(1 << 27);
-        Self { client, channel, seen, stage, health, served, addr, inbox, core: Some(core) }
+        Self { client, channel, seen, stage, health, served, addr, hub: kept, inbox, core: Some(core) }
     }
 }
 

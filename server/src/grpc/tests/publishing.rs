@@ -1,8 +1,10 @@
 //! Publish and PublishStream.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use leveret_engine::{Disk, Pressure, RealDisk, Settings, Step, Store};
 use leveret_proto::v1::{self, PublishOutcome, PublishStreamRequest};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -162,4 +164,48 @@ async fn publish_stream_rate() {
     assert_eq!(upto, COUNT);
     let rate = COUNT as f64 / start.elapsed().as_secs_f64();
     eprintln!("{rate:.0} one-message requests a second, confirmed by {count} responses");
+}
+
+/// Guards against a large message that waits for a disk on which there is no room, and nobody is told.
+#[tokio::test]
+async fn a_large_publish_is_refused_while_the_disk_is_low_and_when_it_does_not_take_the_body() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&dir.path().join("data")).unwrap());
+    let settings = Settings { segment_bytes: 1 << 20, frame_bytes_max: 8192, ..Settings::default() };
+    // Nobody steps its workers: the body waits.
+    let (store, mut workers, _) = Store::open(&disk, settings).unwrap();
+    let world = World::new().await;
+    world.hub.write_bodies_to(store.blobs());
+    let mut client = world.client.clone();
+    let publishing = tokio::spawn(async move {
+        let messages = vec![to("q", &"x".repeat(300_000))];
+        client.publish(v1::PublishRequest { messages, ..Default::default() }).await
+    });
+    until("it is on its way", || world.hub.publishing_bytes() > 0).await;
+    world.hub.hold_publishers(Some(Pressure::DiskLow));
+    let refused = tokio::time::timeout(Duration::from_secs(10), publishing).await.expect("an answer");
+    let status = refused.unwrap().unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "DISK_LOW"));
+    assert_eq!(world.hub.publishing_bytes(), 300_000, "the body still waits");
+    while workers.blobs.step(0) == Step::Worked {}
+    assert_eq!(world.hub.publishing_bytes(), 0);
+
+    // A disk that does not take it: in the way of each new blob file stands a directory.
+    world.hub.hold_publishers(None);
+    std::fs::create_dir(dir.path().join("data/blob.tmp")).unwrap();
+    let mut client = world.client.clone();
+    let publishing = tokio::spawn(async move {
+        let messages = vec![to("q", &"x".repeat(300_000))];
+        client.publish(v1::PublishRequest { messages, ..Default::default() }).await
+    });
+    until("it is on its way", || world.hub.publishing_bytes() > 0).await;
+    for now_ms in [10_000, 20_000, 30_000] {
+        assert!(!publishing.is_finished(), "it is tried again");
+        while workers.blobs.step(now_ms) == Step::Worked {}
+    }
+    let refused = tokio::time::timeout(Duration::from_secs(10), publishing).await.expect("an answer");
+    let status = refused.unwrap().unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "NOT_WRITTEN"));
+    assert!(status.message().contains("blob.tmp"), "{status}");
+    assert_eq!((world.hub.publishing_bytes(), store.failure().is_none()), (0, true));
 }
