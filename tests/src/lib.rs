@@ -9,6 +9,7 @@ pub mod crash;
 pub mod faultfs;
 pub mod history;
 pub mod payload;
+pub mod proof;
 pub mod scenario;
 pub mod script;
 pub mod server;

@@ -433,7 +433,8 @@ fn run_many(seeds: std::ops::Range<u64>) -> Counts {
 #[test]
 fn what_survives_is_a_prefix_at_least_as_long_as_what_was_confirmed() {
     let seeds = std::env::var("LEVERET_ENGINE_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
-    let counts = run_many(0..seeds);
+    let from = std::env::var("LEVERET_ENGINE_FROM").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let counts = run_many(from..from + seeds);
     eprintln!("{seeds} seeds: {counts:?}");
     assert!(counts.commits > seeds * 50, "{counts:?}");
     assert!(counts.crashes_in_recovery > seeds / 5, "{counts:?}");

@@ -1,0 +1,233 @@
+//! The layers that are run in rounds, and what a round of each is.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::binary::workspace;
+use crate::crash::{self, Death, Protocol, Settings};
+use crate::faultfs::{Lie, missing};
+use crate::scenario::{self, Target, Verdict};
+
+/// A layer of tests that a round of any length can be run of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
+pub enum Layer {
+    /// The engine against an obvious model, with crashes.
+    #[serde(rename = "T1")]
+    #[value(name = "t1")]
+    Model,
+    /// The simulator: core and engine on a simulated disk.
+    #[serde(rename = "T2")]
+    #[value(name = "t2")]
+    Simulator,
+    /// kill -9 of the real server under load.
+    #[serde(rename = "T4")]
+    #[value(name = "t4")]
+    Kill,
+    /// Power losses of the real server.
+    #[serde(rename = "T5")]
+    #[value(name = "t5")]
+    Power,
+    /// Errors of system calls of the real server.
+    #[serde(rename = "T7")]
+    #[value(name = "t7")]
+    Errors,
+    /// The scenarios of every rule, on both front ends.
+    #[serde(rename = "T10")]
+    #[value(name = "t10")]
+    Scenarios,
+}
+
+/// How much is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scale {
+    /// What every run of CI has.
+    Ci,
+    /// What is published.
+    Full,
+}
+
+/// What came of a round.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Trials that were made.
+    pub trials: u64,
+    /// Confirmed messages.
+    pub confirms: u64,
+    /// What broke, and how to repeat it.
+    pub violation: Option<String>,
+}
+
+impl Layer {
+    /// All of them, in order.
+    pub const ALL: [Self; 6] =
+        [Self::Model, Self::Simulator, Self::Kill, Self::Power, Self::Errors, Self::Scenarios];
+
+    /// Number and name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Model => "T1 model of the engine",
+            Self::Simulator => "T2 simulator",
+            Self::Kill => "T4 kill -9",
+            Self::Power => "T5 power loss",
+            Self::Errors => "T7 failing system calls",
+            Self::Scenarios => "T10 scenarios",
+        }
+    }
+
+    /// What a trial is.
+    pub fn trial(self) -> &'static str {
+        match self {
+            Self::Model => "histories",
+            Self::Simulator => "seeds",
+            Self::Kill => "kill -9 cycles",
+            Self::Power => "losses",
+            Self::Errors => "lives with an error",
+            Self::Scenarios => "cases",
+        }
+    }
+
+    /// Trials that make a run of that size. Scenarios are run once, whatever they are.
+    pub fn wanted(self, scale: Scale) -> u64 {
+        match (self, scale) {
+            (Self::Model, Scale::Ci) => 1_000,
+            (Self::Model, Scale::Full) => 200_000,
+            (Self::Simulator, Scale::Ci) => 10_000,
+            (Self::Simulator, Scale::Full) => 1_000_000,
+            (Self::Kill, Scale::Ci) => 60,
+            (Self::Kill, Scale::Full) => 10_000,
+            (Self::Power, Scale::Ci) => 20,
+            (Self::Power, Scale::Full) => 2_000,
+            (Self::Errors, Scale::Ci) => 10,
+            (Self::Errors, Scale::Full) => 500,
+            (Self::Scenarios, _) => 1,
+        }
+    }
+
+    /// Confirmed messages that a run of that size has beside its trials.
+    pub fn confirms_wanted(self, scale: Scale) -> u64 {
+        if self == Self::Kill && scale == Scale::Full { 10_000_000 } else { 0 }
+    }
+
+    /// What a round is told to run, at most: it takes a minute or two.
+    pub fn round(self) -> u64 {
+        match self {
+            Self::Model => 2_000,
+            Self::Simulator => 10_000,
+            Self::Kill => 50,
+            Self::Power => 20,
+            Self::Errors => 10,
+            Self::Scenarios => 1,
+        }
+    }
+
+    /// Why it cannot be run here, if it cannot.
+    pub fn missing(self) -> Option<String> {
+        match self {
+            Self::Power | Self::Errors => missing(),
+            _ => None,
+        }
+    }
+
+    /// Runs a round. `release`: as this program was built, what is built for it is, too.
+    ///
+    /// # Errors
+    /// When it could not be run, which says nothing of the product.
+    pub async fn run(self, seed: u64, count: u64, release: bool) -> Result<Round, String> {
+        match self {
+            Self::Model => model(seed, count, release),
+            Self::Simulator => simulator(seed, count, release),
+            Self::Kill => kills(seed, count, Death::Kill).await,
+            Self::Power => kills(seed, count, Death::PowerLoss { lie: Lie::default() }).await,
+            Self::Errors => kills(seed, count, Death::Errors).await,
+            Self::Scenarios => scenarios().await,
+        }
+    }
+}
+
+/// The engine's own test, told which seeds to run: the model is not to be had outside the crate.
+fn model(seed: u64, count: u64, release: bool) -> Result<Round, String> {
+    let test = "store::tests::what_survives_is_a_prefix_at_least_as_long_as_what_was_confirmed";
+    let mut command = cargo("test", release);
+    command.args(["-p", "leveret-engine", "--features", "sim,controls", "--lib", "--", "--exact", test]);
+    command.env("LEVERET_ENGINE_FROM", seed.to_string()).env("LEVERET_ENGINE_SEEDS", count.to_string());
+    let output = command.output().map_err(|error| format!("cargo: {error}"))?;
+    let text = said(&output);
+    if output.status.success() && text.contains("1 passed") {
+        return Ok(Round { trials: count, ..Round::default() });
+    }
+    if !text.contains("FAILED") {
+        return Err(text);
+    }
+    let repeat = format!("LEVERET_ENGINE_FROM={seed} LEVERET_ENGINE_SEEDS={count}");
+    Ok(Round { trials: count, violation: Some(format!("{repeat}: {}", tail(&text))), ..Round::default() })
+}
+
+/// The simulator's own program: deliberate bugs and the simulated disk must never get into a program that drives the real
+/// server, so that is built with other features.
+fn simulator(seed: u64, count: u64, release: bool) -> Result<Round, String> {
+    let mut command = cargo("run", release);
+    command.args(["-p", "leveret-tests", "--features", "sim", "--bin", "sim", "--"]);
+    command.args(["--from", &seed.to_string(), "--seeds", &count.to_string()]);
+    let output = command.output().map_err(|error| format!("cargo: {error}"))?;
+    let text = said(&output);
+    let done = text.lines().rev().find_map(|line| line.split_once(" seeds: ")?.0.parse().ok());
+    match (output.status.success(), done) {
+        (true, Some(trials)) => Ok(Round { trials, ..Round::default() }),
+        (true, None) => Err(format!("the simulator did not say how many seeds it ran: {}", tail(&text))),
+        (false, _) if text.contains("could not compile") => Err(text),
+        (false, _) => Ok(Round { trials: count, violation: Some(tail(&text)), ..Round::default() }),
+    }
+}
+
+async fn kills(seed: u64, cycles: u64, death: Death) -> Result<Round, String> {
+    let settings = Settings { protocol: Protocol::Mixed, death, ..Settings::new(cycles, seed) };
+    Ok(match crash::run(&settings, |_| ()).await {
+        Ok(report) => {
+            let losses = report.losses.map(|losses| losses.losses);
+            let errors = report.errors.map(|errors| errors.met);
+            let trials = errors.or(losses).unwrap_or(report.cycles);
+            Round { trials, confirms: report.checked.confirmed, violation: None }
+        }
+        Err(failure) => {
+            let violation = Some(format!("seed {seed}, {cycles} cycles: {failure}"));
+            Round { trials: cycles, confirms: 0, violation }
+        }
+    })
+}
+
+async fn scenarios() -> Result<Round, String> {
+    let cases = scenario::load(&workspace().join("tests/scenarios"))?;
+    let mut round = Round::default();
+    let mut failed = Vec::new();
+    for target in [Target::Amqp, Target::Grpc] {
+        for outcome in scenario::run(target, &cases).await? {
+            round.trials += u64::from(!matches!(outcome.verdict, Verdict::Skipped(_)));
+            if matches!(outcome.verdict, Verdict::Failed(_)) {
+                failed.push(outcome.to_string());
+            }
+        }
+    }
+    round.violation = (!failed.is_empty()).then(|| failed.join("; "));
+    Ok(round)
+}
+
+fn cargo(verb: &str, release: bool) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(Path::new(&workspace())).arg(verb).arg("--quiet");
+    if release {
+        command.arg("--release");
+    }
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
+}
