@@ -75,8 +75,13 @@ impl Segment {
         self.shares_live
     }
 
+    /// What of it lives, about.
+    fn live_bytes(&self) -> u64 {
+        (u128::from(self.bytes) * u128::from(self.shares_live) / u128::from(self.shares.max(1))) as u64
+    }
+
     /// Less than half of it lives, so that it costs more than it holds.
-    pub(crate) fn is_thin(&self) -> bool {
+    fn is_thin(&self) -> bool {
         !self.unreadable && self.shares_live * 2 < self.shares
     }
 }
@@ -194,6 +199,20 @@ impl Index {
             next = spilled.live.first_from(seq.next()).filter(|seq| *seq <= last);
         }
         found
+    }
+
+    /// The segment of which least lives, where the files take more than twice what lives and two segments: below that,
+    /// what is read in order would be moved right before it goes anyway.
+    pub(crate) fn thinnest(&self, but: Option<FileId>, segment_bytes: u64) -> Option<FileId> {
+        let (files, live) = self
+            .segments
+            .values()
+            .fold((0, 0), |(files, live), segment| (files + segment.bytes, live + segment.live_bytes()));
+        if files <= 2 * live + 2 * segment_bytes {
+            return None;
+        }
+        let others = self.segments.iter().filter(|(id, segment)| Some(**id) != but && segment.is_thin());
+        others.min_by_key(|(_, segment)| segment.live_bytes()).map(|(id, _)| *id)
     }
 
     /// Messages, counted once for each queue.

@@ -227,13 +227,7 @@ impl Spiller {
         loop {
             let (id, next) = match self.thin.take() {
                 Some(thin) => thin,
-                None => {
-                    let thin = index
-                        .segments
-                        .iter()
-                        .find(|(id, segment)| current != Some(**id) && segment.is_thin());
-                    (*thin?.0, 0)
-                }
+                None => (index.thinnest(current, self.segment_bytes())?, 0),
             };
             let Some(segment) = index.segments.get(&id) else { continue };
             let Some(place) = segment.chunks.get(next) else {
@@ -246,9 +240,13 @@ impl Spiller {
         }
     }
 
+    /// A segment that is this long is not written to any more.
+    fn segment_bytes(&self) -> u64 {
+        self.shared.settings.segment_bytes.min(SEGMENT_BYTES_MAX)
+    }
+
     fn begin(&mut self, chunk: Chunk) -> Job {
-        let bytes_max = self.shared.settings.segment_bytes.min(SEGMENT_BYTES_MAX);
-        if self.current.as_ref().is_some_and(|(.., bytes)| *bytes < bytes_max) {
+        if self.current.as_ref().is_some_and(|(.., bytes)| *bytes < self.segment_bytes()) {
             return Job::Write(chunk);
         }
         self.current = None;
