@@ -63,6 +63,7 @@ impl Ledger {
     pub fn add(&self, entry: &Entry) -> Result<(), String> {
         let fault = |error: std::io::Error| format!("{}: {error}", self.path.display());
         let line = serde_json::to_string(entry).map_err(|error| error.to_string())?;
+        fs::create_dir_all(self.path.parent().unwrap_or(&self.root)).map_err(fault)?;
         let mut file = OpenOptions::new().create(true).append(true).open(&self.path).map_err(fault)?;
         writeln!(file, "{line}").map_err(fault)
     }

@@ -26,7 +26,6 @@ fn the_ledger_adds_up_what_was_run_of_todays_code() {
     let root = tempfile::tempdir().expect("room");
     let root = root.path();
     git(root, &["init", "-q"]);
-    fs::create_dir_all(root.join("tests/proof")).expect("made");
     let old = commit(root, "engine/a.rs", "one");
     let ledger = Ledger::of(root);
     assert_eq!(ledger.sums().expect("no file yet"), [].into());
