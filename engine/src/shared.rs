@@ -219,6 +219,9 @@ impl Shared {
     pub(crate) fn fail(&self, error: Error) {
         // A second failure says nothing that the first did not.
         drop(self.failure.set(Arc::new(error)));
+        // Whoever waits for a body hears of it, also where it is the blob writer that has panicked. Dropped without the lock.
+        let bodies = lock(&self.bodies).close();
+        drop(bodies);
         self.ring(|bells| {
             bells.ring_owner();
             bells.ring_writer();

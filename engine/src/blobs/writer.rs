@@ -97,11 +97,7 @@ impl BlobWriter {
     pub fn step(&mut self, now_ms: u64) -> Step {
         if self.shared.failure().is_some() || self.shared.writer_done.load(Ordering::Acquire) {
             // Dropped uncalled: whoever waits hears of it.
-            let bodies = {
-                let mut waiting = lock(&self.shared.bodies);
-                waiting.closed = true;
-                std::mem::take(&mut waiting.bodies)
-            };
+            let bodies = lock(&self.shared.bodies).close();
             drop(bodies);
             self.job = Job::None;
             return Step::Done;
