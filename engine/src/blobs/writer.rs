@@ -109,7 +109,12 @@ impl BlobWriter {
         match self.advance(now_ms) {
             Ok(step) => step,
             Err(error) if edits && error.is_full() && frees => {
-                self.let_go();
+                // Bodies wait for this, too: those who publish are held, and told.
+                let waits = self.let_go();
+                let was = std::mem::replace(&mut lock(&self.shared.bodies).full, waits);
+                if waits && !was {
+                    self.shared.ring(|bells| bells.ring_owner());
+                }
                 Step::Idle { again_ms: Some(SPACE_RETRY_MS) }
             }
             Err(error) if edits && error.is_full() => {
