@@ -279,7 +279,12 @@ impl BlobWriter {
             Counters::add(&self.shared.counters.out_of_space, 1);
         } else {
             Counters::add(&self.shared.counters.background_errors, 1);
-            self.shared.find(format!("writing a large message was given up for now: {error}"));
+            // What could not be removed has been given up already.
+            let what = match self.job {
+                Job::None | Job::Free => "a file of large messages is left for the next start",
+                _ => "writing a large message was given up for now",
+            };
+            self.shared.find(format!("{what}: {error}"));
         }
         match std::mem::replace(&mut self.job, Job::None) {
             Job::Write(group) => {

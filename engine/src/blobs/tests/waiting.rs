@@ -127,3 +127,19 @@ fn a_body_behind_a_file_that_cannot_be_unlisted_for_want_of_room_holds_publisher
     assert_eq!((rig.store.pressure(), rig.store.failure().is_none()), (None, true));
     drop(second);
 }
+
+#[test]
+fn a_file_that_cannot_be_removed_is_told_as_such() {
+    let mut rig = Rig::new();
+    let first = rig.written(&body(1, 45_000));
+    let second = rig.written(&body(2, 9_000));
+    rig.disk.fail("remove", "blob-", Fails::With(ErrorKind::Other), 1);
+    drop(first);
+    rig.pass(1_000);
+    let findings = rig.store.findings();
+    assert!(
+        findings.iter().any(|f| f.contains("left for the next start: cannot remove blob-")),
+        "{findings:?}"
+    );
+    drop(second);
+}
