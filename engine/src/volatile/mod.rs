@@ -240,9 +240,10 @@ impl Spiller {
         }
     }
 
-    /// A segment that is this long is not written to any more.
+    /// A segment that is this long is not written to any more: a quarter of one of the log, since two of them stay beside
+    /// what lives.
     fn segment_bytes(&self) -> u64 {
-        self.shared.settings.segment_bytes.min(SEGMENT_BYTES_MAX)
+        (self.shared.settings.segment_bytes / 4).min(SEGMENT_BYTES_MAX)
     }
 
     fn begin(&mut self, chunk: Chunk) -> Job {

@@ -325,7 +325,7 @@ fn dead_messages_give_their_room_back() {
         most = most.max(world.store.stats().spilled_bytes);
     }
     let live = 100 * 600;
-    assert!(most < 2 * live + 3 * settings().segment_bytes, "{most} bytes for {live}");
+    assert!(most < 2 * live + settings().segment_bytes, "{most} bytes for {live}");
     assert_eq!(world.read(2, 4_001, 1_000, 1 << 20), kept);
     let moved = world.store.stats().spill_moved_bytes_total;
     assert!((1..4_100 * 600 / 2).contains(&moved), "{moved} bytes moved");
@@ -336,8 +336,10 @@ fn what_is_read_in_order_is_not_moved_before_it_goes() {
     let mut world = World::new();
     for seq in 1..=2_000 {
         world.store.spill(message(&[(1, seq)], body(1, seq, 500)));
+        if seq % 20 == 0 {
+            world.spill_all();
+        }
     }
-    world.spill_all();
     assert!(world.volatile_files().len() > 10);
     let mut most = 0.0f64;
     for seq in 1..=2_000 {
@@ -345,10 +347,10 @@ fn what_is_read_in_order_is_not_moved_before_it_goes() {
         world.spill_all();
         let live = (2_000 - seq) * 560;
         let over = world.store.stats().spilled_bytes.saturating_sub(live);
-        most = most.max(over as f64 / settings().segment_bytes as f64);
+        most = most.max(over as f64 / (settings().segment_bytes / 4) as f64);
     }
     assert_eq!(world.store.stats().spill_moved_bytes_total, 0);
-    assert!(most < 2.0, "{most} segments more than lived");
+    assert!(most < 2.5, "{most} segments more than lived");
 }
 
 /// What a run reached: a run that reached nothing proves nothing.
@@ -364,15 +366,15 @@ struct Counts {
 #[test]
 fn any_history_agrees_with_a_plain_map() {
     let mut counts = Counts::default();
-    for seed in 0..200 {
+    for seed in 0..1_000 {
         history(seed, &mut counts);
     }
     let floors = [
-        (counts.spilled, 20_000),
-        (counts.read, 5_000),
-        (counts.failed, 200),
+        (counts.spilled, 100_000),
+        (counts.read, 25_000),
+        (counts.failed, 1_000),
         (counts.moved, 100_000),
-        (counts.removed, 200),
+        (counts.removed, 1_000),
     ];
     assert!(floors.iter().all(|(count, floor)| count >= floor), "an empty run: {counts:?}");
 }

@@ -8,6 +8,7 @@ use super::world::{
 use crate::effect::{ConsumerRow, Effect, Reply};
 use crate::ids::ChanId;
 use crate::input::{Consume, DeclareQueue, Input, Op, Settle};
+use crate::message::MESSAGE_OVERHEAD_BYTES;
 use crate::refusal::RefusalKind::{AccessRefused, NotAllowed, NotFound};
 
 fn cancel(chan: u64, tag: &str) -> Op {
@@ -170,7 +171,9 @@ fn auto_ack_settles_as_it_leaves() {
 #[test]
 fn credit_stops_a_channel_that_does_not_read() {
     let mut world = with_queue();
-    world.send(channel_opened(1, 2, 460));
+    // A message costs two bytes more than the overhead: its body and the name of its queue.
+    let credit = 2 * (MESSAGE_OVERHEAD_BYTES + 2) - 56;
+    world.send(channel_opened(1, 2, credit));
     world.consume(2, "q", "slow");
     world.consume_with(Consume { auto_ack: true, ..consumer(2, "q", "slow auto") });
     assert_eq!(deal(&mut world, &["1", "2", "3"]).len(), 2, "the second overdraws the credit");

@@ -221,7 +221,7 @@ fn what_follows_from_a_commit_and_finds_no_room_in_it_comes_behind_it() {
         ("x-dead-letter-exchange", string("")),
         ("x-dead-letter-routing-key", string("later")),
     ];
-    let bodies = ["a", "b", "c"].map(|body| body.repeat(600));
+    let bodies = ["a", "b", "c"].map(|body| body.repeat(500));
     let mut world = with_letters(&bodies, &full);
     world.declare_with("later", &[("x-max-priority", Value::I32(5))]);
     let effects = commit(&mut world);
