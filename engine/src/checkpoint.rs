@@ -51,6 +51,8 @@ pub(crate) struct Checkpoint {
 #[derive(Debug)]
 pub(crate) struct Encoded {
     parts: VecDeque<Vec<u8>>,
+    /// So much of the first part was written.
+    written: usize,
     bytes: u64,
 }
 
@@ -62,12 +64,14 @@ impl Encoded {
 
     /// What is left of it, in order.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
-        self.parts.iter().map(Vec::as_slice)
+        self.parts.iter().enumerate().map(|(i, part)| if i == 0 { &part[self.written..] } else { part })
     }
 
-    /// The next part to be written.
+    /// What is to be written next. Where a part is long, because what ended it was, this is a piece of it: one write is
+    /// not to keep the disk from everybody else for long.
     pub(crate) fn first(&self) -> Option<&[u8]> {
-        self.parts.front().map(Vec::as_slice)
+        let left = &self.parts.front()?[self.written..];
+        Some(&left[..left.len().min(PART_BYTES + PART_SPARE)])
     }
 
     #[cfg(test)]
@@ -75,9 +79,13 @@ impl Encoded {
         self.parts().collect::<Vec<_>>().concat()
     }
 
-    /// The next part was written.
+    /// What was next was written.
     pub(crate) fn drop_first(&mut self) {
-        self.parts.pop_front();
+        self.written += self.first().map_or(0, <[u8]>::len);
+        if self.parts.front().is_some_and(|part| part.len() == self.written) {
+            self.parts.pop_front();
+            self.written = 0;
+        }
     }
 }
 
@@ -106,7 +114,7 @@ impl Parts {
         if let Some(first) = self.whole.front_mut() {
             LittleEndian::write_u32(&mut first[12..], verify.hasher.finalize());
         }
-        Encoded { bytes: verify.read, parts: self.whole }
+        Encoded { bytes: verify.read, parts: self.whole, written: 0 }
     }
 }
 

@@ -275,7 +275,7 @@ impl Keeper {
             return Ok(Step::Worked);
         }
         if self.shared.manifest.is_long() {
-            self.shared.manifest.rewrite()?;
+            self.shared.rewrite_manifest()?;
             return Ok(Step::Worked);
         }
         let until_idle = settings.idle_checkpoint_ms.saturating_sub(idle_ms).max(1);

@@ -1,5 +1,5 @@
 //! What the store's front, its writer, reader and keeper share. Each lock is held for memory work only, never over a
-//! call to the disk (the manifest's own is the one exception, and says so).
+//! call to the disk (the manifest's own and those over a sync are the exceptions, and say so).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -63,6 +63,8 @@ pub(crate) struct Shared {
     /// Room of the store's own (E11).
     pub(crate) reserve: Reserve,
     pub(crate) counters: Counters,
+    /// Held over a sync of the directory: the system tells a failure to one of those who sync it at the same time.
+    syncing_dir: Mutex<()>,
     failure: OnceLock<Arc<Error>>,
 }
 
@@ -208,6 +210,7 @@ impl Shared {
             bells: OnceLock::new(),
             reserve,
             counters: Counters::default(),
+            syncing_dir: Mutex::default(),
             failure: OnceLock::new(),
         }
     }
@@ -216,6 +219,9 @@ impl Shared {
     pub(crate) fn fail(&self, error: Error) {
         // A second failure says nothing that the first did not.
         drop(self.failure.set(Arc::new(error)));
+        // Whoever waits for a body hears of it, also where it is the blob writer that has panicked. Dropped without the lock.
+        let bodies = lock(&self.bodies).close();
+        drop(bodies);
         self.ring(|bells| {
             bells.ring_owner();
             bells.ring_writer();
@@ -294,10 +300,26 @@ impl Shared {
     /// Makes changes of names durable. A failure is fatal whoever meets it: somebody else's names may be among those of
     /// which nothing is known then, and a later sync would prove nothing.
     pub(crate) fn sync_dir(&self) -> Result<()> {
+        let error = |source| Error::Io { op: "sync", file: DIRECTORY.to_owned(), source };
+        let _syncing = lock(&self.syncing_dir);
+        if let Some(failure) = self.failure() {
+            return Err(error(std::io::Error::other(failure.to_string())));
+        }
         self.disk.sync_dir().map_err(|source| {
-            let error = |source| Error::Io { op: "sync", file: DIRECTORY.to_owned(), source };
             self.fail(error(std::io::Error::new(source.kind(), source.to_string())));
             error(source)
+        })
+    }
+
+    /// [`Manifest::rewrite`], which syncs the directory as well.
+    pub(crate) fn rewrite_manifest(&self) -> Result<()> {
+        let _syncing = lock(&self.syncing_dir);
+        self.manifest.rewrite().inspect_err(|error| {
+            // Latched before the next one syncs.
+            if let (Error::Io { op, file, source }, false) = (error, error.is_full()) {
+                let source = std::io::Error::new(source.kind(), source.to_string());
+                self.fail(Error::Io { op, file: file.clone(), source });
+            }
         })
     }
 

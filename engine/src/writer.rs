@@ -151,6 +151,9 @@ impl Writer {
     }
 
     fn advance(&mut self, now_ms: u64) -> Result<Step> {
+        if matches!(self.phase, Phase::Write { .. }) {
+            return self.write();
+        }
         let phase = std::mem::replace(&mut self.phase, Phase::Idle);
         match phase {
             Phase::Idle => return self.next_work(now_ms),
@@ -186,28 +189,31 @@ impl Writer {
                 self.open_segment(id, file, now_ms)?;
                 self.frame(group);
             }
-            Phase::Write { group, mut frames } => {
-                if let Some((offset, bytes)) = frames.pop() {
-                    if let Err(source) = self.end.file.write_at(offset, &bytes) {
-                        // The group may stand in the file all the same: what it names must stay until nobody frees
-                        // anything any more, which the failure sees to.
-                        self.phase = Phase::Write { group, frames };
-                        return Err(Error::Io { op: "write", file: self.end.file_name.clone(), source });
-                    }
-                    Counters::add(&self.shared.counters.frames, 1);
-                    Counters::add(&self.shared.counters.frame_bytes, bytes.len() as u64);
-                }
-                if frames.is_empty() {
-                    self.written(group);
-                } else {
-                    self.phase = Phase::Write { group, frames };
-                }
-            }
+            Phase::Write { .. } => unreachable!("written in its place above"),
             Phase::Sync => self.sync(now_ms)?,
             Phase::Done => {
                 self.phase = Phase::Done;
                 return Ok(Step::Done);
             }
+        }
+        Ok(Step::Worked)
+    }
+
+    /// Writes the group's next frame. The group stays in its place meanwhile: where the write fails, or panics, it may stand
+    /// in the file all the same, and what it names must stay until nobody frees anything any more, which the failure
+    /// sees to.
+    fn write(&mut self) -> Result<Step> {
+        let Phase::Write { frames, .. } = &mut self.phase else { return Ok(Step::Worked) };
+        if let Some((offset, bytes)) = frames.last() {
+            self.end.file.write_at(*offset, bytes).map_err(Error::io("write", &self.end.file_name))?;
+            Counters::add(&self.shared.counters.frames, 1);
+            Counters::add(&self.shared.counters.frame_bytes, bytes.len() as u64);
+            frames.pop();
+        }
+        if frames.is_empty()
+            && let Phase::Write { group, .. } = std::mem::replace(&mut self.phase, Phase::Idle)
+        {
+            self.written(group);
         }
         Ok(Step::Worked)
     }

@@ -33,7 +33,7 @@ pub struct Blobs {
 pub(crate) struct Waiting {
     pub(super) bodies: VecDeque<Body>,
     /// Nothing is written any more.
-    pub(super) closed: bool,
+    closed: bool,
     /// There is no room for them.
     pub(super) full: bool,
 }
@@ -46,8 +46,8 @@ pub(crate) struct Body {
     pub(super) tries: u8,
 }
 
-/// Whoever waits for a body. Called on the thread that writes bodies, and dropped there uncalled when the store closes
-/// or fails; it must not block. It is held for as long as the body is, so what is counted for the one may hang on the
+/// Whoever waits for a body. Called on the thread that writes bodies, and dropped uncalled when the store closes or, on
+/// the thread that met the failure, fails; neither must block. It is held for as long as the body is, so what is counted for the one may hang on the
 /// other.
 pub trait BodyWaiter: Send {
     /// Nobody waits any more: the body need not be written.
@@ -86,6 +86,12 @@ impl Waiting {
         let (taken, left) = std::mem::take(&mut self.bodies).into_iter().partition(condition);
         self.bodies = left;
         taken
+    }
+
+    /// Nothing is written any more. To be dropped without the lock, uncalled: whoever waits hears of it.
+    pub(crate) fn close(&mut self) -> VecDeque<Body> {
+        self.closed = true;
+        std::mem::take(&mut self.bodies)
     }
 
     /// There is no room for what waits.

@@ -4,6 +4,7 @@ mod waiting;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -13,7 +14,7 @@ use crate::disk::{Fails, SimDisk};
 use crate::offline::{LeaveOut, check, repair};
 use crate::shared::{Bells, Shared, lock};
 use crate::store::*;
-use crate::{Batch, Disk, Fetch, Payload, Put, QueueId, Seq, Settings, Step, Ticket, Urgency};
+use crate::{Batch, Disk, Error, Fetch, Payload, Put, QueueId, Seq, Settings, Step, Ticket, Urgency};
 
 const SEGMENT: u64 = 16 * 4096;
 
@@ -379,7 +380,10 @@ impl Bells for Ears {
 /// Guards against a body that is freed although the next open finds a message with it.
 #[test]
 fn a_write_that_fails_lets_go_of_its_bodies_only_when_nothing_is_freed_any_more() {
-    for call in ["write", "sync"] {
+    let fails = Fails::With(ErrorKind::Other);
+    for (call, fails) in
+        [("write", fails), ("sync", fails), ("write", Fails::Panics), ("sync", Fails::Panics)]
+    {
         let mut rig = Rig::new();
         let blob = rig.written(&body(1, 9_000));
         rig.store.commit(put(Some(&blob), &[(1, 1)]), Urgency::Now).expect("small");
@@ -388,8 +392,13 @@ fn a_write_that_fails_lets_go_of_its_bodies_only_when_nothing_is_freed_any_more(
         let heard = Arc::clone(&ears.0);
         ears.1.set(Arc::downgrade(&rig.store.shared)).expect("first");
         assert!(rig.store.shared.bells.set(Box::new(ears)).is_ok());
-        rig.disk.fail(call, "log-", Fails::With(ErrorKind::Other), 1);
-        while rig.workers.writer.step(rig.now_ms) == Step::Worked {}
+        rig.disk.fail(call, "log-", fails, 1);
+        let write = || while rig.workers.writer.step(rig.now_ms) == Step::Worked {};
+        if catch_unwind(AssertUnwindSafe(write)).is_err() {
+            assert_eq!(fails, Fails::Panics);
+            // As the thread does whose step panicked.
+            rig.store.shared.fail(Error::Panicked { thread: "leveret-writer" });
+        }
         assert!(rig.store.failure().is_some());
         let Rig { store: _store, workers, .. } = rig;
         drop(workers);

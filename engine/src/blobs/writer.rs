@@ -97,11 +97,7 @@ impl BlobWriter {
     pub fn step(&mut self, now_ms: u64) -> Step {
         if self.shared.failure().is_some() || self.shared.writer_done.load(Ordering::Acquire) {
             // Dropped uncalled: whoever waits hears of it.
-            let bodies = {
-                let mut waiting = lock(&self.shared.bodies);
-                waiting.closed = true;
-                std::mem::take(&mut waiting.bodies)
-            };
+            let bodies = lock(&self.shared.bodies).close();
             drop(bodies);
             self.job = Job::None;
             return Step::Done;
@@ -113,7 +109,12 @@ impl BlobWriter {
         match self.advance(now_ms) {
             Ok(step) => step,
             Err(error) if edits && error.is_full() && frees => {
-                self.let_go();
+                // Bodies wait for this, too: those who publish are held, and told.
+                let waits = self.let_go();
+                let was = std::mem::replace(&mut lock(&self.shared.bodies).full, waits);
+                if waits && !was {
+                    self.shared.ring(|bells| bells.ring_owner());
+                }
                 Step::Idle { again_ms: Some(SPACE_RETRY_MS) }
             }
             Err(error) if edits && error.is_full() => {
@@ -278,7 +279,12 @@ impl BlobWriter {
             Counters::add(&self.shared.counters.out_of_space, 1);
         } else {
             Counters::add(&self.shared.counters.background_errors, 1);
-            self.shared.find(format!("writing a large message was given up for now: {error}"));
+            // What could not be removed has been given up already.
+            let what = match self.job {
+                Job::None | Job::Free => "a file of large messages is left for the next start",
+                _ => "writing a large message was given up for now",
+            };
+            self.shared.find(format!("{what}: {error}"));
         }
         match std::mem::replace(&mut self.job, Job::None) {
             Job::Write(group) => {

@@ -107,3 +107,19 @@ fn a_large_checkpoint_is_one_file_in_parts() {
     assert_eq!(found.ledger.facts, ledger.facts);
     assert_eq!(found.ledger.queues, ledger.queues);
 }
+
+/// Guards against a write of many megabytes, behind which the log's sync waits.
+#[test]
+fn a_long_part_is_written_in_pieces() {
+    let mut ledger = sample();
+    ledger.facts.insert(Box::from(*b"long"), vec![7; 5 * PART_BYTES].into());
+    let mut encoded = encode(7, Epoch(3), &ledger);
+    let (whole, mut written) = (encoded.concat(), Vec::new());
+    while let Some(piece) = encoded.first() {
+        assert!(!piece.is_empty() && piece.len() <= PART_BYTES + PART_SPARE);
+        written.extend_from_slice(piece);
+        encoded.drop_first();
+        assert_eq!(encoded.concat(), whole[written.len()..]);
+    }
+    assert_eq!((written, encoded.bytes()), (whole.clone(), whole.len() as u64));
+}

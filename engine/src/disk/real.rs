@@ -90,17 +90,34 @@ impl RealDisk {
 fn create_durably(dir: &Path) -> io::Result<()> {
     let above = dir.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if dir.is_dir() {
-        // A start that was killed may have made it a moment ago. Who else made it answers for its name, so that a
-        // directory above that is not ours to read is no reason to refuse.
-        drop(File::open(above).and_then(|above| above.sync_all()));
-        return Ok(());
+        // A start that was killed may have made it a moment ago.
+        return sync_names(above);
     }
     create_durably(above)?;
     match fs::create_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
         made => made?,
     }
-    File::open(above)?.sync_all()
+    sync_names(above)
+}
+
+/// Makes the names in a directory durable, where it is ours to read: who keeps us from that answers for them.
+fn sync_names(dir: &Path) -> io::Result<()> {
+    match File::open(dir) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        opened => match opened?.sync_all() {
+            // It cannot be synced, or not be changed: a mount point's directory may be of another kind than what is mounted.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::InvalidInput | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                Ok(())
+            }
+            synced => synced,
+        },
+    }
 }
 
 impl RealDisk {

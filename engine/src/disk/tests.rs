@@ -16,6 +16,19 @@ fn files_are_their_owners_alone() {
     }
 }
 
+/// Guards against a first start that fails where others keep its names to themselves.
+#[test]
+fn a_directory_above_that_may_be_written_to_but_not_read_is_enough() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let above = dir.path().join("above");
+    std::fs::create_dir(&above).expect("made");
+    let mode = |mode| std::fs::set_permissions(&above, std::fs::Permissions::from_mode(mode)).expect("ours");
+    mode(0o300);
+    let opened = [(); 2].map(|()| RealDisk::open(&above.join("data")).map(drop));
+    mode(0o700);
+    assert!(opened.iter().all(Result::is_ok), "{opened:?}");
+}
+
 /// Guards against a server that ends where it would wait for room, because the room is short for its user alone.
 #[test]
 fn a_quota_that_is_used_up_is_a_full_disk() {

@@ -11,6 +11,7 @@
 //! The first edit of a file is the whole state; the others change it. Every open writes the file afresh, and so an
 //! edit is only ever appended behind edits that this process has written (E5).
 
+use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use byteorder::{ByteOrder, LittleEndian};
@@ -46,6 +47,9 @@ const EDIT_HEADER_BYTES: usize = 8;
 pub(crate) struct Manifest {
     disk: Arc<dyn Disk>,
     open: Mutex<Open>,
+    /// Held over a sync: the system tells a failure to one of those who sync the same file, and the others must not take
+    /// what they wrote for durable.
+    syncing: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -58,6 +62,8 @@ struct Open {
     /// Length of the file when it was written afresh.
     first_bytes: u64,
     state: State,
+    /// What failed in a way after which nothing is known of the file any more. Nothing is written or synced then.
+    failed: Option<String>,
 }
 
 /// What a manifest file holds.
@@ -84,12 +90,13 @@ impl Manifest {
     /// edit before it.
     pub(crate) fn write(disk: &Arc<dyn Disk>, state: State, last: EditNo) -> Result<Self> {
         let open = write_file(disk.as_ref(), state, last)?;
-        Ok(Self { disk: Arc::clone(disk), open: Mutex::new(open) })
+        Ok(Self { disk: Arc::clone(disk), open: Mutex::new(open), syncing: Mutex::new(()) })
     }
 
     /// Appends edits with one write. They hold in memory at once, on the disk after the next [`Manifest::sync`].
     pub(crate) fn append(&self, edits: &[Edit]) -> Result<EditNo> {
         let mut open = self.lock();
+        open.check("write")?;
         let mut bytes = Vec::new();
         let (mut last, mut crc) = (open.last, open.last_crc);
         for edit in edits {
@@ -105,14 +112,20 @@ impl Manifest {
         Ok(last)
     }
 
-    /// Makes every edit so far durable.
+    /// Makes every edit so far durable. Once that has failed it fails for ever, for everybody.
     pub(crate) fn sync(&self) -> Result<()> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         let (file, upto) = {
             let open = self.lock();
+            open.check("sync")?;
             (Arc::clone(&open.file), open.last)
         };
-        file.sync().map_err(Error::io("sync", MANIFEST_NAME))?;
+        let synced = file.sync().map_err(Error::io("sync", MANIFEST_NAME));
         let mut open = self.lock();
+        if let Err(error) = synced {
+            open.failed = Some(error.to_string());
+            return Err(error);
+        }
         open.durable = open.durable.max(upto);
         Ok(())
     }
@@ -135,15 +148,33 @@ impl Manifest {
     }
 
     /// Writes it afresh. Holds everybody else off meanwhile. Where there is no room for it the old one is as good as it was;
-    /// any other failure is fatal: what stands under the name may be the new one, to which nothing more would be added.
+    /// any other failure is fatal: what stands under the name may be the new one, to which nothing more would be added, and
+    /// so nothing is added to the old one either.
     pub(crate) fn rewrite(&self) -> Result<()> {
         let mut open = self.lock();
-        *open = write_file(self.disk.as_ref(), open.state.clone(), open.last)?;
+        open.check("rewrite")?;
+        match write_file(self.disk.as_ref(), open.state.clone(), open.last) {
+            Ok(fresh) => *open = fresh,
+            Err(error) => {
+                if !error.is_full() {
+                    open.failed = Some(error.to_string());
+                }
+                return Err(error);
+            }
+        }
         Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// Refuses what is to be done after a failure.
+    fn check(&self, op: &'static str) -> Result<()> {
+        let refused = |failed: &String| Error::io(op, MANIFEST_NAME)(io::Error::other(failed.clone()));
+        self.failed.as_ref().map_or(Ok(()), |failed| Err(refused(failed)))
     }
 }
 
@@ -313,5 +344,14 @@ fn write_file(disk: &dyn Disk, state: State, last: EditNo) -> Result<Open> {
     disk.rename(MANIFEST_TMP_NAME, MANIFEST_NAME).map_err(Error::io("rename", MANIFEST_TMP_NAME))?;
     disk.sync_dir().map_err(Error::io("sync", DIRECTORY))?;
     let offset = bytes.len() as u64;
-    Ok(Open { file, offset, last: number, last_crc, durable: number, first_bytes: offset, state: *state })
+    Ok(Open {
+        file,
+        offset,
+        last: number,
+        last_crc,
+        durable: number,
+        first_bytes: offset,
+        state: *state,
+        failed: None,
+    })
 }

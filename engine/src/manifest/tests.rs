@@ -127,6 +127,34 @@ fn a_newer_version_is_told_as_such() {
     assert!(matches!(error, Error::NewerFormat { found: 4, known: 3, .. }), "{error}");
 }
 
+/// Guards against edits in a file of which nothing is known, taken for durable because a second sync said nothing.
+#[cfg(feature = "sim")]
+#[test]
+fn after_a_failed_sync_or_rewrite_nothing_is_written_or_synced_any_more() {
+    use std::io::ErrorKind;
+
+    use crate::disk::{Fails, SimDisk};
+
+    for (call, name) in [("sync", "MANIFEST"), ("sync_dir", "")] {
+        let sim = SimDisk::default();
+        let disk: Arc<dyn Disk> = Arc::new(sim.clone());
+        let state = State { store_id: 9, epoch: Epoch(1), ..State::default() };
+        let manifest = Manifest::write(&disk, state, EditNo(0)).expect("written");
+        let clean = [Edit::CleanClose { epoch: Epoch(1) }];
+        let appended = manifest.append(&clean).expect("appended");
+        sim.fail(call, name, Fails::With(ErrorKind::Other), 1);
+        let failed = if call == "sync" { manifest.sync() } else { manifest.rewrite() };
+        let why = failed.expect_err("it was to fail").to_string();
+        assert_eq!(sim.mend(), 0);
+        // Also for those who come later, although the disk says nothing more.
+        for refused in [manifest.sync(), manifest.append(&clean).map(drop), manifest.rewrite()] {
+            let error = refused.expect_err("nothing is known of the file");
+            assert!(error.to_string().contains(&why) && !error.is_full(), "{error}");
+        }
+        assert!(manifest.durable() < appended);
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {

@@ -46,7 +46,12 @@ fn panics(call: &'static str, name: &str) -> String {
     told.store(false, Ordering::Release);
     store.commit(message(Vec::new(), 2), Urgency::Now).expect("small");
     store.kick();
-    store.blobs().put(Bytes::from_static(b"large"), |_| ());
+    let waits = Arc::new(());
+    let put = || {
+        let waiter = Arc::clone(&waits);
+        store.blobs().put(Bytes::from_static(b"large"), move |_| drop(waiter));
+    };
+    put();
     store.spill(message(Vec::new(), 3).puts.remove(0));
     let (queue, from, upto) = (QueueId(1), Seq(1), Seq(3));
     store.fetch(Fetch { queue, generation: 0, from, upto, count_max: 9, bytes_max: 9999, after: Ticket(0) });
@@ -56,6 +61,8 @@ fn panics(call: &'static str, name: &str) -> String {
     }
     // All of them end, also those that wait for it.
     threads.join();
+    put();
+    assert_eq!(Arc::strong_count(&waits), 1, "somebody waits for a body that nobody writes any more");
     store.failure().expect("latched").to_string()
 }
 

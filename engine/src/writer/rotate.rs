@@ -91,6 +91,7 @@ impl Writer {
         file.write_at(0, &header.encode()).map_err(Error::io("write", &self.end.file_name))?;
         self.end.file = Arc::clone(&file);
         self.end.offset = BLOCK_BYTES as u64;
+        self.no_room_since_ms = None;
         let mut log = lock(&self.shared.log);
         if let Some(old) = log.segments.get_mut(&old) {
             old.end = Some(end);

@@ -110,6 +110,13 @@ struct Held {
     told: bool,
 }
 
+impl Held {
+    /// What the core is to hear of inputs that it does not get.
+    fn closed_channels(self) -> Vec<Input> {
+        self.inputs.into_iter().filter(|input| matches!(input, Input::ChannelClosed { .. })).collect()
+    }
+}
+
 /// What the session waits for before there is a connection in the core.
 enum Answer {
     Login(Result<Arc<str>, Refused>),
@@ -358,7 +365,13 @@ impl Socket<'_> {
                 core.lane.send(held.inputs, Some(permit));
                 self.session.set_blocked(false);
             }
-            (Err(NoBodies::NotWritten(why)), _) => self.session.not_stored(&why.to_string()),
+            (Err(NoBodies::NotWritten(why)), Some(core)) => {
+                let closed = held.closed_channels();
+                if !closed.is_empty() {
+                    core.lane.send(closed, None);
+                }
+                self.session.not_stored(&why.to_string());
+            }
             _ => self.session.shut_down(),
         }
     }
@@ -413,9 +426,7 @@ impl Socket<'_> {
 
     /// What the core is to hear of a connection that is over. What waited for room was not accepted.
     fn abandon(&mut self) -> Vec<Input> {
-        let held = self.held.take().map(|held| held.inputs).unwrap_or_default();
-        let mut inputs: Vec<_> =
-            held.into_iter().filter(|input| matches!(input, Input::ChannelClosed { .. })).collect();
+        let mut inputs = self.held.take().map(Held::closed_channels).unwrap_or_default();
         inputs.extend(self.session.abandon());
         inputs
     }

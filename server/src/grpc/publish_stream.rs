@@ -49,6 +49,7 @@ pub(super) fn open(
         batch_bytes: 0,
         publishes: PublishReader::new(message_bytes_max),
         vhost: None,
+        numbered: 0,
         sent: 0,
     };
     lane.start(stage.clone(), reader.run(requests, stage))
@@ -63,6 +64,9 @@ struct Reader {
     batch_bytes: usize,
     publishes: PublishReader,
     vhost: Option<Arc<str>>,
+    /// Number of the last message read.
+    numbered: u64,
+    /// Number of the last message that went to the core.
     sent: u64,
 }
 
@@ -113,45 +117,40 @@ impl Reader {
             Some(vhost) => vhost,
             None => self.vhost.insert(names::vhost(&request.vhost).map_err(errors::status)?),
         };
+        let vhost = Arc::clone(vhost);
         let alone = request.messages.len() == 1;
         for message in request.messages {
-            let number = self.sent + 1;
+            let number = self.numbered + 1;
             let publish = self.publishes.read(message, alone).map_err(|refusal| numbered(refusal, number))?;
             self.batch_bytes += publish_cost_bytes(&publish);
-            self.batch.push(self.lane.channel.publish(Arc::clone(vhost), number, publish));
-            self.sent = number;
+            self.batch.push(self.lane.channel.publish(Arc::clone(&vhost), number, publish));
+            self.numbered = number;
             if self.batch_bytes >= BATCH_BYTES {
-                send(&self.hub, &self.lane.channel, &mut self.batch, &mut self.batch_bytes).await?;
+                self.send().await?;
             }
         }
         Ok(())
     }
 
+    /// Sends what was read to the core, once there is room for it. What cannot be sent is dropped: the stream ends with the
+    /// error, and nothing of it is ever confirmed.
     async fn send(&mut self) -> Result<(), Status> {
-        send(&self.hub, &self.lane.channel, &mut self.batch, &mut self.batch_bytes).await
+        let (mut batch, bytes) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.batch_bytes));
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let mut permit = self.hub.permit(bytes).await.map_err(errors::status)?;
+        let bodies = self.hub.large_bodies(publishes(&batch));
+        if !bodies.is_empty() {
+            // Nothing of this stream overtakes them; everybody else goes on.
+            let written;
+            (permit, written) = bodies.write(permit).await.map_err(errors::no_bodies)?;
+            written.give_to(publishes_mut(&mut batch));
+        }
+        self.lane.channel.send(batch, Some(permit));
+        self.sent = self.numbered;
+        Ok(())
     }
-}
-
-/// Sends what was read to the core, once there is room for it.
-async fn send(
-    hub: &Hub,
-    channel: &Channel,
-    batch: &mut Vec<Input>,
-    batch_bytes: &mut usize,
-) -> Result<(), Status> {
-    if batch.is_empty() {
-        return Ok(());
-    }
-    let mut permit = hub.permit(std::mem::take(batch_bytes)).await.map_err(errors::status)?;
-    let bodies = hub.large_bodies(publishes(batch));
-    if !bodies.is_empty() {
-        // Nothing of this stream overtakes them; everybody else goes on.
-        let written;
-        (permit, written) = bodies.write(permit).await.map_err(errors::no_bodies)?;
-        written.give_to(publishes_mut(batch));
-    }
-    channel.send(std::mem::take(batch), Some(permit));
-    Ok(())
 }
 
 /// What the stream gives without waiting.
@@ -171,7 +170,7 @@ fn numbered(mut refusal: Refusal, number: u64) -> Status {
 /// What the client is still to be told.
 #[derive(Debug, Default)]
 pub(super) struct Confirms {
-    /// Messages read, once there will be no more.
+    /// Messages that went to the core, once there will be no more: each of them is answered.
     sent: Option<u64>,
     upto: u64,
     told_upto: u64,

@@ -105,3 +105,41 @@ fn a_failed_sync_of_a_body_is_fatal_and_nobody_waits_any_more() {
         assert!(!is_held(&told) && lock(&told).is_none());
     }
 }
+
+/// Guards against publishers who wait for a disk on which there is no room, and nobody is told.
+#[test]
+fn a_body_behind_a_file_that_cannot_be_unlisted_for_want_of_room_holds_publishers() {
+    let mut rig = Rig::new();
+    // Longer than a file of bodies is to be: the next one goes into another file.
+    let first = rig.written(&body(1, 45_000));
+    let second = rig.written(&body(2, 9_000));
+    rig.disk.fail("write", "MANIFEST", Fails::With(ErrorKind::StorageFull), u32::MAX);
+    drop(first);
+    rig.blobs();
+    assert_eq!(rig.store.pressure(), None, "nobody waits");
+    let (_, told) = rig.write_for_somebody(&body(3, 9_000));
+    rig.pass(1_000);
+    assert!(is_held(&told) && lock(&told).is_none());
+    assert_eq!(rig.store.pressure(), Some(Pressure::DiskLow));
+    rig.disk.mend();
+    rig.pass(1_000);
+    assert!(matches!(lock(&told).as_ref(), Some(Ok(blob)) if blob.bytes() == 9_000));
+    assert_eq!((rig.store.pressure(), rig.store.failure().is_none()), (None, true));
+    drop(second);
+}
+
+#[test]
+fn a_file_that_cannot_be_removed_is_told_as_such() {
+    let mut rig = Rig::new();
+    let first = rig.written(&body(1, 45_000));
+    let second = rig.written(&body(2, 9_000));
+    rig.disk.fail("remove", "blob-", Fails::With(ErrorKind::Other), 1);
+    drop(first);
+    rig.pass(1_000);
+    let findings = rig.store.findings();
+    assert!(
+        findings.iter().any(|f| f.contains("left for the next start: cannot remove blob-")),
+        "{findings:?}"
+    );
+    drop(second);
+}

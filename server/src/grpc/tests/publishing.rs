@@ -209,3 +209,32 @@ async fn a_large_publish_is_refused_while_the_disk_is_low_and_when_it_does_not_t
     assert!(status.message().contains("blob.tmp"), "{status}");
     assert_eq!((world.hub.publishing_bytes(), store.failure().is_none()), (0, true));
 }
+
+/// Guards against a stream that waits for ever for the confirm of a message that never went to the core.
+#[tokio::test]
+async fn a_stream_ends_with_the_error_when_the_disk_does_not_take_a_body() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&dir.path().join("data")).unwrap());
+    let settings = Settings { segment_bytes: 1 << 20, frame_bytes_max: 8192, ..Settings::default() };
+    let (store, mut workers, _) = Store::open(&disk, settings).unwrap();
+    let world = World::new().await;
+    world.hub.write_bodies_to(store.blobs());
+    // In the way of each new blob file stands a directory.
+    std::fs::create_dir(dir.path().join("data/blob.tmp")).unwrap();
+    let mut client = world.client.clone();
+    let (requests, stream) = mpsc::channel(10);
+    let mut responses = client.publish_stream(ReceiverStream::new(stream)).await.unwrap().into_inner();
+    requests.send(one(to("q", "small"))).await.unwrap();
+    let confirmed = responses.message().await.unwrap().expect("a confirm");
+    assert_eq!(confirmed.confirmed_upto, 1);
+
+    requests.send(one(to("q", &"x".repeat(300_000)))).await.unwrap();
+    until("it is on its way", || world.hub.publishing_bytes() > 0).await;
+    for now_ms in [10_000, 20_000, 30_000] {
+        while workers.blobs.step(now_ms) == Step::Worked {}
+    }
+    let end = tokio::time::timeout(Duration::from_secs(10), responses.message()).await.expect("an answer");
+    let status = end.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "NOT_WRITTEN"));
+    assert_eq!((world.hub.publishing_bytes(), store.failure().is_none()), (0, true));
+}
