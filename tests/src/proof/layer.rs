@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::binary::workspace;
-use crate::crash::{self, Death, Protocol, Settings};
+use crate::crash::{self, Death, Failure, Protocol, Settings};
 use crate::faultfs::{Lie, missing};
 use crate::scenario::{self, Target, Verdict};
 
@@ -190,6 +190,10 @@ async fn kills(seed: u64, cycles: u64, death: Death) -> Result<Round, String> {
             let errors = report.errors.map(|errors| errors.met);
             let trials = errors.or(losses).unwrap_or(report.cycles);
             Round { trials, confirms: report.checked.confirmed, violation: None }
+        }
+        // It proves nothing, for or against.
+        Err(failure @ Failure::BelowFloor(_)) => {
+            return Err(format!("seed {seed}, {cycles} cycles: {failure}"));
         }
         Err(failure) => {
             let violation = Some(format!("seed {seed}, {cycles} cycles: {failure}"));
