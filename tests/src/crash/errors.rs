@@ -112,6 +112,7 @@ pub(super) async fn make_trouble(
     errors: &mut Errors,
 ) -> Result<(), String> {
     let trouble = draw(rng);
+    home.note(&format!("{trouble:?}"));
     let said_before = home.stderr_bytes();
     let then = match &trouble {
         Trouble::Fault(fault, then) => {

@@ -12,6 +12,7 @@ mod cycle;
 mod death;
 mod drain;
 mod errors;
+mod evidence;
 mod getter;
 mod line;
 mod message;
