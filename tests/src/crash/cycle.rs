@@ -110,7 +110,7 @@ pub async fn run(settings: &Settings, mut progress: impl FnMut(&Report)) -> Resu
             let (seed, cycle, stderr) = (settings.seed, run.report.cycles, tail(&run.home.stderr()));
             let mut more = format!("seed {seed}, cycle {cycle}\n{stderr}");
             // What a control is to find needs nobody's reading.
-            if !run.reaper.lies() {
+            if !run.reaper.is_control() {
                 more = format!("{more}\n{}", evidence::keep(&run.home, seed, &run.judged));
             }
             return Err(match failure {
@@ -174,9 +174,10 @@ impl Run {
             if self.report.cycles.is_multiple_of(self.settings.drain_every) {
                 self.drain().await?;
             }
-            // Not every trouble is met: some calls come rarely.
-            let met = self.report.errors.is_none_or(|errors| errors.met >= self.settings.cycles);
-            if self.report.cycles >= self.settings.cycles && met {
+            // Not every trouble is met, some calls come rarely, and many a kill comes too late: it goes on until enough
+            // was reached. The drain at the end counts.
+            let report = Report { drains: self.report.drains + 1, ..self.report };
+            if report.below_floor(self.settings.cycles, self.settings.confirms_min).is_empty() {
                 break;
             }
         }
@@ -294,7 +295,9 @@ impl Run {
         self.report.settled_bytes += self.world.settled_bytes.swap(0, Ordering::Relaxed);
         self.report.merged_bytes += self.world.merged_bytes.swap(0, Ordering::Relaxed);
         self.report.errors = self.reaper.errors;
-        self.report.losses = (self.settings.death != Death::Kill).then_some(self.reaper.losses);
+        self.report.points = self.reaper.points;
+        let losses = matches!(self.settings.death, Death::PowerLoss { .. } | Death::Errors { .. });
+        self.report.losses = losses.then_some(self.reaper.losses);
         Ok(())
     }
 
@@ -318,8 +321,10 @@ impl Run {
             _ => 5,
         };
         // What a lying disk leaves may not be opened at all before it is repaired.
-        let row = if self.reaper.lies() { 0 } else { row };
+        let row = if self.reaper.is_control() { 0 } else { row };
         let mut deep = 0;
+        let troubled = self.reaper.trouble_a_start(&self.home, &self.settings.options).await;
+        troubled.map_err(|why| self.complaint(format!("a start that met an error: {why}")))?;
         for _ in 0..row {
             let before = self.home.stderr_bytes();
             let aimed = self.reaper.aim_at_start();
@@ -385,7 +390,7 @@ impl Run {
     }
 
     async fn start(&mut self) -> Result<Server, Failure> {
-        let started = death::start(&self.home, &self.settings.options, self.reaper.lies()).await;
+        let started = death::start(&self.home, &self.settings.options, self.reaper.is_control()).await;
         let server = started.map_err(|why| self.complaint(why))?;
         self.recovery = server.recovery();
         Ok(server)
