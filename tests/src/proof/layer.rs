@@ -142,7 +142,9 @@ impl Layer {
             Self::Model => model(seed, count, release),
             Self::Simulator => simulator(seed, count, release),
             // Rounds in turn at random moments and, where that can be had, at named points.
-            Self::Kill if seed.is_multiple_of(2) || missing().is_some() => kills(seed, count, Death::Kill).await,
+            Self::Kill if seed.is_multiple_of(2) || missing().is_some() => {
+                kills(seed, count, Death::Kill).await
+            }
             Self::Kill => kills(seed, count, Death::KillAtPoints).await,
             Self::Power => kills(seed, count, Death::PowerLoss { lie: Lie::default() }).await,
             Self::Errors => kills(seed, count, Death::Errors { unsaid: false }).await,
