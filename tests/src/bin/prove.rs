@@ -8,7 +8,7 @@ use clap::Parser;
 use leveret_tests::binary::workspace;
 use leveret_tests::proof::{Entry, Layer, Ledger, Scale, bound_percent};
 
-/// Attacks the durability claim: model, simulator, kill -9, power losses, failing system calls and scenarios. Every round goes
+/// Attacks the durability claim: model, simulator, crash points, kill -9, power losses, failing system calls and scenarios. Every round goes
 /// into tests/proof/ledger.jsonl, and what is there already for today's code is not run again: the same command continues.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -100,6 +100,7 @@ async fn attack(
             trials: trials_made,
             confirms: round.confirms,
             violations,
+            next: round.next,
         })?;
         trials += trials_made;
         confirms += round.confirms;
@@ -113,7 +114,7 @@ async fn attack(
             eprintln!("{}: VIOLATION: {text}", layer.name());
             return Ok(false);
         }
-        seed += count.max(trials_made);
+        seed = round.next.unwrap_or(seed + count.max(trials_made));
     }
     Ok(true)
 }

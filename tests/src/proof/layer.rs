@@ -22,6 +22,10 @@ pub enum Layer {
     #[serde(rename = "T2")]
     #[value(name = "t2")]
     Simulator,
+    /// Every crash point of a script.
+    #[serde(rename = "T3")]
+    #[value(name = "t3")]
+    Points,
     /// kill -9 of the real server under load.
     #[serde(rename = "T4")]
     #[value(name = "t4")]
@@ -49,6 +53,9 @@ pub enum Scale {
     Full,
 }
 
+/// States of crashes that CI judges.
+const POINTS_CI: u64 = 10_000;
+
 /// What came of a round.
 #[derive(Debug, Default)]
 pub struct Round {
@@ -58,18 +65,21 @@ pub struct Round {
     pub confirms: u64,
     /// What broke, and how to repeat it.
     pub violation: Option<String>,
+    /// Where the next round begins; behind this one's trials unless given.
+    pub next: Option<u64>,
 }
 
 impl Layer {
     /// All of them, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Model, Self::Simulator, Self::Kill, Self::Power, Self::Errors, Self::Scenarios];
+    pub const ALL: [Self; 7] =
+        [Self::Model, Self::Simulator, Self::Points, Self::Kill, Self::Power, Self::Errors, Self::Scenarios];
 
     /// Number and name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Model => "T1 model of the engine",
             Self::Simulator => "T2 simulator",
+            Self::Points => "T3 every crash point",
             Self::Kill => "T4 kill -9",
             Self::Power => "T5 power loss",
             Self::Errors => "T7 failing system calls",
@@ -82,6 +92,7 @@ impl Layer {
         match self {
             Self::Model => "histories",
             Self::Simulator => "seeds",
+            Self::Points => "states",
             Self::Kill => "kill -9 cycles",
             Self::Power => "losses",
             Self::Errors => "lives with an error",
@@ -96,6 +107,8 @@ impl Layer {
             (Self::Model, Scale::Full) => 200_000,
             (Self::Simulator, Scale::Ci) => 10_000,
             (Self::Simulator, Scale::Full) => 1_000_000,
+            (Self::Points, Scale::Ci) => POINTS_CI,
+            (Self::Points, Scale::Full) => 5_000_000,
             (Self::Kill, Scale::Ci) => 60,
             (Self::Kill, Scale::Full) => 10_000,
             (Self::Power, Scale::Ci) => 20,
@@ -116,6 +129,7 @@ impl Layer {
         match self {
             Self::Model => 2_000,
             Self::Simulator => 10_000,
+            Self::Points => 100_000,
             Self::Kill => 50,
             Self::Power => 20,
             Self::Errors => 10,
@@ -139,6 +153,7 @@ impl Layer {
         match self {
             Self::Model => model(seed, count, release),
             Self::Simulator => simulator(seed, count, release),
+            Self::Points => points(seed, count, release),
             Self::Kill => kills(seed, count, Death::Kill).await,
             Self::Power => kills(seed, count, Death::PowerLoss { lie: Lie::default() }).await,
             Self::Errors => kills(seed, count, Death::Errors).await,
@@ -182,6 +197,34 @@ fn simulator(seed: u64, count: u64, release: bool) -> Result<Round, String> {
     }
 }
 
+/// The program of the crash points, which has deliberate bugs as well. A seed is a point of a variant: what 4,096 states of
+/// each point take, no round does at once.
+fn points(seed: u64, count: u64, release: bool) -> Result<Round, String> {
+    let (variant, from) = ((seed - 1) >> 16, (seed - 1) & 0xffff);
+    let mut command = cargo("run", release);
+    command.args(["-p", "leveret-tests", "--features", "sim", "--bin", "points", "--"]);
+    command.args(["--variant", &variant.to_string(), "--from", &from.to_string()]);
+    command.args(["--trials", &count.to_string()]);
+    if count > POINTS_CI {
+        command.arg("--full");
+    }
+    let output = command.output().map_err(|error| format!("cargo: {error}"))?;
+    let text = said(&output);
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("variant {variant}: ")));
+    let parts = line.and_then(|line| line.split_once(" states, next point: "));
+    let trials = parts.and_then(|(trials, _)| trials.parse().ok());
+    match (output.status.success(), parts, trials) {
+        (true, Some((_, point)), Some(trials)) => {
+            let at = |point: u64| ((variant << 16) | point) + 1;
+            let next = point.parse().map_or(((variant + 1) << 16) + 1, at);
+            Ok(Round { trials, next: Some(next), ..Round::default() })
+        }
+        (true, ..) => Err(format!("it did not say how many states it judged: {}", tail(&text))),
+        (false, ..) if text.contains("could not compile") || text.contains("an empty run") => Err(text),
+        (false, ..) => Ok(Round { trials: count, violation: Some(tail(&text)), ..Round::default() }),
+    }
+}
+
 async fn kills(seed: u64, cycles: u64, death: Death) -> Result<Round, String> {
     let settings = Settings { protocol: Protocol::Mixed, death, ..Settings::new(cycles, seed) };
     Ok(match crash::run(&settings, |_| ()).await {
@@ -189,7 +232,7 @@ async fn kills(seed: u64, cycles: u64, death: Death) -> Result<Round, String> {
             let losses = report.losses.map(|losses| losses.losses);
             let errors = report.errors.map(|errors| errors.met);
             let trials = errors.or(losses).unwrap_or(report.cycles);
-            Round { trials, confirms: report.checked.confirmed, violation: None }
+            Round { trials, confirms: report.checked.confirmed, ..Round::default() }
         }
         // It proves nothing, for or against.
         Err(failure @ Failure::BelowFloor(_)) => {
@@ -197,7 +240,7 @@ async fn kills(seed: u64, cycles: u64, death: Death) -> Result<Round, String> {
         }
         Err(failure) => {
             let violation = Some(format!("seed {seed}, {cycles} cycles: {failure}"));
-            Round { trials: cycles, confirms: 0, violation }
+            Round { trials: cycles, violation, ..Round::default() }
         }
     })
 }

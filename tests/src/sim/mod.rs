@@ -7,8 +7,11 @@
 
 mod bodies;
 mod bug;
+pub mod points;
+
 mod campaign;
 mod clients;
+mod judging;
 mod reached;
 mod world;
 
