@@ -114,7 +114,8 @@ impl Threads {
                 break;
             }
         }
-        let done = writer.is_idle();
+        // What waits on, for company or since it found no room in the frame, is the writer's: it sleeps, and has to hear of it.
+        let done = writer.is_idle() && lock(&self.shared.inbox).waiting.is_empty();
         drop(writer);
         if begin.elapsed() > INLINE_SLOW {
             self.passed_over.store(INLINE_PASS_OVER, Ordering::Relaxed);

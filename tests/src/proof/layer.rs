@@ -22,6 +22,10 @@ pub enum Layer {
     #[serde(rename = "T2")]
     #[value(name = "t2")]
     Simulator,
+    /// Every crash point of a script.
+    #[serde(rename = "T3")]
+    #[value(name = "t3")]
+    Points,
     /// kill -9 of the real server under load.
     #[serde(rename = "T4")]
     #[value(name = "t4")]
@@ -49,6 +53,9 @@ pub enum Scale {
     Full,
 }
 
+/// States of crashes that CI judges.
+const POINTS_CI: u64 = 10_000;
+
 /// What came of a round.
 #[derive(Debug, Default)]
 pub struct Round {
@@ -60,18 +67,21 @@ pub struct Round {
     pub violation: Option<String>,
     /// It reached too little to prove anything, for or against: what.
     pub void: Option<String>,
+    /// Where the next round begins; behind this one's trials unless given.
+    pub next: Option<u64>,
 }
 
 impl Layer {
     /// All of them, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Model, Self::Simulator, Self::Kill, Self::Power, Self::Errors, Self::Scenarios];
+    pub const ALL: [Self; 7] =
+        [Self::Model, Self::Simulator, Self::Points, Self::Kill, Self::Power, Self::Errors, Self::Scenarios];
 
     /// Number and name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Model => "T1 model of the engine",
             Self::Simulator => "T2 simulator",
+            Self::Points => "T3 every crash point",
             Self::Kill => "T4 kill -9",
             Self::Power => "T5 power loss",
             Self::Errors => "T7 failing system calls",
@@ -84,6 +94,7 @@ impl Layer {
         match self {
             Self::Model => "histories",
             Self::Simulator => "seeds",
+            Self::Points => "states",
             Self::Kill => "kill -9 cycles",
             Self::Power => "losses",
             Self::Errors => "lives with an error",
@@ -98,6 +109,8 @@ impl Layer {
             (Self::Model, Scale::Full) => 200_000,
             (Self::Simulator, Scale::Ci) => 10_000,
             (Self::Simulator, Scale::Full) => 1_000_000,
+            (Self::Points, Scale::Ci) => POINTS_CI,
+            (Self::Points, Scale::Full) => 5_000_000,
             (Self::Kill, Scale::Ci) => 60,
             (Self::Kill, Scale::Full) => 10_000,
             (Self::Power, Scale::Ci) => 20,
@@ -118,6 +131,7 @@ impl Layer {
         match self {
             Self::Model => 2_000,
             Self::Simulator => 10_000,
+            Self::Points => 100_000,
             Self::Kill => 50,
             Self::Power => 20,
             Self::Errors => 10,
@@ -141,6 +155,7 @@ impl Layer {
         match self {
             Self::Model => model(seed, count, release),
             Self::Simulator => simulator(seed, count, release),
+            Self::Points => points(seed, count, release),
             // Rounds in turn at random moments and, where that can be had, at named points.
             Self::Kill if seed.is_multiple_of(2) || missing().is_some() => {
                 kills(seed, count, Death::Kill).await
@@ -185,6 +200,34 @@ fn simulator(seed: u64, count: u64, release: bool) -> Result<Round, String> {
         (true, None) => Err(format!("the simulator did not say how many seeds it ran: {}", tail(&text))),
         (false, _) if text.contains("could not compile") => Err(text),
         (false, _) => Ok(Round { trials: count, violation: Some(tail(&text)), ..Round::default() }),
+    }
+}
+
+/// The program of the crash points, which has deliberate bugs as well. A seed is a point of a variant: what 4,096 states of
+/// each point take, no round does at once.
+fn points(seed: u64, count: u64, release: bool) -> Result<Round, String> {
+    let (variant, from) = ((seed - 1) >> 16, (seed - 1) & 0xffff);
+    let mut command = cargo("run", release);
+    command.args(["-p", "leveret-tests", "--features", "sim", "--bin", "points", "--"]);
+    command.args(["--variant", &variant.to_string(), "--from", &from.to_string()]);
+    command.args(["--trials", &count.to_string()]);
+    if count > POINTS_CI {
+        command.arg("--full");
+    }
+    let output = command.output().map_err(|error| format!("cargo: {error}"))?;
+    let text = said(&output);
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("variant {variant}: ")));
+    let parts = line.and_then(|line| line.split_once(" states, next point: "));
+    let trials = parts.and_then(|(trials, _)| trials.parse().ok());
+    match (output.status.success(), parts, trials) {
+        (true, Some((_, point)), Some(trials)) => {
+            let at = |point: u64| ((variant << 16) | point) + 1;
+            let next = point.parse().map_or(((variant + 1) << 16) + 1, at);
+            Ok(Round { trials, next: Some(next), ..Round::default() })
+        }
+        (true, ..) => Err(format!("it did not say how many states it judged: {}", tail(&text))),
+        (false, ..) if text.contains("could not compile") || text.contains("an empty run") => Err(text),
+        (false, ..) => Ok(Round { trials: count, violation: Some(tail(&text)), ..Round::default() }),
     }
 }
 
