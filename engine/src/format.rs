@@ -18,6 +18,7 @@
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use crate::controls::crc_differs;
 use crate::ids::{EditNo, Epoch, FileId, FrameNo, SegmentNo};
 
 #[cfg(test)]
@@ -203,10 +204,11 @@ impl FrameHeader {
             return Err(NoFrame::Broken("the frame runs over the end of its segment".into()));
         }
         let crc = frame_crc(LittleEndian::read_u32(&frame[76..]), &frame[FRAME_HEADER_BYTES..end]);
-        if crc != LittleEndian::read_u32(&frame[end..]) {
+        let written = LittleEndian::read_u32(&frame[end..]);
+        if crc_differs(crc, written) {
             return Err(NoFrame::Broken("the frame's checksum does not match".into()));
         }
-        Ok(crc)
+        Ok(written)
     }
 }
 

@@ -6,6 +6,8 @@ pub mod binary;
 pub mod checker;
 pub mod client;
 pub mod crash;
+#[cfg(feature = "damage")]
+pub mod damage;
 pub mod faultfs;
 pub mod history;
 pub mod payload;

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use crate::controls::crc_differs;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, NoFrame};
@@ -97,7 +98,7 @@ impl BlobPlace {
         let name = blob_name(self.file);
         let at = self.offset + BODY_HEADER_BYTES as u64;
         file.read_at(at, into).map_err(|error| format!("cannot read {name} at offset {at}: {error}"))?;
-        if crc32fast::hash(into) != self.crc {
+        if crc_differs(crc32fast::hash(into), self.crc) {
             return Err(format!(
                 "the checksum of the body at offset {} of {name} does not match",
                 self.offset

@@ -1,0 +1,82 @@
+//! Many damages, and the controls: a layer that cannot fail proves nothing.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use leveret_engine::Control;
+
+use super::trial::Base;
+use super::{PER_STORE, Reached};
+
+/// Runs damages until they, or the time, are used up. Err: the first that failed and what broke, or a floor that was
+/// missed.
+pub fn campaign(from: u64, damages: u64, until: Instant, threads: usize) -> Result<Reached, String> {
+    let stores = from / PER_STORE..(from + damages).div_ceil(PER_STORE);
+    let next = AtomicU64::new(stores.start);
+    let sum = Mutex::new(Reached::default());
+    let failure: Mutex<Option<(u64, String)>> = Mutex::new(None);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let store = next.fetch_add(1, Ordering::Relaxed);
+                    let failed = failure.lock().expect("no panic holds it").is_some();
+                    if store >= stores.end || failed || Instant::now() > until {
+                        return;
+                    }
+                    let base = Base::new(store);
+                    let first = (store * PER_STORE).max(from);
+                    for number in first..((store + 1) * PER_STORE).min(from + damages) {
+                        let outcome = std::panic::catch_unwind(|| base.trial(number, None));
+                        let broken = match outcome {
+                            Ok(outcome) => {
+                                sum.lock().expect("no panic holds it").add(&outcome.reached);
+                                outcome.violation.map(|violation| violation.to_string())
+                            }
+                            Err(_) => Some("a panic, see above".to_owned()),
+                        };
+                        if let Some(text) = broken {
+                            failure.lock().expect("no panic holds it").get_or_insert((number, text));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let reached = sum.into_inner().expect("threads have ended");
+    match failure.into_inner().expect("threads have ended") {
+        Some((number, text)) => Err(format!("damage {number}: {text}")),
+        None => reached.floors().map(|()| reached),
+    }
+}
+
+/// Switches on the deliberate bugs that damage brings to light, one after the other, until an invariant catches each; the
+/// same damage without the bug must pass. Err: those that went unnoticed.
+pub fn controls(from: u64, damages: u64) -> Result<Vec<String>, String> {
+    let mut lines = Vec::new();
+    let mut missed = Vec::new();
+    for bug in Control::OF_DAMAGE {
+        match caught(bug, from, damages) {
+            Some(line) => lines.push(line),
+            None => missed.push(format!("{bug:?} went unnoticed over {damages} damages")),
+        }
+    }
+    if missed.is_empty() { Ok(lines) } else { Err(missed.join("\n")) }
+}
+
+fn caught(bug: Control, from: u64, damages: u64) -> Option<String> {
+    for store in from / PER_STORE..(from + damages).div_ceil(PER_STORE) {
+        let base = Base::new(store);
+        for number in store * PER_STORE..(store + 1) * PER_STORE {
+            // A panic is no catch: only a named invariant counts.
+            let outcome = std::panic::catch_unwind(|| base.trial(number, Some(bug)));
+            let Some(violation) = outcome.ok().and_then(|outcome| outcome.violation) else { continue };
+            if base.trial(number, None).violation.is_none() {
+                let (invariant, text) = (violation.invariant, violation.text);
+                return Some(format!("{bug:?}: caught by {invariant:?} at damage {number}: {text}"));
+            }
+        }
+    }
+    None
+}
