@@ -13,6 +13,8 @@ mod bad_input;
 mod celery;
 mod cli;
 mod crash;
+#[cfg(feature = "damage")]
+mod damage;
 mod examples;
 mod expected;
 mod features;

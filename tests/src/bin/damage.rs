@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use leveret_tests::damage::{Reached, campaign, controls};
+use leveret_tests::damage::{Reached, campaign, controls, show};
 
 #[derive(Parser)]
 struct Args {
@@ -24,12 +24,17 @@ struct Args {
     /// Switch every deliberate bug on that damage brings to light; each must be caught.
     #[arg(long)]
     controls: bool,
+    /// Only say what the first damage does, and what a check says of it.
+    #[arg(long)]
+    show: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let until = Instant::now() + Duration::from_secs(args.seconds);
-    let result = if args.controls {
+    let result = if args.show {
+        Ok(show(args.from))
+    } else if args.controls {
         controls(args.from, args.damages).map(|lines| lines.join("\n"))
     } else {
         let reached = campaign(args.from, args.damages, until, args.threads);

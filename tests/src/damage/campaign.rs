@@ -9,19 +9,21 @@ use leveret_engine::Control;
 use super::trial::Base;
 use super::{PER_STORE, Reached};
 
-/// Runs damages until they, or the time, are used up. Err: the first that failed and what broke, or a floor that was
-/// missed.
+/// Failures after which a campaign ends.
+const FAILURES_TOLD: usize = 20;
+
+/// Runs damages until they, or the time, are used up. Err: those that failed and what broke, or a floor that was missed.
 pub fn campaign(from: u64, damages: u64, until: Instant, threads: usize) -> Result<Reached, String> {
     let stores = from / PER_STORE..(from + damages).div_ceil(PER_STORE);
     let next = AtomicU64::new(stores.start);
     let sum = Mutex::new(Reached::default());
-    let failure: Mutex<Option<(u64, String)>> = Mutex::new(None);
+    let failures: Mutex<Vec<(u64, String)>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
                     let store = next.fetch_add(1, Ordering::Relaxed);
-                    let failed = failure.lock().expect("no panic holds it").is_some();
+                    let failed = failures.lock().expect("no panic holds it").len() >= FAILURES_TOLD;
                     if store >= stores.end || failed || Instant::now() > until {
                         return;
                     }
@@ -37,7 +39,7 @@ pub fn campaign(from: u64, damages: u64, until: Instant, threads: usize) -> Resu
                             Err(_) => Some("a panic, see above".to_owned()),
                         };
                         if let Some(text) = broken {
-                            failure.lock().expect("no panic holds it").get_or_insert((number, text));
+                            failures.lock().expect("no panic holds it").push((number, text));
                         }
                     }
                 }
@@ -45,10 +47,14 @@ pub fn campaign(from: u64, damages: u64, until: Instant, threads: usize) -> Resu
         }
     });
     let reached = sum.into_inner().expect("threads have ended");
-    match failure.into_inner().expect("threads have ended") {
-        Some((number, text)) => Err(format!("damage {number}: {text}")),
-        None => reached.floors().map(|()| reached),
+    let mut failures = failures.into_inner().expect("threads have ended");
+    failures.sort_unstable();
+    if failures.is_empty() {
+        return reached.floors().map(|()| reached);
     }
+    let lines: Vec<String> =
+        failures.into_iter().map(|(number, text)| format!("damage {number}: {text}")).collect();
+    Err(lines.join("\n"))
 }
 
 /// Switches on the deliberate bugs that damage brings to light, one after the other, until an invariant catches each; the

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use fastrand::Rng;
 use leveret_engine::{
-    Batch, BlobRef, Control, Disk, Payload, Put, QueueId, Seq, Settings, SimDisk, Step, Store, Ticket, Urgency,
-    Workers,
+    Batch, BlobRef, Control, Disk, Payload, Put, QueueId, Seq, Settings, SimDisk, Step, Store, Ticket,
+    Urgency, Workers,
 };
 
 /// A directory at a moment: names and bytes.
@@ -31,6 +31,8 @@ pub(super) struct Past {
     pub(super) commits: u64,
     pub(super) queues: BTreeMap<u64, QueuePast>,
     pub(super) messages: BTreeMap<(u64, u64), Message>,
+    /// Places of transient messages, and the commit that acks them: the one of the next place.
+    pub(super) holes: BTreeMap<(u64, u64), u64>,
     /// Per key, its changes: commit and value.
     pub(super) facts: BTreeMap<Bytes, Vec<(u64, Option<Bytes>)>>,
     /// Per group of frames, in the order in which they became durable, the newest commit in it.
@@ -133,7 +135,10 @@ pub(super) fn make(seed: u64) -> Image {
 
 /// What a disk holds.
 pub(super) fn files(disk: &SimDisk) -> Files {
-    disk.names().into_iter().map(|(name, _)| (name.clone(), disk.contents(&name).unwrap_or_default())).collect()
+    disk.names()
+        .into_iter()
+        .map(|(name, _)| (name.clone(), disk.contents(&name).unwrap_or_default()))
+        .collect()
 }
 
 impl Image {
@@ -192,6 +197,8 @@ impl World {
     fn drain(&mut self, life: &mut Life) {
         let wanted = Ticket(self.past.commits - life.before);
         while life.store.durable() < wanted {
+            // What is lazy leaves after a while.
+            self.now_ms += 1;
             life.workers.writer.step(self.now_ms);
             self.note(life);
         }
@@ -361,7 +368,10 @@ impl World {
             }
             let Some(queue) = self.past.queues.get_mut(id) else { continue };
             // Transient messages take places that are never logged.
-            queue.next += if self.rng.u8(..8) == 0 { self.rng.u64(1..4) } else { 0 };
+            for _ in 0..if self.rng.u8(..8) == 0 { self.rng.u64(1..4) } else { 0 } {
+                self.past.holes.insert((*id, queue.next), commit);
+                queue.next += 1;
+            }
             let message = Message { payload: payload.clone(), put: commit, gone: None };
             self.past.messages.insert((*id, queue.next), message);
             put.targets.push((QueueId(*id), Seq(queue.next)));

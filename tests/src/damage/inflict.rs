@@ -121,7 +121,8 @@ fn strike(
         Kind::Zeroed4096 => fill(&mut bytes, offset, BLOCK_BYTES),
         Kind::Truncated => bytes.truncate(offset),
         Kind::LostWrite => {
-            let older = rng.choice(&image.older).and_then(|older| older.get(name)).cloned().unwrap_or_default();
+            let older =
+                rng.choice(&image.older).and_then(|older| older.get(name)).cloned().unwrap_or_default();
             let unit = if rng.bool() { 512 } else { BLOCK_BYTES };
             let start = offset / unit * unit;
             let end = (start + unit * rng.usize(1..4)).min(bytes.len());
@@ -130,7 +131,9 @@ fn strike(
             }
         }
         Kind::Swapped => {
+            // A small file has no two blocks, but may have been put together from small parts.
             let unit = if rng.bool() { 512 } else { BLOCK_BYTES };
+            let unit = if 2 * unit > bytes.len() { 64 } else { unit };
             let units = bytes.len() / unit;
             let one = offset / unit;
             if one >= units {
@@ -147,7 +150,7 @@ fn strike(
             return None;
         }
         Kind::Duplicated => {
-            let copy = another_name(name, rng.u64(900..990))?;
+            let copy = another_name(name, rng.u64(900..990)).unwrap_or_else(|| format!("{name}.old"));
             files.insert(copy.clone(), bytes);
             return Some(copy);
         }
@@ -177,7 +180,13 @@ fn strike(
 }
 
 /// Puts old bytes of such a file behind a file's end: behind the last frame of a log segment.
-fn stale(rng: &mut Rng, image: &Image, layout: &Layout, place: &Place, bytes: &mut Vec<u8>) -> Option<String> {
+fn stale(
+    rng: &mut Rng,
+    image: &Image,
+    layout: &Layout,
+    place: &Place,
+    bytes: &mut Vec<u8>,
+) -> Option<String> {
     let kind = kind_of(&place.file);
     let alike = image.older.iter().chain([&image.files]).flatten().filter(|(file, _)| kind_of(file) == kind);
     let sources: Vec<&Vec<u8>> = alike.map(|(_, bytes)| bytes).collect();

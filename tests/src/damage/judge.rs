@@ -7,7 +7,8 @@ use leveret_engine::Recovered;
 use leveret_engine::offline::{Checked, FindingKind, Gap};
 
 use super::history::{Files, Image, Message, Past};
-use super::layout::Layout;
+use super::inflict::{Damage, Kind};
+use super::layout::{Layout, Target};
 use super::trial::Read;
 use crate::checker::{Invariant, Violation};
 
@@ -18,6 +19,7 @@ pub(super) struct Case<'a> {
     layout: &'a Layout,
     /// The damaged directory.
     files: &'a Files,
+    damages: &'a [Damage],
 }
 
 pub(super) fn broken(invariant: Invariant, text: impl Into<String>) -> Violation {
@@ -25,12 +27,17 @@ pub(super) fn broken(invariant: Invariant, text: impl Into<String>) -> Violation
 }
 
 impl<'a> Case<'a> {
-    pub(super) fn new(image: &'a Image, layout: &'a Layout, files: &'a Files) -> Self {
-        Self { image, layout, files }
+    pub(super) fn new(image: &'a Image, layout: &'a Layout, files: &'a Files, damages: &'a [Damage]) -> Self {
+        Self { image, layout, files, damages }
     }
 
     fn past(&self) -> &Past {
         &self.image.past
+    }
+
+    /// Whether a message lives, whatever the damage.
+    pub(super) fn lives(&self, at: (u64, u64)) -> bool {
+        self.past().messages.get(&at).is_some_and(|message| Past::lived(message, self.past().commits))
     }
 
     /// The newest commit before what may be cut as a torn tail.
@@ -83,12 +90,15 @@ impl<'a> Case<'a> {
         Ok(cut)
     }
 
-    /// Whether the front of the first frame behind a commit is whole enough to tell that there was one.
+    /// Whether the front of the first frame that was hit behind a commit is whole enough to tell that there was one.
     fn tells(&self, newest: u64) -> bool {
-        let cut = self.layout.frames.iter().find(|frame| frame.commits.0 >= newest && frame.commits.1 > newest);
-        let Some(frame) = cut else { return true };
+        let mut cut = self.layout.frames.iter().filter(|frame| frame.commits.1 > newest);
+        let Some(frame) = cut.find(|frame| frame.is_hit(&self.image.files, self.files)) else { return true };
         let header = |files: &Files| {
-            files.get(&frame.file).and_then(|bytes| bytes.get(frame.start..frame.start + 80)).map(<[u8]>::to_vec)
+            files
+                .get(&frame.file)
+                .and_then(|bytes| bytes.get(frame.start..frame.start + 80))
+                .map(<[u8]>::to_vec)
         };
         header(&self.image.files) == header(self.files)
     }
@@ -130,6 +140,9 @@ impl<'a> Case<'a> {
                 *(if unknown(message.put) { uncounted } else { counted }) += 1;
             }
         }
+        for ((id, _), _) in past.holes.iter().filter(|(_, commit)| in_gap(**commit)) {
+            missing.entry(*id).or_default().1 += 1;
+        }
         let mut sum = 0;
         let said: BTreeMap<u64, u64> = told.loss.messages.iter().map(|(id, lost)| (id.0, *lost)).collect();
         for id in past.queues.keys() {
@@ -151,11 +164,24 @@ impl<'a> Case<'a> {
     fn holds(&self, gap: &Gap, commit: u64) -> bool {
         let within = |number: u64| number >= gap.first.0 && gap.last.is_none_or(|last| number <= last.0);
         let of = |at: &(u64, u64)| at.0 < commit && commit <= at.1;
-        self.layout.frames.iter().any(|frame| of(&frame.commits) && within(frame.number))
+        // Where the last one is not known, it is one of the same file.
+        let there = |file: &str| gap.last.is_some() || gap.file == file || !self.files.contains_key(file);
+        self.layout
+            .frames
+            .iter()
+            .any(|frame| of(&frame.commits) && within(frame.number) && there(&frame.file))
     }
 
-    /// Nothing is given up that was not hit.
+    /// Nothing is given up that was not hit. Where what is whole stands in the wrong place, its neighbours may be given up
+    /// with it; and where the headers of files are gone beside the manifest, nobody knows what the files are.
     fn honest(&self, gaps: &[Gap]) -> Result<(), Violation> {
+        let moves = [Kind::Swapped, Kind::LostWrite, Kind::OldPutBack, Kind::StaleTail];
+        let manifest = self.damages.iter().any(|damage| damage.target == Target::Manifest);
+        if self.damages.iter().any(|damage| moves.contains(&damage.kind))
+            || (manifest && self.damages.len() > 1)
+        {
+            return Ok(());
+        }
         for gap in gaps {
             for commit in 1..=self.past().commits {
                 if !self.holds(gap, commit) {
@@ -221,12 +247,10 @@ impl<'a> Case<'a> {
             // The newest change that is known, and those behind it.
             let excused = changes.by_ref().take_while(|(commit, _)| unknown(*commit));
             let may = excused.map(|(_, value)| value.as_ref()).any(|value| value == found);
-            let last_known = past.facts.get(key).into_iter().flatten().rev().find(|(commit, _)| !unknown(*commit));
+            let last_known =
+                past.facts.get(key).into_iter().flatten().rev().find(|(commit, _)| !unknown(*commit));
             if !may && last_known.and_then(|(_, value)| value.as_ref()) != found {
-                let text = format!(
-                    "fact {key:?} is {found:?}, but was {:?}",
-                    past.fact(key, past.commits)
-                );
+                let text = format!("fact {key:?} is {found:?}, but was {:?}", past.fact(key, past.commits));
                 return Err(broken(Invariant::I7, text));
             }
         }

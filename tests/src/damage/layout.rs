@@ -171,16 +171,26 @@ impl Layout {
         }
     }
 
-    /// The frames at the end of the log that were all hit: nothing that is left proves that they ever were.
+    /// The frames at the end of the log of whose groups something was hit: nothing that is left proves that they ever were.
     pub(super) fn unproven(&self, before: &Files, after: &Files) -> &[FrameAt] {
         let open = self.segments.last().map(|(file, _)| file.as_str()).unwrap_or_default();
+        let hit = |frame: &FrameAt| {
+            let group = |other: &&FrameAt| other.commits == frame.commits && !other.is_empty();
+            let group = self.frames.iter().filter(group).chain([frame]);
+            group.into_iter().any(|frame| frame.is_hit(before, after))
+        };
         let end = self.frames.iter().rev();
-        let hit = end.take_while(|frame| frame.file == open && frame.is_hit(before, after)).count();
+        let hit = end.take_while(|frame| frame.file == open && hit(frame)).count();
         &self.frames[self.frames.len() - hit..]
     }
 }
 
 impl FrameAt {
+    /// It only proves what stands before it.
+    fn is_empty(&self) -> bool {
+        self.commits.0 == self.commits.1
+    }
+
     /// Whether something of it is not what it was.
     pub(super) fn is_hit(&self, before: &Files, after: &Files) -> bool {
         let same = |start: usize, end: usize| {
@@ -201,6 +211,6 @@ fn footer_at(bytes: &[u8]) -> usize {
     };
     let Some(trailer) = bytes.len().checked_sub(SETTLED_TRAILER_BYTES) else { return 0 };
     let footer = u64_at(trailer + 32);
-    let extents = (footer..trailer).step_by(64).map(|at| u64_at(at + 24) + u64_at(at + 32));
-    extents.max().unwrap_or(SETTLED_HEADER_BYTES)
+    let extents = (footer..trailer).step_by(64).map(|at| u64_at(at + 24).saturating_add(u64_at(at + 32)));
+    extents.max().unwrap_or(SETTLED_HEADER_BYTES).min(bytes.len())
 }

@@ -24,7 +24,7 @@ mod trial;
 
 pub use campaign::{campaign, controls};
 pub use reached::Reached;
-pub use trial::{Outcome, run};
+pub use trial::{Outcome, run, show};
 
 /// Damages that begin with the same store.
 pub const PER_STORE: u64 = 20;

@@ -70,17 +70,17 @@ impl Reached {
             }
         }
         let floors = [
-            ("damages that hit what lives", self.live_hit, 40),
-            ("starts refused", self.refused, 25),
-            ("starts with all served", self.whole, 10),
-            ("starts with less served", self.less, 4),
-            ("torn tails", self.cut, 1),
-            ("repairs", self.repaired, 30),
-            ("messages said to be lost", self.told_lost, 50),
-            ("losses that the scrub found", self.scrubbed, 2),
+            ("damages that hit what lives", self.live_hit, 500),
+            ("starts refused", self.refused, 350),
+            ("starts with all served", self.whole, 150),
+            ("starts with less served", self.less, 70),
+            ("torn tails", self.cut, 3),
+            ("repairs", self.repaired, 500),
+            ("messages said to be lost", self.told_lost, 500),
+            ("losses that the scrub found", self.scrubbed, 15),
         ];
-        for (what, reached, per_hundred) in floors {
-            let floor = per_hundred * self.damages / 100;
+        for (what, reached, per_thousand) in floors {
+            let floor = per_thousand * self.damages / 1_000;
             if reached < floor {
                 return Err(format!("an empty run: {reached} {what}, at least {floor} wanted; {self}"));
             }

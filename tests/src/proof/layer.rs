@@ -30,6 +30,10 @@ pub enum Layer {
     #[serde(rename = "T5")]
     #[value(name = "t5")]
     Power,
+    /// Random damage to the files of stores.
+    #[serde(rename = "T6")]
+    #[value(name = "t6")]
+    Damage,
     /// Errors of system calls of the real server.
     #[serde(rename = "T7")]
     #[value(name = "t7")]
@@ -62,8 +66,8 @@ pub struct Round {
 
 impl Layer {
     /// All of them, in order.
-    pub const ALL: [Self; 6] =
-        [Self::Model, Self::Simulator, Self::Kill, Self::Power, Self::Errors, Self::Scenarios];
+    pub const ALL: [Self; 7] =
+        [Self::Model, Self::Simulator, Self::Kill, Self::Power, Self::Damage, Self::Errors, Self::Scenarios];
 
     /// Number and name.
     pub fn name(self) -> &'static str {
@@ -72,6 +76,7 @@ impl Layer {
             Self::Simulator => "T2 simulator",
             Self::Kill => "T4 kill -9",
             Self::Power => "T5 power loss",
+            Self::Damage => "T6 random damage",
             Self::Errors => "T7 failing system calls",
             Self::Scenarios => "T10 scenarios",
         }
@@ -84,6 +89,7 @@ impl Layer {
             Self::Simulator => "seeds",
             Self::Kill => "kill -9 cycles",
             Self::Power => "losses",
+            Self::Damage => "damages",
             Self::Errors => "lives with an error",
             Self::Scenarios => "cases",
         }
@@ -100,6 +106,8 @@ impl Layer {
             (Self::Kill, Scale::Full) => 10_000,
             (Self::Power, Scale::Ci) => 20,
             (Self::Power, Scale::Full) => 2_000,
+            (Self::Damage, Scale::Ci) => 1_500,
+            (Self::Damage, Scale::Full) => 5_000,
             (Self::Errors, Scale::Ci) => 10,
             (Self::Errors, Scale::Full) => 500,
             (Self::Scenarios, _) => 1,
@@ -118,6 +126,7 @@ impl Layer {
             Self::Simulator => 10_000,
             Self::Kill => 50,
             Self::Power => 20,
+            Self::Damage => 2_500,
             Self::Errors => 10,
             Self::Scenarios => 1,
         }
@@ -141,6 +150,7 @@ impl Layer {
             Self::Simulator => simulator(seed, count, release),
             Self::Kill => kills(seed, count, Death::Kill).await,
             Self::Power => kills(seed, count, Death::PowerLoss { lie: Lie::default() }).await,
+            Self::Damage => damages(seed, count, release),
             Self::Errors => kills(seed, count, Death::Errors).await,
             Self::Scenarios => scenarios().await,
         }
@@ -179,6 +189,23 @@ fn simulator(seed: u64, count: u64, release: bool) -> Result<Round, String> {
         (true, None) => Err(format!("the simulator did not say how many seeds it ran: {}", tail(&text))),
         (false, _) if text.contains("could not compile") => Err(text),
         (false, _) => Ok(Round { trials: count, violation: Some(tail(&text)), ..Round::default() }),
+    }
+}
+
+/// Likewise a program of its own, with the engine alone.
+fn damages(seed: u64, count: u64, release: bool) -> Result<Round, String> {
+    let mut command = cargo("run", release);
+    command.args(["-p", "leveret-tests", "--features", "damage", "--bin", "damage", "--"]);
+    command.args(["--from", &seed.to_string(), "--damages", &count.to_string()]);
+    let output = command.output().map_err(|error| format!("cargo: {error}"))?;
+    let text = said(&output);
+    let done = text.lines().rev().find_map(|line| line.split_once(" damages: ")?.0.parse().ok());
+    let violation = text.lines().any(|line| line.starts_with("damage "));
+    match (output.status.success(), done) {
+        (true, Some(trials)) => Ok(Round { trials, ..Round::default() }),
+        // It did not compile, or fell below its floors, which proves nothing, for or against.
+        _ if !violation => Err(tail(&text)),
+        _ => Ok(Round { trials: count, violation: Some(tail(&text)), ..Round::default() }),
     }
 }
 
