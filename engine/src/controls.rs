@@ -60,19 +60,26 @@ impl Control {
     pub const OF_DAMAGE: [Self; 2] = [Self::DamageIsEnd, Self::IgnoreCrcs];
 }
 
-#[cfg(feature = "controls")]
+#[cfg(any(feature = "controls", feature = "fuzz"))]
 std::thread_local! {
-    /// [`Control::IgnoreCrcs`]: whoever reads bytes knows no settings. Those of the thread's last open hold.
+    /// [`Control::IgnoreCrcs`]: whoever reads bytes knows no settings. Those of the thread's last open hold. Fuzzing sets it,
+    /// too: no chance finds what has the right checksum.
     static CRCS_IGNORED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// Whether what was read does not have the checksum that it was written with.
 pub(crate) fn crc_differs(read: u32, written: u32) -> bool {
-    #[cfg(feature = "controls")]
+    #[cfg(any(feature = "controls", feature = "fuzz"))]
     if CRCS_IGNORED.get() {
         return false;
     }
     read != written
+}
+
+/// Whether this thread compares checksums.
+#[cfg(feature = "fuzz")]
+pub(crate) fn ignore_crcs(ignore: bool) {
+    CRCS_IGNORED.set(ignore);
 }
 
 impl Settings {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use leveret_tests::damage::{campaign, controls, run};
+use leveret_tests::damage::{Together, campaign, controls, run};
 
 /// Damages of a run of the tests: each kind at each kind of place about 18 times.
 const DAMAGES: u64 = 1_500;
@@ -12,8 +12,8 @@ const DAMAGES: u64 = 1_500;
 fn random_damage_is_told_and_the_rest_is_served() {
     let from = number("LEVERET_SIM_FROM").unwrap_or(1);
     let until = Instant::now() + Duration::from_secs(300);
-    let reached =
-        campaign(from, DAMAGES, until, 2).unwrap_or_else(|failure| panic!("from {from}: {failure}"));
+    let reached = campaign(from, DAMAGES, Together::OneVital, until, 2)
+        .unwrap_or_else(|failure| panic!("from {from}: {failure}"));
     eprintln!("from {from}: {reached}");
 }
 
@@ -21,7 +21,7 @@ fn random_damage_is_told_and_the_rest_is_served() {
 #[test]
 fn old_failures_stay_mended() {
     for number in OLD_FAILURES {
-        let outcome = run(number, None);
+        let outcome = run(number, Together::Anything, None);
         assert!(outcome.violation.is_none(), "damage {number}: {:?}", outcome.violation);
     }
 }

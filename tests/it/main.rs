@@ -18,6 +18,8 @@ mod damage;
 mod examples;
 mod expected;
 mod features;
+#[cfg(feature = "sim")]
+mod formats;
 mod grpcurl;
 mod java_client;
 mod lapin;

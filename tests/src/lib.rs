@@ -9,6 +9,8 @@ pub mod crash;
 #[cfg(feature = "damage")]
 pub mod damage;
 pub mod faultfs;
+#[cfg(feature = "sim")]
+pub mod formats;
 pub mod history;
 pub mod payload;
 pub mod proof;

@@ -139,7 +139,7 @@ impl BlobHeader {
         };
         let mut copy = header.to_vec();
         copy[12..16].fill(0);
-        if crc32fast::hash(&copy) != LittleEndian::read_u32(&header[12..]) {
+        if crc_differs(crc32fast::hash(&copy), LittleEndian::read_u32(&header[12..])) {
             return Err(NoFrame::Broken("the header's checksum does not match".into()));
         }
         let version = LittleEndian::read_u16(&header[8..]);

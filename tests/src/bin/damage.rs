@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use leveret_tests::damage::{Reached, campaign, controls, show};
+use leveret_tests::damage::{Reached, Together, campaign, controls, show};
 
 #[derive(Parser)]
 struct Args {
@@ -24,6 +24,9 @@ struct Args {
     /// Switch every deliberate bug on that damage brings to light; each must be caught.
     #[arg(long)]
     controls: bool,
+    /// Also several damages at once to what a start needs. Not everything is told exactly then.
+    #[arg(long)]
+    anything: bool,
     /// Only say what the first damage does, and what a check says of it.
     #[arg(long)]
     show: bool,
@@ -32,12 +35,13 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let until = Instant::now() + Duration::from_secs(args.seconds);
+    let together = if args.anything { Together::Anything } else { Together::OneVital };
     let result = if args.show {
-        Ok(show(args.from))
+        Ok(show(args.from, together))
     } else if args.controls {
         controls(args.from, args.damages).map(|lines| lines.join("\n"))
     } else {
-        let reached = campaign(args.from, args.damages, until, args.threads);
+        let reached = campaign(args.from, args.damages, together, until, args.threads);
         reached.map(|reached: Reached| reached.to_string())
     };
     match result {

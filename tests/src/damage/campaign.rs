@@ -7,13 +7,19 @@ use std::time::Instant;
 use leveret_engine::Control;
 
 use super::trial::Base;
-use super::{PER_STORE, Reached};
+use super::{PER_STORE, Reached, Together};
 
 /// Failures after which a campaign ends.
 const FAILURES_TOLD: usize = 20;
 
 /// Runs damages until they, or the time, are used up. Err: those that failed and what broke, or a floor that was missed.
-pub fn campaign(from: u64, damages: u64, until: Instant, threads: usize) -> Result<Reached, String> {
+pub fn campaign(
+    from: u64,
+    damages: u64,
+    together: Together,
+    until: Instant,
+    threads: usize,
+) -> Result<Reached, String> {
     let stores = from / PER_STORE..(from + damages).div_ceil(PER_STORE);
     let next = AtomicU64::new(stores.start);
     let sum = Mutex::new(Reached::default());
@@ -30,7 +36,7 @@ pub fn campaign(from: u64, damages: u64, until: Instant, threads: usize) -> Resu
                     let base = Base::new(store);
                     let first = (store * PER_STORE).max(from);
                     for number in first..((store + 1) * PER_STORE).min(from + damages) {
-                        let outcome = std::panic::catch_unwind(|| base.trial(number, None));
+                        let outcome = std::panic::catch_unwind(|| base.trial(number, together, None));
                         let broken = match outcome {
                             Ok(outcome) => {
                                 sum.lock().expect("no panic holds it").add(&outcome.reached);
@@ -76,9 +82,9 @@ fn caught(bug: Control, from: u64, damages: u64) -> Option<String> {
         let base = Base::new(store);
         for number in store * PER_STORE..(store + 1) * PER_STORE {
             // A panic is no catch: only a named invariant counts.
-            let outcome = std::panic::catch_unwind(|| base.trial(number, Some(bug)));
+            let outcome = std::panic::catch_unwind(|| base.trial(number, Together::OneVital, Some(bug)));
             let Some(violation) = outcome.ok().and_then(|outcome| outcome.violation) else { continue };
-            if base.trial(number, None).violation.is_none() {
+            if base.trial(number, Together::OneVital, None).violation.is_none() {
                 let (invariant, text) = (violation.invariant, violation.text);
                 return Some(format!("{bug:?}: caught by {invariant:?} at damage {number}: {text}"));
             }

@@ -52,6 +52,15 @@ impl Kind {
     ];
 }
 
+/// What may happen to one store together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Together {
+    /// One damage to what a start needs (log, manifest, checkpoints), and others to what it does not.
+    OneVital,
+    /// Anything.
+    Anything,
+}
+
 /// One damage that was done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Damage {

@@ -41,6 +41,11 @@ impl Target {
         Self::Manifest,
         Self::Checkpoint,
     ];
+
+    /// A start needs it.
+    pub(super) fn is_vital(self) -> bool {
+        matches!(self, Self::LogHeader | Self::LogPayload | Self::Manifest | Self::Checkpoint)
+    }
 }
 
 /// A range of a file.

@@ -23,6 +23,7 @@ mod tests;
 mod trial;
 
 pub use campaign::{campaign, controls};
+pub use inflict::Together;
 pub use reached::Reached;
 pub use trial::{Outcome, run, show};
 

@@ -13,7 +13,7 @@ use leveret_engine::{
 
 use super::PER_STORE;
 use super::history::{Files, Image, files, make};
-use super::inflict::{Damage, Kind, inflict};
+use super::inflict::{Damage, Kind, Together, inflict};
 use super::judge::{Case, broken};
 use super::layout::{Layout, Target};
 use super::reached::Reached;
@@ -43,13 +43,13 @@ pub(super) struct Read {
 }
 
 /// Runs one damage, with a deliberate bug if asked for.
-pub fn run(number: u64, control: Option<Control>) -> Outcome {
-    Base::new(number / PER_STORE).trial(number, control)
+pub fn run(number: u64, together: Together, control: Option<Control>) -> Outcome {
+    Base::new(number / PER_STORE).trial(number, together, control)
 }
 
 /// In words, what a damage does.
-pub fn show(number: u64) -> String {
-    Base::new(number / PER_STORE).show(number)
+pub fn show(number: u64, together: Together) -> String {
+    Base::new(number / PER_STORE).show(number, together)
 }
 
 impl Base {
@@ -61,7 +61,7 @@ impl Base {
     }
 
     /// In words, what stands in the log, what a damage does, and what a check says of it.
-    pub(super) fn show(&self, number: u64) -> String {
+    pub(super) fn show(&self, number: u64, together: Together) -> String {
         let mut text = String::new();
         for frame in &self.layout.frames {
             let (from, upto) = frame.commits;
@@ -75,7 +75,7 @@ impl Base {
         }
         let mut rng = rng(number);
         let mut files = self.image.files.clone();
-        for damage in self.damage(&mut rng, number, &mut files) {
+        for damage in self.damage(&mut rng, number, together, &mut files) {
             text += &format!("{damage}\n");
         }
         for (name, bytes) in &files {
@@ -92,10 +92,10 @@ impl Base {
     }
 
     /// Damages it.
-    pub(super) fn trial(&self, number: u64, control: Option<Control>) -> Outcome {
+    pub(super) fn trial(&self, number: u64, together: Together, control: Option<Control>) -> Outcome {
         let mut rng = rng(number);
         let mut files = self.image.files.clone();
-        let damages = self.damage(&mut rng, number, &mut files);
+        let damages = self.damage(&mut rng, number, together, &mut files);
         let mut reached = Reached { damages: 1, ..Reached::default() };
         for damage in &damages {
             *reached.pairs.entry((damage.kind, damage.target)).or_default() += 1;
@@ -111,7 +111,7 @@ impl Base {
     }
 
     /// Each kind of damage at each kind of place in turn, and now and then more of them.
-    fn damage(&self, rng: &mut Rng, number: u64, files: &mut Files) -> Vec<Damage> {
+    fn damage(&self, rng: &mut Rng, number: u64, together: Together, files: &mut Files) -> Vec<Damage> {
         let pairs = Kind::ALL.len() * Target::ALL.len();
         let pair = |index: usize| (Kind::ALL[index % Kind::ALL.len()], Target::ALL[index / Kind::ALL.len()]);
         let mut next = pair((number % pairs as u64) as usize);
@@ -122,6 +122,11 @@ impl Base {
         };
         let mut damages = Vec::new();
         while damages.len() < wanted {
+            let vital = damages.iter().any(|damage: &Damage| damage.target.is_vital());
+            if together == Together::OneVital && vital && next.1.is_vital() {
+                next = pair(rng.usize(..pairs));
+                continue;
+            }
             damages.extend(inflict(rng, &self.image, &self.layout, files, next));
             next = pair(rng.usize(..pairs));
         }

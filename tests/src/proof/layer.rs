@@ -38,6 +38,10 @@ pub enum Layer {
     #[serde(rename = "T7")]
     #[value(name = "t7")]
     Errors,
+    /// Inputs like those of a corpus, for every parser.
+    #[serde(rename = "T9")]
+    #[value(name = "t9")]
+    Formats,
     /// The scenarios of every rule, on both front ends.
     #[serde(rename = "T10")]
     #[value(name = "t10")]
@@ -66,7 +70,7 @@ pub struct Round {
 
 impl Layer {
     /// All of them, in order.
-    pub const ALL: [Self; 7] =
+    pub const ALL: [Self; 8] =
         [Self::Model, Self::Simulator, Self::Kill, Self::Power, Self::Damage, Self::Errors, Self::Scenarios];
 
     /// Number and name.
