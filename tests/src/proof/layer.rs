@@ -66,12 +66,22 @@ pub struct Round {
     pub confirms: u64,
     /// What broke, and how to repeat it.
     pub violation: Option<String>,
+    /// It reached too little to prove anything, for or against: what.
+    pub void: Option<String>,
 }
 
 impl Layer {
     /// All of them, in order.
-    pub const ALL: [Self; 8] =
-        [Self::Model, Self::Simulator, Self::Kill, Self::Power, Self::Damage, Self::Errors, Self::Scenarios];
+    pub const ALL: [Self; 8] = [
+        Self::Model,
+        Self::Simulator,
+        Self::Kill,
+        Self::Power,
+        Self::Damage,
+        Self::Errors,
+        Self::Formats,
+        Self::Scenarios,
+    ];
 
     /// Number and name.
     pub fn name(self) -> &'static str {
@@ -82,6 +92,7 @@ impl Layer {
             Self::Power => "T5 power loss",
             Self::Damage => "T6 random damage",
             Self::Errors => "T7 failing system calls",
+            Self::Formats => "T9 fuzzed parsers",
             Self::Scenarios => "T10 scenarios",
         }
     }
@@ -95,6 +106,7 @@ impl Layer {
             Self::Power => "losses",
             Self::Damage => "damages",
             Self::Errors => "lives with an error",
+            Self::Formats => "inputs",
             Self::Scenarios => "cases",
         }
     }
@@ -114,6 +126,8 @@ impl Layer {
             (Self::Damage, Scale::Full) => 5_000,
             (Self::Errors, Scale::Ci) => 10,
             (Self::Errors, Scale::Full) => 500,
+            (Self::Formats, Scale::Ci) => 60_000,
+            (Self::Formats, Scale::Full) => 100_000_000,
             (Self::Scenarios, _) => 1,
         }
     }
@@ -132,6 +146,7 @@ impl Layer {
             Self::Power => 20,
             Self::Damage => 2_500,
             Self::Errors => 10,
+            Self::Formats => 2_000_000,
             Self::Scenarios => 1,
         }
     }
@@ -152,10 +167,15 @@ impl Layer {
         match self {
             Self::Model => model(seed, count, release),
             Self::Simulator => simulator(seed, count, release),
-            Self::Kill => kills(seed, count, Death::Kill).await,
+            // Rounds in turn at random moments and, where that can be had, at named points.
+            Self::Kill if seed.is_multiple_of(2) || missing().is_some() => {
+                kills(seed, count, Death::Kill).await
+            }
+            Self::Kill => kills(seed, count, Death::KillAtPoints).await,
             Self::Power => kills(seed, count, Death::PowerLoss { lie: Lie::default() }).await,
             Self::Damage => damages(seed, count, release),
-            Self::Errors => kills(seed, count, Death::Errors).await,
+            Self::Errors => kills(seed, count, Death::Errors { unsaid: false }).await,
+            Self::Formats => formats(seed, count, release),
             Self::Scenarios => scenarios().await,
         }
     }
@@ -198,17 +218,35 @@ fn simulator(seed: u64, count: u64, release: bool) -> Result<Round, String> {
 
 /// Likewise a program of its own, with the engine alone.
 fn damages(seed: u64, count: u64, release: bool) -> Result<Round, String> {
+    let arguments = ["--features", "damage", "--bin", "damage", "--", "--damages", &count.to_string()];
+    let broken = |line: &str| line.starts_with("damage ");
+    program(&arguments, seed, count, release, " damages: ", broken)
+}
+
+/// Likewise.
+fn formats(seed: u64, count: u64, release: bool) -> Result<Round, String> {
+    let arguments = ["--features", "sim", "--bin", "formats", "--", "--inputs", &count.to_string()];
+    program(&arguments, seed, count, release, " inputs: ", |line| line.starts_with("input "))
+}
+
+/// A program that says how many trials it made before `unit`, or tells of what broke in lines of its own.
+fn program(
+    arguments: &[&str],
+    seed: u64,
+    count: u64,
+    release: bool,
+    unit: &str,
+    broken: impl Fn(&str) -> bool,
+) -> Result<Round, String> {
     let mut command = cargo("run", release);
-    command.args(["-p", "leveret-tests", "--features", "damage", "--bin", "damage", "--"]);
-    command.args(["--from", &seed.to_string(), "--damages", &count.to_string()]);
+    command.args(["-p", "leveret-tests"]).args(arguments).args(["--from", &seed.to_string()]);
     let output = command.output().map_err(|error| format!("cargo: {error}"))?;
     let text = said(&output);
-    let done = text.lines().rev().find_map(|line| line.split_once(" damages: ")?.0.parse().ok());
-    let violation = text.lines().any(|line| line.starts_with("damage "));
+    let done = text.lines().rev().find_map(|line| line.split_once(unit)?.0.parse().ok());
     match (output.status.success(), done) {
         (true, Some(trials)) => Ok(Round { trials, ..Round::default() }),
         // It did not compile, or fell below its floors, which proves nothing, for or against.
-        _ if !violation => Err(tail(&text)),
+        _ if !text.lines().any(broken) => Err(tail(&text)),
         _ => Ok(Round { trials: count, violation: Some(tail(&text)), ..Round::default() }),
     }
 }
@@ -220,15 +258,14 @@ async fn kills(seed: u64, cycles: u64, death: Death) -> Result<Round, String> {
             let losses = report.losses.map(|losses| losses.losses);
             let errors = report.errors.map(|errors| errors.met);
             let trials = errors.or(losses).unwrap_or(report.cycles);
-            Round { trials, confirms: report.checked.confirmed, violation: None }
-        }
-        // It proves nothing, for or against.
-        Err(failure @ Failure::BelowFloor(_)) => {
-            return Err(format!("seed {seed}, {cycles} cycles: {failure}"));
+            Round { trials, confirms: report.checked.confirmed, ..Round::default() }
         }
         Err(failure) => {
-            let violation = Some(format!("seed {seed}, {cycles} cycles: {failure}"));
-            Round { trials: cycles, confirms: 0, violation }
+            let text = Some(format!("seed {seed}, {cycles} cycles: {failure}"));
+            match failure {
+                Failure::BelowFloor(_) => Round { void: text, ..Round::default() },
+                _ => Round { trials: cycles, violation: text, ..Round::default() },
+            }
         }
     })
 }
