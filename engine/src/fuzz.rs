@@ -15,7 +15,7 @@ use crate::codec::Writer;
 use crate::controls::ignore_crcs;
 use crate::disk::{Disk, SimDisk};
 use crate::error::{Error, Result};
-use crate::format::{SegmentHeader, segment_name, settled_name, volatile_name};
+use crate::format::{BLOCK_BYTES, SegmentHeader, segment_name, settled_name, volatile_name};
 use crate::group::Gather;
 use crate::ids::{FileId, FrameNo};
 use crate::manifest::{self, MANIFEST_NAME, SegmentEntry, SettledEntry};
@@ -24,6 +24,8 @@ use crate::scan::Scan;
 use crate::settled::{SettledFile, read_footer};
 use crate::volatile;
 
+/// Blocks of a log segment that need not be in the input.
+const PADDED_BLOCKS_MAX: u32 = 64;
 /// Extents of a settled segment that are read.
 const EXTENTS_READ: usize = 50;
 
@@ -120,7 +122,10 @@ fn segment(data: &[u8]) -> bool {
     assert_eq!(SegmentHeader::decode(&header.encode()), Ok(Some(header)), "a header that changes");
     let name = segment_name(header.file);
     let disk = SimDisk::default();
-    disk.put(&name, data.to_vec());
+    let mut bytes = data.to_vec();
+    // A segment is as long as it was made; what follows the frames is zeros.
+    bytes.resize(bytes.len().max((header.blocks.min(PADDED_BLOCKS_MAX) as usize) * BLOCK_BYTES), 0);
+    disk.put(&name, bytes);
     let (no, file) = (header.segment, header.file);
     let (first_frame, prev_crc) = (header.first_frame, header.prev_crc);
     let entry = SegmentEntry { no, file, first_frame, prev_crc, end: None };
