@@ -106,7 +106,7 @@ pub fn campaign(from: u64, inputs: u64, until: Instant, threads: usize) -> Resul
 
 fn feed(number: u64, index: usize, corpus: &[Vec<u8>], reached: &mut Reached) -> Result<(), String> {
     let (name, run) = TARGETS[index];
-    let mut rng = Rng::with_seed(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x66_757a_7a);
+    let mut rng = Rng::with_seed(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x6675_7a7a);
     let input = mutate(&mut rng, corpus);
     let (survived, bytes) = watch(|| std::panic::catch_unwind(|| run(&input)));
     let hex = || input.iter().take(2_000).map(|byte| format!("{byte:02x}")).collect::<String>();
