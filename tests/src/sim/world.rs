@@ -11,6 +11,7 @@ use super::bodies::Bodies;
 use super::bug::Bug;
 use super::clients::Clients;
 use super::reached::Reached;
+use super::wire::{self, Wires};
 use crate::checker::{Checker, Invariant, Violation};
 use crate::history::{Event, Recorder};
 
@@ -38,6 +39,8 @@ pub(super) struct World {
     pub(super) recorder: Recorder,
     checker: Checker,
     pub(super) clients: Clients,
+    /// Clients that speak AMQP, in some seeds.
+    wires: Option<Wires>,
     pub(super) reached: Reached,
     wall_ms: u64,
     worker_ms: u64,
@@ -128,6 +131,7 @@ impl World {
             memory_bytes: *rng.choice(&[2_000, 20_000, 10_000_000]).unwrap_or(&2_000),
             power_may_fail: fsync == Fsync::Always,
             clients: Clients::new(recorder.clone()),
+            wires: matches!(seed % 10, 6 | 7).then(|| Wires::new(recorder.clone(), seed)),
             recorder,
             checker: Checker::new(),
             reached: Reached { seeds: 1, ..Reached::default() },
@@ -162,6 +166,7 @@ impl World {
             }
             self.recorder.record(Event::Crash);
             self.clients.forget();
+            self.wires.iter_mut().for_each(Wires::forget);
             self.judge()?;
         }
         let mut life = self.start(false)?;
@@ -197,6 +202,9 @@ impl World {
                     let host = Host::new(settings, store, recovered, self.wall_ms);
                     let mut host = host.map_err(|e| refused(&e.to_string()))?;
                     self.control.into_iter().for_each(|control| host.switch_on(control));
+                    if self.wires.is_some() && !host.defaults_made() {
+                        host.turn([wire::defaults()], self.wall_ms, &mut Vec::new());
+                    }
                     let bodies = Bodies::default();
                     return Ok(Life { host, workers, inputs: [].into(), bodies, effects: [].into() });
                 }
@@ -281,6 +289,9 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
+        if let Some(wires) = &mut self.wires {
+            wires.act(life, self.worker_ms, &mut self.reached);
+        }
         match self.rng.u8(..20) {
             0..5 => {
                 self.reached.operations += 1;
@@ -352,7 +363,11 @@ impl World {
         let count = self.rng.usize(0..=life.effects.len());
         let effects: Vec<Effect> = life.effects.drain(..count).collect();
         for effect in effects {
-            self.clients.receive(effect, life);
+            let others = match &mut self.wires {
+                Some(wires) => wires.receive(effect),
+                None => Some(effect),
+            };
+            others.into_iter().for_each(|effect| self.clients.receive(effect, life));
         }
     }
 
@@ -387,24 +402,25 @@ impl World {
 
     /// Takes everything out of every queue, and judges what was there.
     fn drain(&mut self, life: &mut Life) -> Result<(), Violation> {
-        let queues = self.clients.queues_to_drain();
+        let mut queues = self.clients.queues_to_drain();
+        queues.extend(self.wires.iter().flat_map(Wires::queues_to_drain));
         // What expires in one queue goes on to another that was empty before.
         let mut found = true;
         while found {
             found = false;
-            for queue in &queues {
+            for (queue, name) in &queues {
                 for _ in 0..5_000 {
-                    let more = self.clients.drain_some(life, queue);
+                    self.clients.drain_some(life, queue, Arc::clone(name));
                     self.settle_down(life);
                     self.judge()?;
-                    if !more || self.clients.drained_dry() {
+                    if self.clients.drained_dry() {
                         break;
                     }
                     found = true;
                 }
             }
         }
-        self.recorder.record_all(queues.into_iter().map(|queue| Event::Drained { queue }));
+        self.recorder.record_all(queues.into_iter().map(|(queue, _)| Event::Drained { queue }));
         self.recorder.record(Event::AllDrained);
         self.judge()
     }
