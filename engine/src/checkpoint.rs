@@ -74,7 +74,7 @@ impl Encoded {
         Some(&left[..left.len().min(PART_BYTES + PART_SPARE)])
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn concat(&self) -> Vec<u8> {
         self.parts().collect::<Vec<_>>().concat()
     }

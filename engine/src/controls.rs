@@ -32,11 +32,15 @@ pub enum Control {
     BlobBeforeSync,
     /// A body is given back when the ack of its last place is written, before that is synced.
     BlobFreedEarly,
+    /// Damage inside the log is taken for its end: what stands before it is served, as if nothing had been behind.
+    DamageIsEnd,
+    /// The checksums of what messages stand in are not compared.
+    IgnoreCrcs,
 }
 
 impl Control {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
+    /// Those that a crash brings to light.
+    pub const OF_CRASHES: [Self; 13] = [
         Self::SkipFdatasync,
         Self::ConfirmBeforeSync,
         Self::CutNotRecorded,
@@ -51,9 +55,40 @@ impl Control {
         Self::BlobBeforeSync,
         Self::BlobFreedEarly,
     ];
+
+    /// Those that damage brings to light.
+    pub const OF_DAMAGE: [Self; 2] = [Self::DamageIsEnd, Self::IgnoreCrcs];
+}
+
+#[cfg(any(feature = "controls", feature = "fuzz"))]
+std::thread_local! {
+    /// [`Control::IgnoreCrcs`]: whoever reads bytes knows no settings. Those of the thread's last open hold. Fuzzing sets it,
+    /// too: no chance finds what has the right checksum.
+    static CRCS_IGNORED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// Whether what was read does not have the checksum that it was written with.
+pub(crate) fn crc_differs(read: u32, written: u32) -> bool {
+    #[cfg(any(feature = "controls", feature = "fuzz"))]
+    if CRCS_IGNORED.get() {
+        return false;
+    }
+    read != written
+}
+
+/// Whether this thread compares checksums.
+#[cfg(feature = "fuzz")]
+pub(crate) fn ignore_crcs(ignore: bool) {
+    CRCS_IGNORED.set(ignore);
 }
 
 impl Settings {
+    /// Switches on what those who know no settings ask for.
+    pub(crate) fn switch_controls(&self) {
+        #[cfg(feature = "controls")]
+        CRCS_IGNORED.set(self.has(Control::IgnoreCrcs));
+    }
+
     /// Whether a deliberate bug is switched on. Always false in a shipped binary.
     pub(crate) fn has(&self, control: Control) -> bool {
         #[cfg(feature = "controls")]

@@ -18,6 +18,7 @@
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use crate::controls::crc_differs;
 use crate::ids::{EditNo, Epoch, FileId, FrameNo, SegmentNo};
 
 #[cfg(test)]
@@ -118,12 +119,15 @@ impl SegmentHeader {
         let mut copy = [0; SEGMENT_HEADER_BYTES];
         copy.copy_from_slice(&block[..SEGMENT_HEADER_BYTES]);
         copy[12..16].fill(0);
-        if crc32fast::hash(&copy) != LittleEndian::read_u32(&block[12..]) {
+        if crc_differs(crc32fast::hash(&copy), LittleEndian::read_u32(&block[12..])) {
             return broken("the segment header's checksum does not match");
         }
         let version = LittleEndian::read_u16(&block[8..]);
         if version != FORMAT_VERSION {
             return Err(NoFrame::Newer(version));
+        }
+        if LittleEndian::read_u64(&block[48..]) == 0 {
+            return broken("frames are numbered from 1");
         }
         Ok(Some(Self {
             store_id: LittleEndian::read_u64(&block[16..]),
@@ -170,7 +174,7 @@ impl FrameHeader {
         if bytes.len() < FRAME_HEADER_BYTES || LittleEndian::read_u32(bytes) != FRAME_MAGIC {
             return Err(NoFrame::Absent);
         }
-        if crc32fast::hash(&bytes[..76]) != LittleEndian::read_u32(&bytes[76..]) {
+        if crc_differs(crc32fast::hash(&bytes[..76]), LittleEndian::read_u32(&bytes[76..])) {
             return Err(NoFrame::Broken("the frame header's checksum does not match".into()));
         }
         let version = LittleEndian::read_u16(&bytes[4..]);
@@ -203,10 +207,11 @@ impl FrameHeader {
             return Err(NoFrame::Broken("the frame runs over the end of its segment".into()));
         }
         let crc = frame_crc(LittleEndian::read_u32(&frame[76..]), &frame[FRAME_HEADER_BYTES..end]);
-        if crc != LittleEndian::read_u32(&frame[end..]) {
+        let written = LittleEndian::read_u32(&frame[end..]);
+        if crc_differs(crc, written) {
             return Err(NoFrame::Broken("the frame's checksum does not match".into()));
         }
-        Ok(crc)
+        Ok(written)
     }
 }
 

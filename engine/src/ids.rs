@@ -7,10 +7,10 @@ macro_rules! id {
         pub struct $name(pub u64);
 
         impl $name {
-            /// The one after it.
+            /// The one after it. Behind the last one there is none: what a file says must bring nobody down.
             #[must_use]
             pub fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 

@@ -22,6 +22,8 @@ mod disk;
 mod error;
 mod fetch;
 mod format;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 #[cfg(test)]
 mod golden;
 mod group;

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use crate::batch::{Batch, Payload};
 use crate::blobs::{BlobPlace, BlobRef};
 use crate::codec::{Malformed, Parsed, Reader, Writer};
+use crate::controls::crc_differs;
 use crate::ids::{FileId, QueueId, Seq};
 
 #[cfg(test)]
@@ -168,7 +169,7 @@ pub(crate) fn parse_put(bytes: &[u8]) -> Parsed<Result<OnePut<'_>, usize>> {
         return Err(Malformed("no message's record stands there".into()));
     }
     let Some(body) = bytes.get(RECORD_HEADER_BYTES..whole) else { return Ok(Err(whole)) };
-    if crc(&header[..8], body) != LittleEndian::read_u32(&header[8..]) {
+    if crc_differs(crc(&header[..8], body), LittleEndian::read_u32(&header[8..])) {
         return Err(Malformed("a record's checksum does not match".into()));
     }
     let Some((blob, body)) = split_place(header[0], body) else {
@@ -303,7 +304,7 @@ fn decode(reader: &mut Reader) -> Parsed<Record> {
     let header = reader.take(RECORD_HEADER_BYTES)?;
     let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
     let body = reader.take(length)?;
-    if crc(&header[..8], &body) != u32::from_le_bytes([header[8], header[9], header[10], header[11]]) {
+    if crc_differs(crc(&header[..8], &body), LittleEndian::read_u32(&header[8..])) {
         return Err(Malformed("a record's checksum does not match".into()));
     }
     let mut body = Reader::new(body);

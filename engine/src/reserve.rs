@@ -22,7 +22,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::shared::lock;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sim"))]
 mod tests;
 
 /// Pieces of the length of a log segment: for an open, a step of settling or merging, a checkpoint, and two log segments.

@@ -13,9 +13,13 @@ mod bad_input;
 mod celery;
 mod cli;
 mod crash;
+#[cfg(feature = "damage")]
+mod damage;
 mod examples;
 mod expected;
 mod features;
+#[cfg(feature = "sim")]
+mod formats;
 mod grpcurl;
 mod java_client;
 mod lapin;

@@ -6,7 +6,11 @@ pub mod binary;
 pub mod checker;
 pub mod client;
 pub mod crash;
+#[cfg(feature = "damage")]
+pub mod damage;
 pub mod faultfs;
+#[cfg(feature = "sim")]
+pub mod formats;
 pub mod history;
 pub mod payload;
 pub mod proof;

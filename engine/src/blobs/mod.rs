@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use crate::controls::crc_differs;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, NoFrame};
@@ -97,7 +98,7 @@ impl BlobPlace {
         let name = blob_name(self.file);
         let at = self.offset + BODY_HEADER_BYTES as u64;
         file.read_at(at, into).map_err(|error| format!("cannot read {name} at offset {at}: {error}"))?;
-        if crc32fast::hash(into) != self.crc {
+        if crc_differs(crc32fast::hash(into), self.crc) {
             return Err(format!(
                 "the checksum of the body at offset {} of {name} does not match",
                 self.offset
@@ -138,7 +139,7 @@ impl BlobHeader {
         };
         let mut copy = header.to_vec();
         copy[12..16].fill(0);
-        if crc32fast::hash(&copy) != LittleEndian::read_u32(&header[12..]) {
+        if crc_differs(crc32fast::hash(&copy), LittleEndian::read_u32(&header[12..])) {
             return Err(NoFrame::Broken("the header's checksum does not match".into()));
         }
         let version = LittleEndian::read_u16(&header[8..]);

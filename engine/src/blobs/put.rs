@@ -133,7 +133,7 @@ impl BlobRef {
     }
 
     /// A handle to nothing, to be encoded.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub(crate) fn to(place: BlobPlace) -> Self {
         Self(Arc::new(Held { place, shared: Weak::new() }))
     }

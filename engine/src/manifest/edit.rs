@@ -278,10 +278,14 @@ impl SegmentEntry {
     }
 
     fn decode(r: &mut Reader) -> Parsed<Self> {
+        let (no, file, first_frame) = (SegmentNo(r.u64()?), FileId(r.u64()?), FrameNo(r.u64()?));
+        if first_frame == FrameNo(0) {
+            return Err(Malformed("frames are numbered from 1".into()));
+        }
         Ok(Self {
-            no: SegmentNo(r.u64()?),
-            file: FileId(r.u64()?),
-            first_frame: FrameNo(r.u64()?),
+            no,
+            file,
+            first_frame,
             prev_crc: r.u32()?,
             end: match r.u8()? {
                 0 => None,

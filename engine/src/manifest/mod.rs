@@ -18,6 +18,7 @@ use byteorder::{ByteOrder, LittleEndian};
 use bytes::Bytes;
 
 use crate::codec::Reader;
+use crate::controls::crc_differs;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{DIRECTORY, Error, Result, is_full};
 use crate::ids::EditNo;
@@ -245,7 +246,7 @@ fn parse_header(bytes: &[u8]) -> Result<(u64, EditNo)> {
     let mut header = [0; HEADER_BYTES];
     header.copy_from_slice(&bytes[..HEADER_BYTES]);
     header[12..16].fill(0);
-    if crc32fast::hash(&header) != LittleEndian::read_u32(&bytes[12..]) {
+    if crc_differs(crc32fast::hash(&header), LittleEndian::read_u32(&bytes[12..])) {
         return Err(damage("the header's checksum does not match"));
     }
     let version = LittleEndian::read_u16(&bytes[8..]);
@@ -271,7 +272,7 @@ fn parse_edit(bytes: &Bytes, expected: EditNo, prev_crc: u32) -> Result<(Edit, u
         Ok((reader.take(length)?, crc, length))
     };
     let (body, crc, length) = parse(&mut reader).map_err(|e: crate::codec::Malformed| e.to_string())?;
-    if crc32fast::hash(&body) != crc {
+    if crc_differs(crc32fast::hash(&body), crc) {
         return Err("an edit's checksum does not match".into());
     }
     let mut body = Reader::new(body);
@@ -309,7 +310,7 @@ fn encode_header(store_id: u64, first: EditNo) -> Vec<u8> {
 }
 
 /// A whole file.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn encode_file(store_id: u64, first: EditNo, edits: &[Edit]) -> Vec<u8> {
     let mut bytes = encode_header(store_id, first);
     let (mut number, mut crc) = (first, 0);

@@ -10,10 +10,10 @@ use std::collections::BTreeMap;
 
 use super::survey::{Sound, Survey, list, read_any_checkpoint};
 use super::walk::walk;
-use super::{Finding, FindingKind, Progress, blobs, settled};
+use super::{Finding, FindingKind, Gap, Progress, blobs, settled};
 use crate::disk::Disk;
-use crate::error::Result;
-use crate::format::{SegmentHeader, checkpoint_name, parse_name};
+use crate::error::{Error, Result};
+use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, parse_name, segment_name};
 use crate::ids::{FileId, FrameNo, SegmentNo};
 use crate::manifest::{SegmentEnd, SegmentEntry, State};
 use crate::scan::{self, Scan};
@@ -61,6 +61,8 @@ pub(super) fn rebuild(
         ..State::default()
     };
     settled::found(survey, disk, store_id)?;
+    // What is written from here on is not settled, also where the newest segments of the log are not to be found.
+    survey.state.next_segment = survey.state.next_segment.max(survey.state.settled_below);
     blobs::found(survey, disk, store_id)?;
     let total = files.iter().filter(|(name, _)| log.iter().any(|(_, file)| file == name)).map(|f| f.1).sum();
     let mut done = 0;
@@ -70,7 +72,42 @@ pub(super) fn rebuild(
         done += files.iter().find(|(file, _)| file == name).map_or(0, |file| file.1);
     }
     progress(total, total);
+    headless(survey, disk, files)?;
     survey.proven = survey.number_max;
+    Ok(())
+}
+
+/// Segments whose headers are gone: nobody knows which ones they were, but their frames tell what is missing at the end.
+fn headless(survey: &mut Survey, disk: &dyn Disk, files: &[(String, u64)]) -> Result<()> {
+    for (name, length) in files.iter().filter(|(name, _)| parse_name(name, "log-", ".seg").is_some()) {
+        if matches!(scan::read_header(disk, name)?, Ok(Some(_))) {
+            continue;
+        }
+        let file = disk.open(name).map_err(Error::io("open", name))?;
+        let (mut newest, mut block) = (FrameNo(0), vec![0; BLOCK_BYTES]);
+        for offset in (0..length / BLOCK_BYTES as u64).map(|block| block * BLOCK_BYTES as u64) {
+            file.read_at(offset, &mut block).map_err(Error::io("read", name))?;
+            if let Ok(header) = FrameHeader::decode(&block)
+                && header.store_id == survey.state.store_id
+            {
+                newest = newest.max(header.number);
+            }
+        }
+        if newest > survey.number_max {
+            let why = format!("its header is gone, and it held frames up to {newest}");
+            survey.findings.push(Finding::new(FindingKind::Damage, name, 0, why.clone()));
+            let first = survey.number_max.next();
+            survey.lost_frames.push(Gap {
+                file: name.clone(),
+                offset: 0,
+                bytes: *length,
+                first,
+                last: Some(newest),
+                why,
+            });
+            survey.number_max = newest;
+        }
+    }
     Ok(())
 }
 
@@ -135,15 +172,28 @@ fn segment(
     };
     let cut = survey.checkpoints.last().map_or(FrameNo(0), |sound| sound.checkpoint.ledger.cut);
     // The newest segment ends like any open one; of an older one all is wanted that may belong to it.
+    let mut short = None;
     let proven = match next {
         Some(next) => FrameNo(next.first_frame.0.saturating_sub(1)),
-        None => {
-            let mut scan = Scan::open(disk, survey.state.store_id, entry)?;
-            while scan.next_frame()?.is_some() {}
-            cut.max(scan.durable_upto)
-        }
+        None => match Scan::open(disk, survey.state.store_id, entry) {
+            Ok(mut scan) => {
+                while scan.next_frame()?.is_some() {}
+                cut.max(scan.durable_upto)
+            }
+            Err(error) => {
+                short = Some(error);
+                FrameNo(u64::MAX)
+            }
+        },
     };
     let mut walked = walk(disk, survey.state.store_id, entry, name, proven)?;
+    if let Some(error) = short {
+        survey.damage(error)?;
+        walked.damaged = true;
+        if walked.gaps.is_empty() {
+            walked.open_gap(walked.end());
+        }
+    }
     walked.edit_max = walked.edit_max.max(header.edit);
     walked.epoch_max = walked.epoch_max.max(header.epoch);
     if let Some(next) = next {
@@ -164,11 +214,20 @@ fn segment(
         walked.frames.truncate(kept);
         let end = walked.end();
         walked.gaps.retain(|gap| gap.offset < end || walked.damaged);
+        if walked.damaged && walked.gaps.is_empty() {
+            walked.gap_before(next.first_frame);
+        }
         let last_frame = walked.frames.last().map_or(FrameNo(entry.first_frame.0 - 1), |good| good.number);
         entry.end = Some(SegmentEnd { last_frame, bytes: end });
     } else if let Some(gap) = walked.gaps.first() {
         let what = format!("no sound frame stands there ({})", gap.why);
         survey.findings.push(Finding::new(FindingKind::Damage, name, gap.offset, what));
+        walked.damaged = true;
+    }
+    if file != header.file {
+        // It is written anew under a number of its own.
+        let what = format!("it is {} under another number", segment_name(header.file));
+        survey.findings.push(Finding::new(FindingKind::Damage, name, 0, what));
         walked.damaged = true;
     }
     walked.damaged |= !walked.gaps.is_empty();

@@ -213,6 +213,10 @@ impl<'a> Work<'a> {
         fresh: &mut Vec<String>,
     ) -> Result<Vec<SettledEntry>> {
         let mut entries = Vec::new();
+        let mut held: BTreeMap<QueueId, Places> = BTreeMap::new();
+        for looked in survey.settled.iter().filter(|looked| !looked.damaged) {
+            looked.add_to(&mut held);
+        }
         for (index, looked) in survey.settled.iter().enumerate() {
             if let (false, Some(entry)) = (looked.damaged, looked.entry) {
                 entries.push(entry);
@@ -230,9 +234,10 @@ impl<'a> Work<'a> {
             if looked.count > 0 {
                 let disk = Arc::clone(self.disk);
                 let entry = self.new_settled(survey, fresh, &mut |header, sink| {
-                    looked.rewrite(disk.as_ref(), header, &others, sink)
+                    looked.rewrite(disk.as_ref(), header, &others, &held, sink)
                 })?;
                 entries.extend(entry);
+                looked.add_to(&mut held);
             }
         }
         Ok(entries)

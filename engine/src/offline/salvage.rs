@@ -9,8 +9,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::settled::Looked;
 use super::walk::Walked;
-use super::{Finding, FindingKind, Loss, survey::Survey};
+use super::{Finding, FindingKind, Gap, Loss, survey::Survey};
 use crate::error::Result;
 use crate::format::BLOCK_BYTES;
 use crate::group::Gather;
@@ -69,6 +70,23 @@ pub(super) fn salvage(survey: &mut Survey) -> Result<Salvage> {
         return Ok(salvage);
     }
     let mut gaps: Vec<_> = survey.segments.iter().flat_map(|walked| walked.gaps.iter().cloned()).collect();
+    gaps.append(&mut survey.lost_frames);
+    let oldest = survey.checkpoints.last().zip(survey.segments.first().filter(|_| survey.rebuilt));
+    if let Some((base, oldest)) = oldest
+        && oldest.entry.first_frame > base.checkpoint.ledger.cut.next()
+    {
+        // What the newest run of segments does not reach back to is lost, if there was anything.
+        let (file, why) = (oldest.name.clone(), "no log segment that leads there is left".to_owned());
+        let first = base.checkpoint.ledger.cut.next();
+        let last = Some(FrameNo(oldest.entry.first_frame.0 - 1));
+        survey.findings.push(Finding::new(
+            FindingKind::Damage,
+            &file,
+            0,
+            format!("{why}: from frame {first} to it"),
+        ));
+        gaps.push(Gap { file, offset: 0, bytes: 0, first, last, why });
+    }
     gaps.sort_by_key(|gap| gap.first);
     let whole_log = survey.segments.first().is_none_or(|walked| walked.entry.first_frame == FrameNo(1));
     let mut checkpoints = std::mem::take(&mut survey.checkpoints);
@@ -117,7 +135,7 @@ pub(super) fn salvage(survey: &mut Survey) -> Result<Salvage> {
         }
     }
     salvage.records = replay.records;
-    replay.finish(&mut salvage);
+    replay.finish(&survey.settled, &mut salvage);
     // Where the log that put a message is damaged, its settled record says what body it names.
     for (queue, seq, place) in survey.settled.iter().flat_map(super::settled::Looked::named) {
         salvage.ledger.name_blob(queue, seq, place);
@@ -218,7 +236,13 @@ impl Replay {
     }
 
     /// Makes dead what is lost, and counts it.
-    fn finish(mut self, salvage: &mut Salvage) {
+    fn finish(mut self, settled: &[Looked], salvage: &mut Salvage) {
+        let mut spans: BTreeMap<QueueId, Places> = BTreeMap::new();
+        for (queue, places) in
+            settled.iter().filter(|looked| !looked.damaged).flat_map(|looked| &looked.spans)
+        {
+            spans.entry(*queue).or_default().add(places);
+        }
         // What a settled segment holds was put, also where the log that said so is damaged: its places and its queue's id
         // must not be given out again.
         for (&id, places) in &self.found {
@@ -237,6 +261,14 @@ impl Replay {
             }
             let found = self.found.get(&id).unwrap_or(&none);
             let mut lost = Places::outside(queue.head, Seq(queue.next.0 - 1), &queue.dead, found);
+            if let Some(spans) = spans.get(&id) {
+                // What a sound extent leaves out was dead when it was written, whatever became of the ack since.
+                let dead = Places::both(&lost, spans);
+                lost.take_out(&dead);
+                for (first, last) in dead.to_ranges() {
+                    queue.kill(first, last);
+                }
+            }
             if let Some(below) = self.below.get(&id) {
                 let rescued = Places::both(&lost, below);
                 lost.take_out(&rescued);

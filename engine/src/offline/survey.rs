@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::rebuild;
 use super::settled::{self, Looked};
 use super::walk::{Walked, walk};
-use super::{Finding, FindingKind, Progress, SET_ASIDE};
+use super::{Finding, FindingKind, Gap, Progress, SET_ASIDE};
 use crate::blobs::{BLOB_TMP_NAME, BlobPlace, blob_name};
 use crate::checkpoint::{self, Checkpoint};
 use crate::disk::Disk;
@@ -49,6 +49,8 @@ pub(super) struct Survey {
     pub(super) settled: Vec<Looked>,
     /// Bodies that are not sound, in blob files that are.
     pub(super) bad_bodies: Vec<BlobPlace>,
+    /// Frames that stood in segments of which nobody knows which ones they were.
+    pub(super) lost_frames: Vec<Gap>,
     pub(super) findings: Vec<Finding>,
     /// Why nothing can be made of it.
     pub(super) beyond_repair: Option<String>,
@@ -77,7 +79,8 @@ pub(super) fn survey(disk: &dyn Disk, progress: Progress<'_>) -> Result<Survey> 
             survey.edit_max = loaded.last;
             survey.number_max = recovery::frontier(&loaded.state);
             survey.epoch_max = loaded.state.epoch;
-            if let Err(error) = survey.listed(disk, loaded, progress) {
+            let listed = survey.listed(disk, loaded, progress);
+            if let Err(error) = listed.and_then(|()| survey.refuse_older_manifest(disk, &files)) {
                 // The list itself is not to be trusted (E5).
                 survey.damage(error)?;
                 survey.rebuild(disk, &files, progress)?;
@@ -165,6 +168,26 @@ impl Survey {
         self.never_checkpointed = state.checkpoints.is_empty();
         self.checkpoints.sort_by_key(|sound| sound.checkpoint.ledger.cut);
         self.state = state;
+        Ok(())
+    }
+
+    /// A manifest that lost its last edits before any frame named them lists checkpoints that are gone by now, and not those
+    /// that took their place.
+    fn refuse_older_manifest(&self, disk: &dyn Disk, files: &[(String, u64)]) -> Result<()> {
+        if self.state.checkpoints.is_empty() || !self.checkpoints.is_empty() {
+            return Ok(());
+        }
+        let listed =
+            |name: &str| self.state.checkpoints.iter().any(|entry| checkpoint_name(entry.file) == name);
+        for (name, _) in files.iter().filter(|(name, _)| !listed(name)) {
+            if parse_name(name, "checkpoint-", ".ckp").is_some()
+                && read_any_checkpoint(disk, name)?.is_some_and(|found| found.store_id == self.state.store_id)
+            {
+                let what =
+                    format!("no checkpoint that it lists is sound, and it does not list {name}, which is");
+                return Err(Error::damage(MANIFEST_NAME, 0, what));
+            }
+        }
         Ok(())
     }
 

@@ -83,6 +83,20 @@ impl Walked {
         self.gap(end, length.saturating_sub(end), next, None, "what stood there cannot be told");
     }
 
+    /// What stood between the last sound frame and the next segment's first one is not there.
+    pub(super) fn gap_before(&mut self, next: FrameNo) {
+        let first = self.frames.last().map_or(self.entry.first_frame, |good| good.number.next());
+        if first < next {
+            self.gap(
+                self.end(),
+                0,
+                first,
+                Some(FrameNo(next.0 - 1)),
+                "what the next segment follows is not there",
+            );
+        }
+    }
+
     fn gap(&mut self, offset: u64, bytes: u64, first: FrameNo, last: Option<FrameNo>, why: &str) {
         self.gaps.push(Gap { file: self.name.clone(), offset, bytes, first, last, why: why.to_owned() });
     }

@@ -22,6 +22,7 @@
 use byteorder::{ByteOrder, LittleEndian};
 
 use crate::codec::Writer;
+use crate::controls::crc_differs;
 use crate::format::NoFrame;
 use crate::ids::{Epoch, FileId, QueueId, SegmentNo, Seq};
 use crate::manifest::SettledEntry;
@@ -112,7 +113,7 @@ fn whole(bytes: &[u8]) -> bool {
     let at = if &bytes[..8] == MAGIC { 12 } else { 8 };
     let mut copy = bytes.to_vec();
     copy[at..at + 4].fill(0);
-    crc32fast::hash(&copy) == LittleEndian::read_u32(&bytes[at..])
+    !crc_differs(crc32fast::hash(&copy), LittleEndian::read_u32(&bytes[at..]))
 }
 
 /// Makes a settled segment's bytes, front to back.

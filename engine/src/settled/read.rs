@@ -9,6 +9,7 @@ use super::{
     EXTENT_BYTES, Extent, HEADER_BYTES, MARK_BYTES, SettledHeader, TRAILER_BYTES, TRAILER_MAGIC, whole,
 };
 use crate::blobs::BlobPlace;
+use crate::controls::crc_differs;
 use crate::disk::{Disk, DiskFile, DiskMap};
 use crate::error::{Error, Result};
 use crate::format::{NoFrame, settled_name};
@@ -150,14 +151,22 @@ impl SettledFile {
     pub(crate) fn marks(&self, extent: &Extent) -> Result<Vec<(Seq, u64)>, String> {
         let length = extent.marks as usize * MARK_BYTES;
         let marks = self.read(extent.marks_at, length as u64)?;
-        if crc32fast::hash(&marks) != extent.marks_crc {
+        if crc_differs(crc32fast::hash(&marks), extent.marks_crc) {
             return Err(format!(
                 "{} is damaged at offset {}: the checksum of an extent's marks does not match",
                 self.name, extent.marks_at
             ));
         }
         let mark = |mark: &[u8]| (Seq(LittleEndian::read_u64(mark)), LittleEndian::read_u64(&mark[8..]));
-        Ok(marks.chunks_exact(MARK_BYTES).map(mark).collect())
+        let marks: Vec<_> = marks.chunks_exact(MARK_BYTES).map(mark).collect();
+        let within = extent.offset..extent.offset + extent.bytes;
+        if marks.iter().any(|(_, offset)| !within.contains(offset)) {
+            return Err(format!(
+                "{} is damaged at offset {}: an extent's marks point out of it",
+                self.name, extent.marks_at
+            ));
+        }
+        Ok(marks)
     }
 
     fn read(&self, offset: u64, bytes: u64) -> Result<std::borrow::Cow<'_, [u8]>, String> {
@@ -211,7 +220,7 @@ pub(crate) fn read_footer(
         return Err(damage(trailer_at, "its trailer does not fit its header and length"));
     }
     let footer = read(footer_at, (trailer_at - footer_at) as usize)?;
-    if crc32fast::hash(&footer) != footer_crc {
+    if crc_differs(crc32fast::hash(&footer), footer_crc) {
         return Err(damage(footer_at, "its footer's checksum does not match"));
     }
     let extents: Vec<Extent> = footer.chunks_exact(EXTENT_BYTES).map(Extent::decode).collect();

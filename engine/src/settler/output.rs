@@ -13,7 +13,7 @@ use crate::reserve::Purpose;
 use crate::settled::{Builder, Extent, SettledFile, SettledHeader};
 use crate::shared::Shared;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sim"))]
 mod tests;
 
 /// Name that a settled segment has until it is whole.

@@ -11,6 +11,7 @@
 
 use byteorder::{ByteOrder, LittleEndian};
 
+use crate::controls::crc_differs;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::ids::Epoch;
@@ -44,5 +45,5 @@ pub(crate) fn is_ours(disk: &dyn Disk, name: &str, store_id: u64) -> Result<bool
     let crc = LittleEndian::read_u32(&header[12..]);
     let id = LittleEndian::read_u64(&header[16..]);
     header[12..16].fill(0);
-    Ok(&header[..8] == MAGIC && crc32fast::hash(&header) == crc && id == store_id)
+    Ok(&header[..8] == MAGIC && !crc_differs(crc32fast::hash(&header), crc) && id == store_id)
 }

@@ -19,6 +19,8 @@ mod controls;
 mod death;
 mod dispatch;
 mod effect;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod hash;
 mod ids;
 mod input;

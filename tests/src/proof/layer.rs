@@ -34,10 +34,18 @@ pub enum Layer {
     #[serde(rename = "T5")]
     #[value(name = "t5")]
     Power,
+    /// Random damage to the files of stores.
+    #[serde(rename = "T6")]
+    #[value(name = "t6")]
+    Damage,
     /// Errors of system calls of the real server.
     #[serde(rename = "T7")]
     #[value(name = "t7")]
     Errors,
+    /// Inputs like those of a corpus, for every parser.
+    #[serde(rename = "T9")]
+    #[value(name = "t9")]
+    Formats,
     /// The scenarios of every rule, on both front ends.
     #[serde(rename = "T10")]
     #[value(name = "t10")]
@@ -73,8 +81,17 @@ pub struct Round {
 
 impl Layer {
     /// All of them, in order.
-    pub const ALL: [Self; 7] =
-        [Self::Model, Self::Simulator, Self::Points, Self::Kill, Self::Power, Self::Errors, Self::Scenarios];
+    pub const ALL: [Self; 9] = [
+        Self::Model,
+        Self::Simulator,
+        Self::Points,
+        Self::Kill,
+        Self::Power,
+        Self::Damage,
+        Self::Errors,
+        Self::Formats,
+        Self::Scenarios,
+    ];
 
     /// Number and name.
     pub fn name(self) -> &'static str {
@@ -84,7 +101,9 @@ impl Layer {
             Self::Points => "T3 every crash point",
             Self::Kill => "T4 kill -9",
             Self::Power => "T5 power loss",
+            Self::Damage => "T6 random damage",
             Self::Errors => "T7 failing system calls",
+            Self::Formats => "T9 fuzzed parsers",
             Self::Scenarios => "T10 scenarios",
         }
     }
@@ -97,7 +116,9 @@ impl Layer {
             Self::Points => "states",
             Self::Kill => "kill -9 cycles",
             Self::Power => "losses",
+            Self::Damage => "damages",
             Self::Errors => "lives with an error",
+            Self::Formats => "inputs",
             Self::Scenarios => "cases",
         }
     }
@@ -115,8 +136,12 @@ impl Layer {
             (Self::Kill, Scale::Full) => 10_000,
             (Self::Power, Scale::Ci) => 20,
             (Self::Power, Scale::Full) => 2_000,
+            (Self::Damage, Scale::Ci) => 1_500,
+            (Self::Damage, Scale::Full) => 5_000,
             (Self::Errors, Scale::Ci) => 10,
             (Self::Errors, Scale::Full) => 500,
+            (Self::Formats, Scale::Ci) => 60_000,
+            (Self::Formats, Scale::Full) => 100_000_000,
             (Self::Scenarios, _) => 1,
         }
     }
@@ -134,7 +159,9 @@ impl Layer {
             Self::Points => 100_000,
             Self::Kill => 50,
             Self::Power => 20,
+            Self::Damage => 2_500,
             Self::Errors => 10,
+            Self::Formats => 2_000_000,
             Self::Scenarios => 1,
         }
     }
@@ -162,7 +189,9 @@ impl Layer {
             }
             Self::Kill => kills(seed, count, Death::KillAtPoints).await,
             Self::Power => kills(seed, count, Death::PowerLoss { lie: Lie::default() }).await,
+            Self::Damage => damages(seed, count, release),
             Self::Errors => kills(seed, count, Death::Errors { unsaid: false }).await,
+            Self::Formats => formats(seed, count, release),
             Self::Scenarios => scenarios().await,
         }
     }
@@ -228,6 +257,41 @@ fn points(seed: u64, count: u64, release: bool) -> Result<Round, String> {
         (true, ..) => Err(format!("it did not say how many states it judged: {}", tail(&text))),
         (false, ..) if text.contains("could not compile") || text.contains("an empty run") => Err(text),
         (false, ..) => Ok(Round { trials: count, violation: Some(tail(&text)), ..Round::default() }),
+    }
+}
+
+/// Likewise a program of its own, with the engine alone.
+fn damages(seed: u64, count: u64, release: bool) -> Result<Round, String> {
+    let arguments = ["--features", "damage", "--bin", "damage", "--", "--damages", &count.to_string()];
+    let broken = |line: &str| line.starts_with("damage ");
+    program(&arguments, seed, count, release, " damages: ", broken)
+}
+
+/// Likewise.
+fn formats(seed: u64, count: u64, release: bool) -> Result<Round, String> {
+    let arguments = ["--features", "sim", "--bin", "formats", "--", "--inputs", &count.to_string()];
+    program(&arguments, seed, count, release, " inputs: ", |line| line.starts_with("input "))
+}
+
+/// A program that says how many trials it made before `unit`, or tells of what broke in lines of its own.
+fn program(
+    arguments: &[&str],
+    seed: u64,
+    count: u64,
+    release: bool,
+    unit: &str,
+    broken: impl Fn(&str) -> bool,
+) -> Result<Round, String> {
+    let mut command = cargo("run", release);
+    command.args(["-p", "leveret-tests"]).args(arguments).args(["--from", &seed.to_string()]);
+    let output = command.output().map_err(|error| format!("cargo: {error}"))?;
+    let text = said(&output);
+    let done = text.lines().rev().find_map(|line| line.split_once(unit)?.0.parse().ok());
+    match (output.status.success(), done) {
+        (true, Some(trials)) => Ok(Round { trials, ..Round::default() }),
+        // It did not compile, or fell below its floors, which proves nothing, for or against.
+        _ if !text.lines().any(broken) => Err(tail(&text)),
+        _ => Ok(Round { trials: count, violation: Some(tail(&text)), ..Round::default() }),
     }
 }
 

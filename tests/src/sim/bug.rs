@@ -12,9 +12,9 @@ pub enum Bug {
 }
 
 impl Bug {
-    /// All of them.
+    /// All that a crash brings to light.
     pub fn all() -> impl Iterator<Item = Self> {
-        let engine = leveret_engine::Control::ALL.into_iter().map(Self::Engine);
+        let engine = leveret_engine::Control::OF_CRASHES.into_iter().map(Self::Engine);
         engine.chain(leveret_broker::Control::ALL.into_iter().map(Self::Core))
     }
 
