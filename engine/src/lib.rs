@@ -42,6 +42,7 @@ mod settled;
 mod settler;
 mod shared;
 mod store;
+mod sync;
 mod threads;
 mod volatile;
 mod writer;
