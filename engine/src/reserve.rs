@@ -23,6 +23,9 @@ use crate::shared::lock;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering};
 
+#[cfg(test)]
+mod tests;
+
 /// Pieces of the length of a log segment: for an open, a step of settling or merging, a checkpoint, and two log segments.
 /// A checkpoint that is longer than a segment asks for more.
 pub(crate) const PIECES: usize = 5;
@@ -59,19 +62,47 @@ impl Purpose {
 /// The pieces that are there.
 #[derive(Debug, Default)]
 pub(crate) struct Reserve {
-    pieces: Mutex<BTreeSet<u32>>,
+    pieces: Mutex<Pieces>,
     /// One was given up, and none could be made since.
     short: AtomicBool,
 }
 
+#[derive(Debug, Default)]
+struct Pieces {
+    there: BTreeSet<u32>,
+    /// On their way to another name, or out. The keeper makes pieces meanwhile, and must not make another one under the
+    /// same name, nor take what stands under it for a leftover: it would be the new piece that gets the other name then,
+    /// and what is written and synced would stand in a file without one.
+    leaving: BTreeSet<u32>,
+}
+
+/// A piece that is leaving. Its name is free once this is dropped.
+struct Leaving<'a> {
+    piece: u32,
+    pieces: &'a Mutex<Pieces>,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        lock(self.pieces).leaving.remove(&self.piece);
+    }
+}
+
+impl Leaving<'_> {
+    fn name(&self) -> String {
+        reserve_name(self.piece)
+    }
+}
+
 impl Reserve {
     pub(crate) fn new(pieces: BTreeSet<u32>) -> Self {
+        let pieces = Pieces { there: pieces, leaving: BTreeSet::new() };
         Self { pieces: Mutex::new(pieces), short: AtomicBool::new(false) }
     }
 
     /// How many there are.
     pub(crate) fn pieces(&self) -> usize {
-        lock(&self.pieces).len()
+        lock(&self.pieces).there.len()
     }
 
     /// The disk was found full, and has no room yet.
@@ -99,31 +130,34 @@ impl Reserve {
     ) -> std::io::Result<Option<Arc<dyn DiskFile>>> {
         self.found_full();
         let Some(piece) = self.pop(purpose) else { return Ok(None) };
-        let file = disk.open(&reserve_name(piece))?;
+        let file = disk.open(&piece.name())?;
         file.write_at(0, &[0; HEADER_BYTES])?;
-        disk.rename(&reserve_name(piece), name)?;
+        disk.rename(&piece.name(), name)?;
         Ok(Some(file))
     }
 
     /// Gives a piece up; false when there is none for that purpose.
     pub(crate) fn give_up(&self, disk: &dyn Disk, purpose: Purpose) -> bool {
         self.found_full();
-        self.pop(purpose).is_some_and(|piece| disk.remove(&reserve_name(piece)).is_ok())
+        self.pop(purpose).is_some_and(|piece| disk.remove(&piece.name()).is_ok())
     }
 
-    fn pop(&self, purpose: Purpose) -> Option<u32> {
+    fn pop(&self, purpose: Purpose) -> Option<Leaving<'_>> {
         let mut pieces = lock(&self.pieces);
-        if pieces.len() <= purpose.leaves() {
+        if pieces.there.len() <= purpose.leaves() {
             return None;
         }
-        pieces.pop_last()
+        let piece = pieces.there.pop_last()?;
+        pieces.leaving.insert(piece);
+        Some(Leaving { piece, pieces: &self.pieces })
     }
 
-    /// Makes a piece, if there is room for it.
+    /// Makes a piece, if there is room for it. One caller at a time.
     pub(crate) fn make(&self, disk: &dyn Disk, store_id: u64, bytes: u64) -> std::io::Result<()> {
         let piece = {
             let pieces = lock(&self.pieces);
-            (1..).find(|piece| !pieces.contains(piece)).unwrap_or(1)
+            let free = |piece: &u32| !pieces.there.contains(piece) && !pieces.leaving.contains(piece);
+            (1..).find(free).unwrap_or(1)
         };
         let name = reserve_name(piece);
         let file = match disk.create(&name, bytes) {
@@ -136,7 +170,7 @@ impl Reserve {
             drop(disk.remove(&name));
             return Err(error);
         }
-        lock(&self.pieces).insert(piece);
+        lock(&self.pieces).there.insert(piece);
         self.short.store(false, Ordering::Release);
         Ok(())
     }

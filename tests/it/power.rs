@@ -33,6 +33,20 @@ async fn nothing_confirmed_is_lost_with_the_power() {
     }
 }
 
+/// The same disk, and kills that leave what was written, before and after the calls that decide what the next start finds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_confirmed_is_lost_by_kills_at_named_points() {
+    if skip::without_fuse("power::nothing_confirmed_is_lost_by_kills_at_named_points") {
+        return;
+    }
+    let seed = number("LEVERET_POWER_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let (protocol, death) = (Protocol::Mixed, Death::KillAtPoints);
+    match run(&Settings { protocol, death, ..Settings::new(20, seed) }, |_| ()).await {
+        Ok(report) => eprintln!("seed {seed}\n{report}"),
+        Err(failure) => panic!("seed {seed}: {failure}"),
+    }
+}
+
 /// Must end in a broken invariant; and the same seed without the lie well.
 async fn control(lie: Lie) {
     let seed = number("LEVERET_POWER_SEED").unwrap_or_else(|| fastrand::u64(..));

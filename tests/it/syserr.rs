@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leveret_proto::v1::{GetRequest, StatusRequest};
 use leveret_tests::client::Client;
-use leveret_tests::crash::{Death, Protocol, Settings, run};
+use leveret_tests::crash::{Death, Failure, Protocol, Settings, run};
 use leveret_tests::faultfs::{Call, Disk, Fault};
 use leveret_tests::payload::{self, MsgId};
 use leveret_tests::server::{Home, Options, Server};
@@ -25,10 +25,29 @@ async fn errors_end_the_server_or_pass_and_lose_nothing() {
     }
     let seed = number("LEVERET_SYSERR_SEED").unwrap_or_else(|| fastrand::u64(..));
     let errors = number("LEVERET_SYSERR_ERRORS").unwrap_or(10);
-    let (protocol, death) = (Protocol::Mixed, Death::Errors);
+    let (protocol, death) = (Protocol::Mixed, Death::Errors { unsaid: false });
     match run(&Settings { protocol, death, ..Settings::new(errors, seed) }, |_| ()).await {
         Ok(report) => eprintln!("seed {seed}\n{report}"),
         Err(failure) => panic!("seed {seed}: {failure}"),
+    }
+}
+
+/// The control: a failed sync that nobody hears of must end in a broken invariant; the same seed without it is well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_sync_that_passes_for_a_good_one_is_caught() {
+    if skip::without_fuse("syserr::a_failed_sync_that_passes_for_a_good_one_is_caught") {
+        return;
+    }
+    let seed = number("LEVERET_SYSERR_SEED").unwrap_or_else(|| fastrand::u64(..));
+    for unsaid in [true, false] {
+        let (protocol, death) = (Protocol::Mixed, Death::Errors { unsaid });
+        let outcome = run(&Settings { protocol, death, ..Settings::new(3, seed) }, |_| ()).await;
+        match (outcome, unsaid) {
+            (Err(Failure::Violation(violation)), true) => eprintln!("seed {seed}: {:?}", violation.invariant),
+            (Err(other), true) => panic!("seed {seed}: no invariant was named: {other}"),
+            (Ok(report), true) => panic!("seed {seed}: it was not noticed\n{report}"),
+            (outcome, false) => drop(outcome.unwrap_or_else(|why| panic!("seed {seed}, without it: {why}"))),
+        }
     }
 }
 
@@ -38,7 +57,7 @@ async fn seed_2_a_quota_that_is_used_up() {
     if skip::without_fuse("syserr::seed_2_a_quota_that_is_used_up") {
         return;
     }
-    let (protocol, death) = (Protocol::Mixed, Death::Errors);
+    let (protocol, death) = (Protocol::Mixed, Death::Errors { unsaid: false });
     if let Err(failure) = run(&Settings { protocol, death, ..Settings::new(3, 2) }, |_| ()).await {
         panic!("{failure}");
     }

@@ -2,7 +2,7 @@
 //! A server is killed and reaped when it is dropped; its standard error is shown when the test is failing.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -132,6 +132,14 @@ impl Home {
             let _ = file.read_to_end(&mut bytes);
         }
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Notes between the servers' lines what is being done to them.
+    pub fn note(&self, text: &str) {
+        if let Ok(mut file) = self.stderr_file() {
+            // It helps who reads it, and nothing depends on it.
+            let _ = writeln!(file, "--- {text}");
+        }
     }
 
     fn stderr_path(&self) -> PathBuf {

@@ -264,7 +264,7 @@ fn waits_for_room(kind: ErrorKind) {
     let done = rig.write(&large);
     rig.pass(1_000);
     assert!(lock(&done).is_empty() && rig.store.failure().is_none());
-    assert!(rig.store.stats().out_of_space_total > 3);
+    assert!(rig.store.stats().out_of_space_total >= 1);
     rig.disk.resize(u64::MAX);
     rig.pass(1_000);
     let blob = lock(&done).pop().expect("written");

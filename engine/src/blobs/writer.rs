@@ -27,6 +27,8 @@ const SYNC_BYTES: u64 = 4 << 20;
 /// How long to wait before trying again what failed, and where the disk is full.
 const RETRY_MS: u64 = 1_000;
 const SPACE_RETRY_MS: u64 = 100;
+/// Where the system says that there is room, and there is none: twice as long after each try, so many times.
+const SPACE_DOUBLINGS: u32 = 5;
 /// So often a body is tried that could not be written, before who waits for it hears of it.
 const TRIES_MAX: u8 = 3;
 /// How often it looks by itself for something to do.
@@ -40,6 +42,10 @@ pub struct BlobWriter {
     pub(super) current: Option<Current>,
     /// Nothing is written before this time: the last try failed.
     from_ms: u64,
+    /// Tries in a row that found the disk full.
+    full_tries: u32,
+    /// What was written of a body that found no room: it is given back.
+    cut_off: Option<CutOff>,
     pub(super) freeing: Freeing,
     /// What is dead is looked for first: bodies that keep coming must not keep their room.
     free_next: bool,
@@ -51,6 +57,13 @@ pub(super) struct Current {
     pub(super) id: FileId,
     file: Arc<dyn DiskFile>,
     /// Offset of the next body.
+    end: u64,
+}
+
+/// The current file, and where in it ends what counts.
+#[derive(Debug)]
+struct CutOff {
+    file: Arc<dyn DiskFile>,
     end: u64,
 }
 
@@ -88,6 +101,8 @@ impl BlobWriter {
             job: Job::None,
             current: None,
             from_ms: 0,
+            full_tries: 0,
+            cut_off: None,
             freeing: Freeing::default(),
             free_next: false,
         }
@@ -185,7 +200,11 @@ impl BlobWriter {
                 if write(&shared, current, group)? {
                     self.job = Job::None;
                     self.free_next = true;
-                    lock(&shared.bodies).full = false;
+                    // Not where it was only the part of a group that found room.
+                    if self.cut_off.is_none() {
+                        self.full_tries = 0;
+                        lock(&shared.bodies).full = false;
+                    }
                 }
             }
             Job::Discard(name) => {
@@ -209,11 +228,19 @@ impl BlobWriter {
     }
 
     fn next_job(&mut self, now_ms: u64) -> Step {
+        if let Some(CutOff { file, end }) = self.cut_off.take() {
+            // Whoever else needs room can have it meanwhile. Failing to give it back loses nothing but room.
+            drop(file.set_len(end));
+            return Step::Worked;
+        }
         if std::mem::take(&mut self.free_next) && self.next_free(now_ms) {
             self.job = Job::Free;
             return Step::Worked;
         }
         let waits = self.let_go();
+        if waits && now_ms >= self.from_ms && self.full_tries > 0 && !self.may_fit() {
+            self.from_ms = now_ms + SPACE_RETRY_MS;
+        }
         if waits && now_ms >= self.from_ms {
             let full = |current: &Current| current.end >= self.shared.settings.blob_file_bytes;
             self.job = if self.current.as_ref().is_none_or(full) {
@@ -230,6 +257,13 @@ impl BlobWriter {
         }
         let again_ms = if waits { self.from_ms - now_ms } else { LOOK_AGAIN_MS };
         Step::Idle { again_ms: Some(again_ms) }
+    }
+
+    /// Whether there is room for the next body, as far as the system knows: else it need not be tried, which would be to write
+    /// most of it in vain.
+    fn may_fit(&self) -> bool {
+        let first = lock(&self.shared.bodies).bodies.front().map_or(0, |body| body.bytes.len() as u64);
+        self.shared.disk.free_space().map_or(true, |free| free > first)
     }
 
     /// Lets go of bodies for which nobody waits any more; says whether others wait.
@@ -274,10 +308,12 @@ impl BlobWriter {
     fn give_up(&mut self, error: &Error, now_ms: u64) {
         let full = error.is_full();
         let sync = matches!(error, Error::Io { op: "sync", .. });
-        self.from_ms = now_ms + if full { SPACE_RETRY_MS } else { RETRY_MS };
         if full {
+            self.from_ms = now_ms + (SPACE_RETRY_MS << self.full_tries.min(SPACE_DOUBLINGS));
+            self.full_tries += 1;
             Counters::add(&self.shared.counters.out_of_space, 1);
         } else {
+            self.from_ms = now_ms + RETRY_MS;
             Counters::add(&self.shared.counters.background_errors, 1);
             // What could not be removed has been given up already.
             let what = match self.job {
@@ -287,15 +323,26 @@ impl BlobWriter {
             self.shared.find(format!("{what}: {error}"));
         }
         match std::mem::replace(&mut self.job, Job::None) {
-            Job::Write(group) => {
-                // Nothing is known of a file whose sync failed, and where a write failed the place is not worth trying
-                // again: the bodies are in memory, and go into another file. On a full disk this one is as good.
-                match (&mut self.current, group.bodies.front()) {
-                    (Some(current), Some((first, _))) if full && !sync => current.end = first.offset,
+            Job::Write(mut group) => {
+                let mut left = std::mem::take(&mut group.bodies);
+                match &mut self.current {
+                    // What found room before is as good as ever: it is synced and told. The rest is tried again.
+                    Some(current) if full && !sync => {
+                        group.bodies.extend(left.drain(..group.index));
+                        if let Some((cut, _)) = left.front() {
+                            current.end = cut.offset;
+                            self.cut_off = Some(CutOff { file: Arc::clone(&current.file), end: cut.offset });
+                        }
+                        if !group.bodies.is_empty() {
+                            self.job = Job::Write(Group { written: 0, ..group });
+                        }
+                    }
+                    // Nothing is known of a file whose sync failed, and where a write failed the place is not worth trying
+                    // again: the bodies are in memory, and go into another file.
                     _ => self.current = None,
                 }
                 let mut waiting = lock(&self.shared.bodies);
-                for (_, mut body) in group.bodies.into_iter().rev() {
+                for (_, mut body) in left.into_iter().rev() {
                     body.tries += u8::from(!full);
                     waiting.bodies.push_front(body);
                 }

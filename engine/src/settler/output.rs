@@ -13,6 +13,9 @@ use crate::reserve::Purpose;
 use crate::settled::{Builder, Extent, SettledFile, SettledHeader};
 use crate::shared::Shared;
 
+#[cfg(test)]
+mod tests;
+
 /// Name that a settled segment has until it is whole.
 pub(crate) const SETTLED_TMP_NAME: &str = "settled.tmp";
 
@@ -32,6 +35,8 @@ pub(super) struct Output {
     written: u64,
     synced: u64,
     finished: Option<(SettledEntry, Vec<Extent>)>,
+    /// It is as long as what was written, durably.
+    cut: bool,
     named: bool,
     /// Its temporary name is taken: an earlier one could not be removed.
     taken: bool,
@@ -59,6 +64,7 @@ impl Output {
             written: 0,
             synced: 0,
             finished: None,
+            cut: false,
             named: false,
             taken: false,
         }
@@ -113,11 +119,11 @@ impl Output {
             return Ok(None);
         }
         let (Some(file), Some((entry, _))) = (&self.file, &self.finished) else { return Ok(None) };
-        if self.synced < self.written {
-            // It may have been a piece of the reserve, which is longer.
+        if !self.cut {
+            // It may have been a piece of the reserve, which is longer. So even where the last of it is synced already.
             file.set_len(self.written).map_err(Error::io("cut", SETTLED_TMP_NAME))?;
             file.sync().map_err(Error::io("sync", SETTLED_TMP_NAME))?;
-            self.synced = self.written;
+            self.cut = true;
             return Ok(None);
         }
         if !self.named {

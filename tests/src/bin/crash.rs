@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
-use leveret_tests::crash::{Protocol, Settings, run};
+use leveret_tests::crash::{Death, Protocol, Settings, run};
+use leveret_tests::faultfs::missing;
 use leveret_tests::server::Options;
 
 /// kill -9 of the real server under load, checked against I1 to I7.
@@ -26,6 +27,10 @@ struct Arguments {
     /// Which front ends the clients use.
     #[arg(long, value_enum, default_value = "grpc")]
     protocol: Protocol,
+    /// Kills at named points: before and after the calls that decide what the next start finds. Needs /dev/fuse and the
+    /// right to mount.
+    #[arg(long)]
+    points: bool,
     /// The server's fsync policy.
     #[arg(long, default_value = "always")]
     fsync: String,
@@ -34,12 +39,17 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let (true, Some(why)) = (arguments.points, missing()) {
+        eprintln!("cannot mount: {why}");
+        return ExitCode::FAILURE;
+    }
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
     let options = Options { fsync: arguments.fsync, ..Options::default() };
     let settings = Settings {
         confirms_min: arguments.confirms,
         drain_every: arguments.drain_every,
         protocol: arguments.protocol,
+        death: if arguments.points { Death::KillAtPoints } else { Death::Kill },
         options,
         ..Settings::new(arguments.cycles, seed)
     };

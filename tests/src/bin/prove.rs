@@ -1,5 +1,6 @@
 //! `prove`: runs the layers of tests that attack the durability claim, in rounds, and adds them up in a ledger.
 
+use std::fs;
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -27,6 +28,9 @@ struct Arguments {
     #[arg(long)]
     summary: bool,
 }
+
+/// Rounds in a row that may reach too little.
+const VOID_MAX: u32 = 5;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -79,7 +83,7 @@ async fn attack(
     }
     let sum = ledger.sums()?.get(&layer).copied().unwrap_or_default();
     let mut seed = arguments.seed.unwrap_or(sum.seed_max + 1);
-    let (mut trials, mut confirms) = (sum.trials, sum.confirms);
+    let (mut trials, mut confirms, mut void) = (sum.trials, sum.confirms, 0);
     if arguments.seed.is_some() {
         (trials, confirms) = (0, 0);
     }
@@ -91,6 +95,16 @@ async fn attack(
         let count = layer.round().min(wanted.saturating_sub(trials).max(1));
         let begun = Instant::now();
         let round = layer.run(seed, count, !cfg!(debug_assertions)).await?;
+        if let Some(text) = round.void {
+            eprintln!("{}: a round that does not count: {text}", layer.name());
+            void += 1;
+            if void == VOID_MAX {
+                return Err(format!("{}: {void} rounds in a row reached too little to count", layer.name()));
+            }
+            seed += count;
+            continue;
+        }
+        void = 0;
         let violations = u64::from(round.violation.is_some());
         let (commit, trials_made) = (commit.to_owned(), round.trials);
         ledger.add(&Entry {
@@ -112,11 +126,22 @@ async fn attack(
         );
         if let Some(text) = round.violation {
             eprintln!("{}: VIOLATION: {text}", layer.name());
+            keep(&format!("{layer:?}-{seed}.txt"), &text)?;
             return Ok(false);
         }
         seed = round.next.unwrap_or(seed + count.max(trials_made));
     }
     Ok(true)
+}
+
+/// Writes a failure's whole text where it stays: seeds do not decide the timing, so that it may not come again soon.
+fn keep(name: &str, text: &str) -> Result<(), String> {
+    let path = workspace().join("target/proof").join(name);
+    let fault = |error: std::io::Error| format!("{}: {error}", path.display());
+    fs::create_dir_all(path.parent().unwrap_or(&path)).map_err(fault)?;
+    fs::write(&path, text).map_err(fault)?;
+    eprintln!("that is in {}, too", path.display());
+    Ok(())
 }
 
 /// The table; false where a layer lacks trials or has violations.

@@ -21,6 +21,9 @@ struct Arguments {
     /// Confirms before each error.
     #[arg(long, default_value_t = 500)]
     confirms: u64,
+    /// A control: syncs of the log fail and say that they went well.
+    #[arg(long)]
+    unsaid: bool,
     /// Which front ends the clients use.
     #[arg(long, value_enum, default_value = "mixed")]
     protocol: Protocol,
@@ -37,7 +40,7 @@ async fn main() -> ExitCode {
     let settings = Settings {
         confirms_min: arguments.confirms,
         protocol: arguments.protocol,
-        death: Death::Errors,
+        death: Death::Errors { unsaid: arguments.unsaid },
         ..Settings::new(arguments.errors, seed)
     };
     let mut out = std::io::stdout();

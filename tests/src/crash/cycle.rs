@@ -1,6 +1,5 @@
 //! The run: cycles of load and kills, drains, and the verdict.
 
-use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -18,7 +17,7 @@ use super::line::{Line, Over};
 use super::message::Target;
 use super::report::Report;
 use super::world::{FAN_A, FAN_B, Outcome, WORK, World};
-use super::{drain, getter, publishers};
+use super::{drain, evidence, getter, publishers};
 use crate::amqp::Connection;
 use crate::checker::{Checker, Violation};
 use crate::client::Client;
@@ -109,7 +108,11 @@ pub async fn run(settings: &Settings, mut progress: impl FnMut(&Report)) -> Resu
         Ok(()) => {}
         Err(failure) => {
             let (seed, cycle, stderr) = (settings.seed, run.report.cycles, tail(&run.home.stderr()));
-            let more = format!("seed {seed}, cycle {cycle}\n{stderr}");
+            let mut more = format!("seed {seed}, cycle {cycle}\n{stderr}");
+            // What a control is to find needs nobody's reading.
+            if !run.reaper.is_control() {
+                more = format!("{more}\n{}", evidence::keep(&run.home, seed, &run.judged));
+            }
             return Err(match failure {
                 Failure::Violation(Violation { invariant, text }) => {
                     Failure::Violation(Violation { invariant, text: format!("{text}\n{more}") })
@@ -133,6 +136,8 @@ struct Run {
     rng: Rng,
     /// How long a recovery takes, as last seen.
     recovery: Duration,
+    /// The events of the last verdict.
+    judged: Vec<Event>,
 }
 
 impl Run {
@@ -150,6 +155,7 @@ impl Run {
             report: Report { with_moves, ..Report::default() },
             rng,
             recovery: Duration::from_millis(10),
+            judged: Vec::new(),
         }
     }
 
@@ -168,9 +174,10 @@ impl Run {
             if self.report.cycles.is_multiple_of(self.settings.drain_every) {
                 self.drain().await?;
             }
-            // Not every trouble is met: some calls come rarely.
-            let met = self.report.errors.is_none_or(|errors| errors.met >= self.settings.cycles);
-            if self.report.cycles >= self.settings.cycles && met {
+            // Not every trouble is met, some calls come rarely, and many a kill comes too late: it goes on until enough
+            // was reached. The drain at the end counts.
+            let report = Report { drains: self.report.drains + 1, ..self.report };
+            if report.below_floor(self.settings.cycles, self.settings.confirms_min).is_empty() {
                 break;
             }
         }
@@ -288,7 +295,9 @@ impl Run {
         self.report.settled_bytes += self.world.settled_bytes.swap(0, Ordering::Relaxed);
         self.report.merged_bytes += self.world.merged_bytes.swap(0, Ordering::Relaxed);
         self.report.errors = self.reaper.errors;
-        self.report.losses = (self.settings.death != Death::Kill).then_some(self.reaper.losses);
+        self.report.points = self.reaper.points;
+        let losses = matches!(self.settings.death, Death::PowerLoss { .. } | Death::Errors { .. });
+        self.report.losses = losses.then_some(self.reaper.losses);
         Ok(())
     }
 
@@ -296,24 +305,10 @@ impl Run {
         let events = self.world.recorder.take();
         let verdict = self.checker.apply_all(&events);
         self.report.checked = self.checker.counts();
-        // What a control is to find needs nobody's reading.
-        if verdict.is_err() && !self.reaper.lies() {
-            self.dump(&events);
+        if !events.is_empty() {
+            self.judged = events;
         }
         Ok(verdict?)
-    }
-
-    /// Writes the events since the last verdict where a person can read them.
-    fn dump(&self, events: &[Event]) {
-        let path = std::env::temp_dir().join(format!("leveret-crash-{}.events", self.settings.seed));
-        let mut text = String::new();
-        for event in events {
-            text.push_str(&format!("{event:?}\n"));
-        }
-        match fs::write(&path, text) {
-            Ok(()) => eprintln!("the events since the last verdict are in {}", path.display()),
-            Err(error) => eprintln!("{}: {error}", path.display()),
-        }
     }
 
     /// Kills none to five of the next starts before they serve. Some of the kills come too late for that, so a run that
@@ -326,8 +321,10 @@ impl Run {
             _ => 5,
         };
         // What a lying disk leaves may not be opened at all before it is repaired.
-        let row = if self.reaper.lies() { 0 } else { row };
+        let row = if self.reaper.is_control() { 0 } else { row };
         let mut deep = 0;
+        let troubled = self.reaper.trouble_a_start(&self.home, &self.settings.options).await;
+        troubled.map_err(|why| self.complaint(format!("a start that met an error: {why}")))?;
         for _ in 0..row {
             let before = self.home.stderr_bytes();
             let aimed = self.reaper.aim_at_start();
@@ -393,7 +390,7 @@ impl Run {
     }
 
     async fn start(&mut self) -> Result<Server, Failure> {
-        let started = death::start(&self.home, &self.settings.options, self.reaper.lies()).await;
+        let started = death::start(&self.home, &self.settings.options, self.reaper.is_control()).await;
         let server = started.map_err(|why| self.complaint(why))?;
         self.recovery = server.recovery();
         Ok(server)

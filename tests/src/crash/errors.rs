@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::client::{Client, to_queue};
 use crate::faultfs::{Call, Disk, Fault, How};
-use crate::server::{Home, Server, tail};
+use crate::server::{Home, Options, Server, tail};
 
 /// How long the load goes on until an error is met. Some calls come rarely.
 const HIT_PATIENCE: Duration = Duration::from_millis(1500);
@@ -37,17 +37,22 @@ pub struct Errors {
     pub ended: u64,
     /// Lives in which publishing went on.
     pub went_on: u64,
+    /// Starts that met an error.
+    pub starts: u64,
+    /// Those of them that ended with a message.
+    pub starts_ended: u64,
 }
 
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { met, calls, full, ended, went_on } = self;
+        let Self { met, calls, full, ended, went_on, starts, starts_ended } = self;
         writeln!(
             f,
             "lives with an error         {met} ({calls} calls failed, the disk was full {full} times)"
         )?;
         writeln!(f, "  that ended with a message {ended}")?;
-        write!(f, "  that went on              {went_on}")
+        writeln!(f, "  that went on              {went_on}")?;
+        write!(f, "starts that met an error    {starts} ({starts_ended} ended with a message)")
     }
 }
 
@@ -103,6 +108,13 @@ fn draw(rng: &mut Rng) -> Trouble {
     Trouble::Fault(fault.after(skip), then)
 }
 
+/// The log's syncs fail from now on and say that they went well: the control. What is confirmed then is not there after a
+/// power loss, and the checker has to see it.
+fn unsaid() -> Trouble {
+    let fault = Fault { how: How::Unsaid, ..Fault::always(Call::Sync, "log-", Errno::IO) };
+    Trouble::Fault(fault, Then::GoesOn)
+}
+
 /// Makes one trouble for a server under load and sees what comes of it. The server still runs where it went on.
 pub(super) async fn make_trouble(
     disk: &Disk,
@@ -110,8 +122,10 @@ pub(super) async fn make_trouble(
     server: &mut Server,
     rng: &mut Rng,
     errors: &mut Errors,
+    control: bool,
 ) -> Result<(), String> {
-    let trouble = draw(rng);
+    let trouble = if control { unsaid() } else { draw(rng) };
+    home.note(&format!("{trouble:?}"));
     let said_before = home.stderr_bytes();
     let then = match &trouble {
         Trouble::Fault(fault, then) => {
@@ -156,6 +170,65 @@ pub(super) async fn make_trouble(
         },
     };
     judged.map_err(|why| format!("{trouble:?}: {why}\n{}", tail(&said)))
+}
+
+/// What a start may meet.
+fn draw_for_a_start(rng: &mut Rng) -> Fault {
+    let files = ["", "log-", "MANIFEST", "checkpoint", "settled", "blob", "reserve"];
+    let full = [Errno::NOSPC, Errno::DQUOT][rng.usize(..2)];
+    let changes = [
+        Call::Write,
+        Call::Fill,
+        Call::Sync,
+        Call::SyncFill,
+        Call::Allocate,
+        Call::Create,
+        Call::Rename,
+        Call::Remove,
+    ];
+    let change = changes[rng.usize(..changes.len())];
+    let fault = match rng.u8(..8) {
+        0..3 => Fault::always(Call::Read, files[rng.usize(..files.len())], Errno::IO),
+        3..5 => Fault::once(change, files[rng.usize(..files.len())], Errno::IO),
+        5 => Fault::once(Call::SyncDir, "", Errno::IO),
+        6 => Fault::always(change, "", full),
+        _ => Fault { how: How::Short, times: 10, ..Fault::once(Call::Write, "", Errno::IO) },
+    };
+    let skip = if rng.bool() { 0 } else { rng.u64(..6) };
+    fault.after(skip)
+}
+
+/// Starts a server that meets an error on its way, or soon after. It serves, or ends with a message; what it does to the
+/// data meanwhile, the next starts show.
+pub(super) async fn trouble_a_start(
+    disk: &Disk,
+    home: &Home,
+    options: &Options,
+    rng: &mut Rng,
+    errors: &mut Errors,
+) -> Result<Server, String> {
+    let fault = draw_for_a_start(rng);
+    home.note(&format!("a start: {fault:?}"));
+    let said_before = home.stderr_bytes();
+    disk.mend();
+    disk.fault(fault.clone());
+    let mut server = Server::spawn(home, options.clone());
+    // However it comes out: what it says is judged below.
+    let serves = server.wait_serving().await.is_ok();
+    let hits = disk.mend();
+    errors.starts += u64::from(hits > 0);
+    let said = home.stderr_from(said_before);
+    match server.ended() {
+        // Another process took its port.
+        Some(_) if hits == 0 && said.contains("in use by another") => Ok(server),
+        Some(status) => {
+            errors.starts_ended += 1;
+            let judged = ended_well(status, &said, Then::Either, hits);
+            judged.map(|()| server).map_err(|why| format!("{fault:?}: {why}\n{}", tail(&said)))
+        }
+        None if serves => Ok(server),
+        None => Err(format!("{fault:?}: it neither serves nor ends\n{}", tail(&said))),
+    }
 }
 
 /// Whether it ended as it may: with a failure that its last words explain.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::death::Losses;
 use super::errors::Errors;
+use super::points::Points;
 use crate::checker::Counts;
 
 /// Counts of a whole run.
@@ -35,6 +36,8 @@ pub struct Report {
     pub losses: Option<Losses>,
     /// What failing calls did, where they were made to fail.
     pub errors: Option<Errors>,
+    /// Which points were met, where the servers were killed at those.
+    pub points: Option<Points>,
     /// What the checker saw.
     pub checked: Counts,
 }
@@ -66,11 +69,18 @@ impl Report {
         if let Some(Losses { losses, .. }) = self.losses {
             floor("power losses", losses, cycles);
         }
-        if let Some(Errors { met, ended, went_on, full, .. }) = self.errors {
+        if let Some(points) = self.points {
+            floor("kills at a named point", points.times(), cycles / 2);
+            floor("kills at one in a start", points.times_in_starts(), cycles / 20);
+            floor("points that were met", points.met(), (cycles / 4).min(20));
+        }
+        if let Some(Errors { met, ended, went_on, full, starts, starts_ended, .. }) = self.errors {
             floor("lives with an error", met, cycles);
             floor("lives that ended with a message", ended, cycles / 8);
             floor("lives that went on", went_on, cycles / 8);
             floor("times that the disk was full", full, cycles / 20);
+            floor("starts that met an error", starts, cycles / 8);
+            floor("starts that ended with a message", starts_ended, cycles / 20);
         }
         if cycles >= 20 {
             floor("kills in a recovery", self.kills_in_recovery, kills.div_ceil(5));
@@ -128,6 +138,7 @@ impl fmt::Display for Report {
         writeln!(f, "checkpoints, recycled       {}, {}", self.checkpoints, self.recycled)?;
         write!(f, "bytes settled, merged       {}, {}", self.settled_bytes, self.merged_bytes)?;
         self.losses.map_or(Ok(()), |losses| write!(f, "\n{losses}"))?;
-        self.errors.map_or(Ok(()), |errors| write!(f, "\n{errors}"))
+        self.errors.map_or(Ok(()), |errors| write!(f, "\n{errors}"))?;
+        self.points.map_or(Ok(()), |points| write!(f, "\n{points}"))
     }
 }

@@ -29,6 +29,35 @@ pub enum Call {
     Remove,
 }
 
+/// A moment in a process's life: one call of a kind on files whose names begin like this.
+#[derive(Debug, Clone)]
+pub struct Moment {
+    /// Which call.
+    pub call: Call,
+    /// On files whose names begin like this; of a rename, the new name's.
+    pub names: String,
+    /// The so-manieth of them from now on; 1 is the next one.
+    pub nth: u64,
+    /// When it has been done, right before the next call of any kind; else before it is done.
+    pub after: bool,
+}
+
+impl Moment {
+    /// Right before the `nth` call of that kind, on any file.
+    pub fn before(call: Call, nth: u64) -> Self {
+        Self { call, names: String::new(), nth, after: false }
+    }
+
+    /// Whether that call is the last one waited for.
+    pub(super) fn comes_with(&mut self, call: Call, name: &str) -> bool {
+        if call != self.call || !name.starts_with(&self.names) {
+            return false;
+        }
+        self.nth = self.nth.saturating_sub(1);
+        self.nth == 0
+    }
+}
+
 /// What a call that is hit comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
@@ -36,6 +65,8 @@ pub enum How {
     Error(Errno),
     /// A write takes half of what it was given.
     Short,
+    /// A sync fails and says that it went well: what a program hears that asks again after a failed one. A control.
+    Unsaid,
 }
 
 /// Calls that are to go wrong.

@@ -12,7 +12,7 @@ use fuser::{
 };
 
 use super::contents::{BLOCK_BYTES, Contents, is_zeros};
-use super::fault::{Call, How};
+use super::fault::{Call, How, Moment};
 use super::names::Names;
 use super::state::{Kind, Result, State};
 
@@ -50,8 +50,17 @@ pub(super) struct Shared {
 pub(super) struct Inner {
     pub(super) state: State,
     pub(super) power: Power,
-    /// The power goes right before that many of such calls have been done.
-    pub(super) moment: Option<(Call, u64)>,
+    /// Calls wait from then on.
+    pub(super) moment: Option<Moment>,
+    /// Calls wait from the next one on.
+    pub(super) now: bool,
+}
+
+impl Inner {
+    /// No moment is waited for any more.
+    pub(super) fn forget_moment(&mut self) {
+        (self.moment, self.now) = (None, false);
+    }
 }
 
 impl Shared {
@@ -61,26 +70,38 @@ impl Shared {
 
     /// The state, for a call on a file; what a fault makes of it.
     fn enter(&self, call: Call, node: INodeNo) -> Result<(MutexGuard<'_, Inner>, Option<How>)> {
-        let mut inner = self.powered(call)?;
+        let inner = self.lock();
+        let name = inner.state.name(node.0).to_owned();
+        let mut inner = self.powered(inner, call, &name)?;
         let how = inner.state.call(call, node.0)?;
         Ok((inner, how))
     }
 
     /// The state, for a change of a name.
     fn enter_name(&self, call: Call, name: &OsStr) -> Result<MutexGuard<'_, Inner>> {
-        let mut inner = self.powered(call)?;
-        inner.state.call_name(call, &name.to_string_lossy())?;
+        let name = name.to_string_lossy();
+        let mut inner = self.powered(self.lock(), call, &name)?;
+        inner.state.call_name(call, &name)?;
         Ok(inner)
     }
 
-    fn powered(&self, call: Call) -> Result<MutexGuard<'_, Inner>> {
-        let mut inner = self.lock();
-        if let (Power::On, Some((at, left))) = (inner.power, &mut inner.moment)
-            && *at == call
-        {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
+    fn powered<'a>(
+        &'a self,
+        mut inner: MutexGuard<'a, Inner>,
+        call: Call,
+        name: &str,
+    ) -> Result<MutexGuard<'a, Inner>> {
+        if inner.power == Power::On {
+            let mut now = std::mem::take(&mut inner.now);
+            if let (false, Some(moment)) = (now, &mut inner.moment)
+                && moment.comes_with(call, name)
+            {
+                let after = moment.after;
                 inner.moment = None;
+                inner.now = after;
+                now = !after;
+            }
+            if now {
                 inner.power = Power::Held;
                 self.changed.notify_all();
             }
@@ -290,7 +311,7 @@ impl Filesystem for Fuse {
 
     fn fsync(&self, _: &Request, node: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         let call = self.0.lock().state.sync_call(node.0);
-        let synced = self.0.enter(call, node).and_then(|(mut inner, _)| inner.state.sync_file(node.0));
+        let synced = self.0.enter(call, node).and_then(|(mut inner, how)| inner.state.sync_file(node.0, how));
         answer!(reply, synced, () => reply.ok());
     }
 

@@ -15,6 +15,6 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use fault::{Call, Fault, How, Lie};
+pub use fault::{Call, Fault, How, Lie, Moment};
 pub use loss::Lost;
 pub use mount::{Disk, missing};

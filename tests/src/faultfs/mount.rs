@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use fuser::{BackgroundSession, Config, INodeNo, MountOption};
 
-use super::fault::{Call, Fault, Lie};
+use super::fault::{Call, Fault, Lie, Moment};
 use super::fuse::{Fuse, Inner, Power, Shared};
 use super::loss::Lost;
 use super::state::State;
@@ -39,7 +39,7 @@ impl Disk {
     /// An empty disk of that size, mounted at a directory that is made for it.
     pub fn mount(at: &Path, capacity_bytes: u64) -> io::Result<Self> {
         fs::create_dir_all(at)?;
-        let inner = Inner { state: State::new(capacity_bytes), power: Power::On, moment: None };
+        let inner = Inner { state: State::new(capacity_bytes), power: Power::On, moment: None, now: false };
         let shared = Arc::new(Shared { inner: Mutex::new(inner), changed: Condvar::new() });
         let mut disk = Self { shared, at: at.to_path_buf(), session: None };
         disk.mount_again()?;
@@ -87,9 +87,10 @@ impl Disk {
         self.shared.lock().state.calls.clone()
     }
 
-    /// Lets the power go right before the `nth` call of a kind from now on.
-    pub fn lose_power_at(&self, call: Call, nth: u64) {
-        self.shared.lock().moment = Some((call, nth));
+    /// From that moment on no call changes anything or returns, until [`Disk::thaw`].
+    pub fn freeze_at(&self, moment: Moment) {
+        let mut inner = self.shared.lock();
+        (inner.moment, inner.now) = (Some(moment), false);
     }
 
     /// Whether that moment has come.
@@ -100,14 +101,14 @@ impl Disk {
     /// No moment is waited for any more; false where one has come already.
     pub fn keep_power(&self) -> bool {
         let mut inner = self.shared.lock();
-        inner.moment = None;
+        inner.forget_moment();
         inner.power == Power::On
     }
 
     /// From now on no call changes anything or returns. The process must be killed before [`Disk::lose_power`].
     pub fn freeze(&self) {
         let mut inner = self.shared.lock();
-        inner.moment = None;
+        inner.forget_moment();
         inner.power = Power::Held;
         self.shared.changed.notify_all();
     }
@@ -115,7 +116,7 @@ impl Disk {
     /// Lets the calls of a process end that has been killed and will never see their answers.
     pub fn thaw(&self) {
         let mut inner = self.shared.lock();
-        inner.moment = None;
+        inner.forget_moment();
         inner.power = Power::Off;
         self.shared.changed.notify_all();
     }
@@ -129,6 +130,13 @@ impl Disk {
         drop(inner);
         self.mount_again()?;
         Ok(lost)
+    }
+
+    /// Calls are done again, and all is as the process left it that was killed. No process may use it.
+    pub fn go_on(&mut self) -> io::Result<()> {
+        self.unmount()?;
+        self.shared.lock().power = Power::On;
+        self.mount_again()
     }
 
     /// Makes the kernel forget what it has read, so that maps and reads come here again.

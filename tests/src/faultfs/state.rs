@@ -77,7 +77,7 @@ impl State {
 
     /// Counts a call on a file; what a fault makes of it.
     pub(super) fn call(&mut self, call: Call, node: u64) -> Result<Option<How>> {
-        let name = self.nodes.get(&node).map_or("", |node| node.name.as_str()).to_owned();
+        let name = self.name(node).to_owned();
         let result = self.call_name(call, &name);
         if let (Call::Sync | Call::SyncFill, Err(_), Ok(file)) = (call, &result, self.file(node)) {
             file.fail_sync();
@@ -96,6 +96,11 @@ impl State {
             How::Error(error) => Err(Errno::from_i32(error.raw_os_error())),
             how => Ok(Some(how)),
         }
+    }
+
+    /// What it was called last.
+    pub(super) fn name(&self, node: u64) -> &str {
+        self.nodes.get(&node).map_or("", |node| node.name.as_str())
     }
 
     pub(super) fn node(&self, node: u64) -> Result<&Node> {
@@ -198,8 +203,9 @@ impl State {
         if self.file(node).is_ok_and(|file| file.is_written()) { Call::Sync } else { Call::SyncFill }
     }
 
-    pub(super) fn sync_file(&mut self, node: u64) -> Result<()> {
+    pub(super) fn sync_file(&mut self, node: u64, how: Option<How>) -> Result<()> {
         match self.lie {
+            _ if how == Some(How::Unsaid) => self.file(node).map(Contents::fail_sync),
             Lie::Fsync => self.file(node).map(|_| ()),
             Lie::Never | Lie::Dirsync => self.file(node).map(Contents::sync),
         }

@@ -130,7 +130,7 @@ fn after_a_loss(lie: Lie) -> (bool, bool, u64) {
     let after = state.make(ROOT, OsStr::new("after"), 0o600, Kind::File(Contents::default())).expect("made");
     for file in [before, after] {
         state.write(file, 0, b"text", None).expect("room");
-        state.sync_file(file).expect("answered");
+        state.sync_file(file, None).expect("answered");
     }
     state.sync_directory(ROOT).expect("answered");
     state.lose_power(&mut Rng::with_seed(1));

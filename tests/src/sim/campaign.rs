@@ -91,6 +91,9 @@ impl Reached {
         self.clean_stops += other.clean_stops;
         self.commits += other.commits;
         self.rollbacks += other.rollbacks;
+        self.wire_confirms += other.wire_confirms;
+        self.wire_deliveries += other.wire_deliveries;
+        self.wires_lost += other.wires_lost;
         self.seen.sent += other.seen.sent;
         self.seen.confirmed += other.seen.confirmed;
         self.seen.delivered += other.seen.delivered;
@@ -137,6 +140,9 @@ impl Reached {
             ("moves under way at a crash", self.seen.moves_at_crash, 800),
             ("such moves that were kept", self.seen.moves_kept, 200),
             ("such moves that were undone", self.seen.moves_undone, 200),
+            ("confirms over AMQP", self.wire_confirms, 5_000),
+            ("deliveries over AMQP", self.wire_deliveries, 1_500),
+            ("AMQP connections lost", self.wires_lost, 400),
         ];
         for (what, reached, per_thousand) in floors {
             let floor = per_thousand * self.seeds / 1_000;
@@ -157,7 +163,7 @@ impl fmt::Display for Reached {
              {} bodies in blob files, {} such files removed, {} crashes, {} in recovery, {} torn tails, \
              {} frames copied, {} consumers lost, {} clean stops; {} sent, {} confirmed, {} delivered ({} redelivered), \
              {} found after a crash, {} acked, {} returned; {} commits, {} rollbacks, {} moved, {} moved by a rule, {} moves \
-             under way at a crash ({} kept, {} undone)",
+             under way at a crash ({} kept, {} undone); over AMQP {} confirmed, {} delivered, {} connections lost",
             self.seeds,
             self.operations,
             self.rotations,
@@ -192,6 +198,9 @@ impl fmt::Display for Reached {
             self.seen.moves_at_crash,
             self.seen.moves_kept,
             self.seen.moves_undone,
+            self.wire_confirms,
+            self.wire_deliveries,
+            self.wires_lost,
         )
     }
 }

@@ -267,21 +267,17 @@ impl Clients {
     }
 
     /// The newest life of every name.
-    pub(super) fn queues_to_drain(&self) -> Vec<QueueRef> {
-        self.queues.iter().map(|known| known.queue).collect()
+    pub(super) fn queues_to_drain(&self) -> Vec<(QueueRef, Arc<str>)> {
+        self.queues.iter().map(|known| (known.queue, Arc::clone(&known.name))).collect()
     }
 
-    /// Takes some messages of a queue and acks them; false when the queue is not there.
-    pub(super) fn drain_some(&mut self, life: &mut Life, queue: &QueueRef) -> bool {
-        let Some(known) = self.queues.iter().find(|known| known.queue == *queue).cloned() else {
-            return false;
-        };
+    /// Takes some messages of a queue and acks them.
+    pub(super) fn drain_some(&mut self, life: &mut Life, queue: &QueueRef, name: Arc<str>) {
         self.dry = true;
         let consumer = self.recorder.new_consumer();
         self.recorder.record(Event::ConsumerStarted { consumer, queue: *queue, share: Share::Sole });
-        let get = Get { queue: known.name, count: 50, bytes_max: 1 << 20, hold: Hold::AutoAck };
+        let get = Get { queue: name, count: 50, bytes_max: 1 << 20, hold: Hold::AutoAck };
         self.ask(life, Op::Get(get), Asked::Drain { consumer, queue: *queue });
-        true
     }
 
     pub(super) fn drained_dry(&self) -> bool {

@@ -1,7 +1,10 @@
 //! What is judged of a world, and when.
 
+use std::sync::Arc;
+
 use leveret_broker::Effect;
 
+use super::wire::Wires;
 use super::world::{Life, World};
 use crate::checker::{Invariant, Violation};
 use crate::history::Event;
@@ -20,24 +23,25 @@ impl World {
 
     /// Takes everything out of every queue, and judges what was there.
     pub(super) fn drain(&mut self, life: &mut Life) -> Result<(), Violation> {
-        let queues = self.clients.queues_to_drain();
+        let mut queues = self.clients.queues_to_drain();
+        queues.extend(self.wires.iter().flat_map(Wires::queues_to_drain));
         // What expires in one queue goes on to another that was empty before.
         let mut found = true;
         while found {
             found = false;
-            for queue in &queues {
+            for (queue, name) in &queues {
                 for _ in 0..5_000 {
-                    let more = self.clients.drain_some(life, queue);
+                    self.clients.drain_some(life, queue, Arc::clone(name));
                     self.settle_down(life);
                     self.judge()?;
-                    if !more || self.clients.drained_dry() {
+                    if self.clients.drained_dry() {
                         break;
                     }
                     found = true;
                 }
             }
         }
-        self.recorder.record_all(queues.into_iter().map(|queue| Event::Drained { queue }));
+        self.recorder.record_all(queues.into_iter().map(|(queue, _)| Event::Drained { queue }));
         self.recorder.record(Event::AllDrained);
         self.judge()
     }

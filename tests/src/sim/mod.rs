@@ -3,7 +3,8 @@
 //! core, when an effect reaches its client, when the process is killed or the power fails, and what the disk keeps.
 //!
 //! Simulated clients publish, consume, get, ack, nack, work in transactions, purge, declare and delete; what they do and
-//! see goes through the same checker as the crash harness's record of the real server.
+//! see goes through the same checker as the crash harness's record of the real server. In every fifth seed there are AMQP
+//! clients, too, with the server's real sessions between them and the core, and bytes on their way in both directions.
 
 mod bodies;
 mod bug;
@@ -13,6 +14,7 @@ mod campaign;
 mod clients;
 mod judging;
 mod reached;
+mod wire;
 mod world;
 
 pub use bug::Bug;

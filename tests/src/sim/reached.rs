@@ -51,6 +51,12 @@ pub struct Reached {
     pub commits: u64,
     /// Rollbacks of something, answered.
     pub rollbacks: u64,
+    /// Publishes of simulated AMQP clients that were confirmed.
+    pub wire_confirms: u64,
+    /// Deliveries to them.
+    pub wire_deliveries: u64,
+    /// Their connections that were lost.
+    pub wires_lost: u64,
     /// Messages that the checker saw sent, confirmed, delivered, flagged, found after a crash, acked.
     pub seen: Counts,
 }

@@ -12,6 +12,7 @@ use super::bug::Bug;
 use super::clients::Clients;
 use super::judging::refused;
 use super::reached::Reached;
+use super::wire::{self, Wires};
 use crate::checker::{Checker, Violation};
 use crate::history::{Event, Recorder};
 
@@ -39,6 +40,8 @@ pub(super) struct World {
     pub(super) recorder: Recorder,
     pub(super) checker: Checker,
     pub(super) clients: Clients,
+    /// Clients that speak AMQP, in some seeds.
+    pub(super) wires: Option<Wires>,
     pub(super) reached: Reached,
     pub(super) wall_ms: u64,
     pub(super) worker_ms: u64,
@@ -127,6 +130,7 @@ impl World {
         };
         let mut world = Self::of(SimDisk::default(), settings, rng);
         world.control = bug.and_then(Bug::of_core);
+        world.wires = matches!(seed % 10, 6 | 7).then(|| Wires::new(world.recorder.clone(), seed));
         world.memory_bytes = *world.rng.choice(&[2_000, 20_000, 10_000_000]).unwrap_or(&2_000);
         world.power_may_fail = fsync == Fsync::Always;
         world.crowded = crowded;
@@ -143,6 +147,7 @@ impl World {
             memory_bytes: 20_000,
             power_may_fail: true,
             clients: Clients::new(recorder.clone()),
+            wires: None,
             recorder,
             checker: Checker::new(),
             reached: Reached { seeds: 1, ..Reached::default() },
@@ -178,6 +183,7 @@ impl World {
             }
             self.recorder.record(Event::Crash);
             self.clients.forget();
+            self.wires.iter_mut().for_each(Wires::forget);
             self.judge()?;
         }
         let mut life = self.start(false)?;
@@ -216,6 +222,9 @@ impl World {
                     let host = Host::new(settings, store, recovered, self.wall_ms);
                     let mut host = host.map_err(|e| refused(&e.to_string()))?;
                     self.control.into_iter().for_each(|control| host.switch_on(control));
+                    if self.wires.is_some() && !host.defaults_made() {
+                        host.turn([wire::defaults()], self.wall_ms, &mut Vec::new());
+                    }
                     let bodies = Bodies::default();
                     return Ok(Life { host, workers, inputs: [].into(), bodies, effects: [].into() });
                 }
@@ -294,6 +303,9 @@ impl World {
     }
 
     fn step(&mut self, life: &mut Life) {
+        if let Some(wires) = &mut self.wires {
+            wires.act(life, self.worker_ms, &mut self.reached);
+        }
         match self.rng.u8(..20) {
             0..5 => {
                 self.reached.operations += 1;
@@ -365,7 +377,11 @@ impl World {
         let count = self.rng.usize(0..=life.effects.len());
         let effects: Vec<Effect> = life.effects.drain(..count).collect();
         for effect in effects {
-            self.clients.receive(effect, life);
+            let others = match &mut self.wires {
+                Some(wires) => wires.receive(effect),
+                None => Some(effect),
+            };
+            others.into_iter().for_each(|effect| self.clients.receive(effect, life));
         }
     }
 

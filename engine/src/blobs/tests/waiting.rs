@@ -143,3 +143,39 @@ fn a_file_that_cannot_be_removed_is_told_as_such() {
     );
     drop(second);
 }
+
+/// It holds all publishers while it waits; it need not hold the disk and its room as well.
+#[test]
+fn a_body_that_does_not_fit_gives_its_room_back_and_holds_nobody_who_was_before_it() {
+    let mut rig = Rig::new();
+    rig.written(&body(9, 1_000));
+    rig.pass(2_000);
+    let used = rig.disk.used();
+    rig.disk.resize(used + (5 << 19));
+    let (_, small) = rig.write_for_somebody(&body(1, 9_000));
+    let (_, large) = rig.write_for_somebody(&body(2, 3 << 20));
+    rig.pass(1_000);
+    assert!(matches!(lock(&small).as_ref(), Some(Ok(_))), "it found room");
+    assert!(is_held(&large) && rig.store.pressure() == Some(Pressure::DiskLow));
+    assert!(rig.disk.used() < used + 50_000, "{} bytes more than before", rig.disk.used() - used);
+    let tries = rig.store.stats().out_of_space_total;
+    rig.pass(5_000);
+    assert_eq!(rig.store.stats().out_of_space_total, tries, "what does not fit is not tried");
+
+    rig.disk.resize(u64::MAX);
+    rig.pass(1_000);
+    assert!(matches!(lock(&large).as_ref(), Some(Ok(blob)) if blob.bytes() == 3 << 20));
+    assert_eq!(rig.store.pressure(), None);
+}
+
+/// As under a quota, of which the free space says nothing.
+#[test]
+fn where_there_seems_to_be_room_a_body_is_tried_less_and_less_often() {
+    let mut rig = Rig::new();
+    rig.written(&body(9, 1_000));
+    rig.disk.fail("write", "blob-", Fails::With(ErrorKind::QuotaExceeded), 1_000);
+    let (_, told) = rig.write_for_somebody(&body(1, 9_000));
+    rig.pass(20_000);
+    let tries = rig.store.stats().out_of_space_total;
+    assert!((8..20).contains(&tries) && is_held(&told), "{tries} tries in 20 s");
+}
