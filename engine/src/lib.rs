@@ -44,6 +44,7 @@ mod settled;
 mod settler;
 mod shared;
 mod store;
+mod sync;
 mod threads;
 mod volatile;
 mod writer;

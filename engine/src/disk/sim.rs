@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{Disk, DiskFile, DiskMap};
+use crate::sync::pause;
 
 mod faults;
 mod loss;
@@ -246,12 +247,14 @@ impl World {
 
 impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        pause();
         let mut world = lock(&self.world);
         world.call("list", b"", 0)?;
         Ok(world.list())
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        pause();
         let mut world = lock(&self.world);
         world.call("create", name.as_bytes(), bytes)?;
         if world.names.contains_key(name) {
@@ -270,6 +273,7 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        pause();
         let mut world = lock(&self.world);
         world.call("open", name.as_bytes(), 0)?;
         let file = *world.names.get(name).ok_or_else(|| not_found(name))?;
@@ -277,6 +281,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        pause();
         let mut world = lock(&self.world);
         world.call("rename", format!("{from}>{to}").as_bytes(), 0)?;
         let file = world.names.remove(from).ok_or_else(|| not_found(from))?;
@@ -286,6 +291,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        pause();
         let mut world = lock(&self.world);
         world.call("remove", name.as_bytes(), 0)?;
         world.names.remove(name).ok_or_else(|| not_found(name))?;
@@ -294,6 +300,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
+        pause();
         let mut world = lock(&self.world);
         world.call("sync_dir", b"", 0)?;
         world.version += u64::from(!world.pending.is_empty());
@@ -311,6 +318,7 @@ impl Disk for SimDisk {
 impl SimFile {
     /// Counts a call on this file. A handle of an earlier life finds the disk gone.
     fn call(&self, what: &'static str, offset: u64, hash: u64) -> io::Result<MutexGuard<'_, World>> {
+        pause();
         let mut world = lock(&self.world);
         if world.life != self.life {
             return Err(crashed());

@@ -42,6 +42,10 @@ pub enum Layer {
     #[serde(rename = "T7")]
     #[value(name = "t7")]
     Errors,
+    /// Interleavings of the shared pieces.
+    #[serde(rename = "T8")]
+    #[value(name = "t8")]
+    Schedules,
     /// Inputs like those of a corpus, for every parser.
     #[serde(rename = "T9")]
     #[value(name = "t9")]
@@ -81,7 +85,7 @@ pub struct Round {
 
 impl Layer {
     /// All of them, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Model,
         Self::Simulator,
         Self::Points,
@@ -89,6 +93,7 @@ impl Layer {
         Self::Power,
         Self::Damage,
         Self::Errors,
+        Self::Schedules,
         Self::Formats,
         Self::Scenarios,
     ];
@@ -103,6 +108,7 @@ impl Layer {
             Self::Power => "T5 power loss",
             Self::Damage => "T6 random damage",
             Self::Errors => "T7 failing system calls",
+            Self::Schedules => "T8 interleavings",
             Self::Formats => "T9 fuzzed parsers",
             Self::Scenarios => "T10 scenarios",
         }
@@ -118,6 +124,7 @@ impl Layer {
             Self::Power => "losses",
             Self::Damage => "damages",
             Self::Errors => "lives with an error",
+            Self::Schedules => "schedules",
             Self::Formats => "inputs",
             Self::Scenarios => "cases",
         }
@@ -140,6 +147,8 @@ impl Layer {
             (Self::Damage, Scale::Full) => 5_000,
             (Self::Errors, Scale::Ci) => 10,
             (Self::Errors, Scale::Full) => 500,
+            (Self::Schedules, Scale::Ci) => 3_000,
+            (Self::Schedules, Scale::Full) => 1_000_000,
             (Self::Formats, Scale::Ci) => 60_000,
             (Self::Formats, Scale::Full) => 100_000_000,
             (Self::Scenarios, _) => 1,
@@ -161,6 +170,7 @@ impl Layer {
             Self::Power => 20,
             Self::Damage => 2_500,
             Self::Errors => 10,
+            Self::Schedules => 15_000,
             Self::Formats => 2_000_000,
             Self::Scenarios => 1,
         }
@@ -191,6 +201,7 @@ impl Layer {
             Self::Power => kills(seed, count, Death::PowerLoss { lie: Lie::default() }).await,
             Self::Damage => damages(seed, count, release),
             Self::Errors => kills(seed, count, Death::Errors { unsaid: false }).await,
+            Self::Schedules => schedules(seed, count, release),
             Self::Formats => formats(seed, count, release),
             Self::Scenarios => scenarios().await,
         }
@@ -213,6 +224,30 @@ fn model(seed: u64, count: u64, release: bool) -> Result<Round, String> {
     }
     let repeat = format!("LEVERET_ENGINE_FROM={seed} LEVERET_ENGINE_SEEDS={count}");
     Ok(Round { trials: count, violation: Some(format!("{repeat}: {}", tail(&text))), ..Round::default() })
+}
+
+/// The engine's own tests under a scheduler; each of the three scenes has its share.
+fn schedules(seed: u64, count: u64, release: bool) -> Result<Round, String> {
+    let share = count.div_ceil(3);
+    let mut command = cargo("test", release);
+    command.args(["-p", "leveret-engine", "--features", "controls,interleave", "--lib", "--"]);
+    command.args(["--nocapture", "threads::interleavings"]);
+    command.env("LEVERET_ENGINE_FROM", seed.to_string());
+    command.env("LEVERET_ENGINE_SCHEDULES", share.to_string());
+    let output = command.output().map_err(|error| format!("cargo: {error}"))?;
+    let text = said(&output);
+    let done = text.matches(&format!(": {share} schedules, ")).count() as u64;
+    match output.status.success() {
+        true if done == 3 => Ok(Round { trials: done * share, ..Round::default() }),
+        true => Err(format!("it did not run every scene: {}", tail(&text))),
+        false if text.contains("could not compile") => Err(text),
+        false if text.contains("an empty run") => Ok(Round { void: Some(tail(&text)), ..Round::default() }),
+        false => {
+            let repeat = format!("LEVERET_ENGINE_FROM={seed} LEVERET_ENGINE_SCHEDULES={share}");
+            let violation = Some(format!("{repeat}: {}", tail(&text)));
+            Ok(Round { trials: count, violation, ..Round::default() })
+        }
+    }
 }
 
 /// The simulator's own program: deliberate bugs and the simulated disk must never get into a program that drives the real
@@ -255,7 +290,10 @@ fn points(seed: u64, count: u64, release: bool) -> Result<Round, String> {
             Ok(Round { trials, next: Some(next), ..Round::default() })
         }
         (true, ..) => Err(format!("it did not say how many states it judged: {}", tail(&text))),
-        (false, ..) if text.contains("could not compile") || text.contains("an empty run") => Err(text),
+        (false, ..) if text.contains("could not compile") => Err(text),
+        (false, ..) if text.contains("an empty run") => {
+            Ok(Round { void: Some(tail(&text)), ..Round::default() })
+        }
         (false, ..) => Ok(Round { trials: count, violation: Some(tail(&text)), ..Round::default() }),
     }
 }

@@ -130,6 +130,7 @@ impl World {
         };
         let mut world = Self::of(SimDisk::default(), settings, rng);
         world.control = bug.and_then(Bug::of_core);
+        world.wires = matches!(seed % 10, 6 | 7).then(|| Wires::new(world.recorder.clone(), seed));
         world.memory_bytes = *world.rng.choice(&[2_000, 20_000, 10_000_000]).unwrap_or(&2_000);
         world.power_may_fail = fsync == Fsync::Always;
         world.crowded = crowded;
