@@ -44,6 +44,7 @@ mod settled;
 mod settler;
 mod shared;
 mod store;
+mod sync;
 mod threads;
 mod volatile;
 mod writer;
@@ -52,7 +53,7 @@ pub use batch::{Batch, Payload, Put, Urgency};
 pub use blobs::{BlobRef, BlobWriter, Blobs, BodyWaiter, NotWritten};
 pub use controls::Control;
 #[cfg(feature = "sim")]
-pub use disk::{CrashPlan, Fails, SimDisk, SimStats};
+pub use disk::{CrashPlan, Fails, Moment, SimDisk, SimStats};
 pub use disk::{Disk, DiskFile, DiskMap, RealDisk, SyncTimes};
 pub use error::{Error, Result};
 pub use fetch::{Fetch, Fetched};

@@ -382,6 +382,11 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         end.offset += bytes.len() as u64;
         (end.prev_crc, end.last_frame) = (crc, header.number);
     }
+    // An open that was cut off may have copied more into this very file than a power loss has left to copy now. What it
+    // put behind these frames follows them to the byte, and would be taken for the next one by the next open.
+    if end.offset + BLOCK_BYTES as u64 <= settings.segment_bytes {
+        file.write_at(end.offset, &[0; BLOCK_BYTES]).map_err(Error::io("write", &name))?;
+    }
     file.sync().map_err(Error::io("sync", &name))?;
     disk.sync_dir().map_err(Error::io("sync", DIRECTORY))?;
 

@@ -13,14 +13,15 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use byteorder::{ByteOrder, LittleEndian};
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::shared::lock;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 #[cfg(all(test, feature = "sim"))]
 mod tests;

@@ -2,8 +2,7 @@
 //! call to the disk (the manifest's own and those over a sync are the exceptions, and say so).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 
 use crate::batch::{Batch, Urgency};
 use crate::blobs::{BlobFiles, Waiting};
@@ -16,6 +15,8 @@ use crate::manifest::{Edit, Manifest, SegmentEnd};
 use crate::reserve::{Purpose, Reserve};
 use crate::settings::Settings;
 use crate::settled::SettledFile;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use crate::sync::{Mutex, MutexGuard};
 use crate::volatile::Volatile;
 
 /// Findings that wait to be taken.

@@ -1,14 +1,15 @@
 //! The one file that knows threads: it loops the workers' steps, each on a thread of its own.
 
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use crate::error::Error;
 use crate::shared::{Bells, Shared, Step, lock};
 use crate::store::{Store, Workers};
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{Builder, Condvar, Instant, JoinHandle, Mutex};
 use crate::writer::Writer;
 
 /// The running workers. [`Threads::join`] after [`Store::close`] waits for the clean close.
@@ -114,7 +115,8 @@ impl Threads {
                 break;
             }
         }
-        let done = writer.is_idle();
+        // What waits on, for company or since it found no room in the frame, is the writer's: it sleeps, and has to hear of it.
+        let done = writer.is_idle() && lock(&self.shared.inbox).waiting.is_empty();
         drop(writer);
         if begin.elapsed() > INLINE_SLOW {
             self.passed_over.store(INLINE_PASS_OVER, Ordering::Relaxed);
@@ -139,7 +141,7 @@ fn spawn(
     step: impl FnMut(u64) -> Step + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     let guard = PanicGuard { thread: name, shared: Arc::clone(shared) };
-    thread::Builder::new().name(name.into()).spawn(move || {
+    Builder::new().name(name.into()).spawn(move || {
         // Dropped in the other order: the failure stands before the worker lets go of anything.
         let mut step = step;
         let _guard = guard;
@@ -221,5 +223,7 @@ impl Bells for RealBells {
     }
 }
 
-#[cfg(all(test, feature = "sim"))]
+#[cfg(all(test, feature = "interleave"))]
+mod interleavings;
+#[cfg(all(test, feature = "sim", not(feature = "interleave")))]
 mod tests;

@@ -419,8 +419,9 @@ impl Writer {
         }
         let freed = ledger.blobs.has_dead();
         drop(ledger);
-        self.shared.durable.fetch_max(ticket.0, Ordering::AcqRel);
+        // In this order: what is durable is confirmable, whoever looks in between.
         self.shared.confirmable.fetch_max(ticket.0, Ordering::AcqRel);
+        self.shared.durable.fetch_max(ticket.0, Ordering::AcqRel);
         // To wake a thread costs about as much as a tenth of the sync: only who has something to do is woken.
         let fetches = !lock(&self.shared.fetches).is_empty();
         let keeper = now_ms.saturating_sub(self.keeper_rung_ms) >= KEEPER_RING_MS;

@@ -26,6 +26,8 @@ mod lapin;
 mod memory;
 mod packaging;
 mod pika;
+#[cfg(feature = "sim")]
+mod points;
 mod power;
 mod readme;
 mod real_binary;

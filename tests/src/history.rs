@@ -326,6 +326,15 @@ impl Recorder {
         BatchRef(self.inner.next_batch.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// An empty record whose numbers go on from this one's.
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        let next = Self::default();
+        next.inner.next_ref.store(self.inner.next_ref.load(Ordering::Relaxed), Ordering::Relaxed);
+        next.inner.next_batch.store(self.inner.next_batch.load(Ordering::Relaxed), Ordering::Relaxed);
+        next
+    }
+
     /// Takes what was recorded since the last call.
     pub fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.inner.events.lock().unwrap_or_else(PoisonError::into_inner))

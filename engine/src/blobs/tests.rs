@@ -5,7 +5,7 @@ mod waiting;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -140,6 +140,7 @@ impl Rig {
 }
 
 use crate::fetch::Fetched;
+use crate::sync::Mutex;
 
 #[test]
 fn while_a_large_body_is_written_small_confirms_of_others_go_on() {

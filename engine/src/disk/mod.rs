@@ -17,7 +17,7 @@ mod tests;
 
 pub use real::RealDisk;
 #[cfg(feature = "sim")]
-pub use sim::{CrashPlan, Fails, SimDisk, SimStats};
+pub use sim::{CrashPlan, Fails, Moment, SimDisk, SimStats};
 
 /// One directory of files.
 pub trait Disk: Send + Sync + Debug {

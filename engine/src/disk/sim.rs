@@ -7,13 +7,17 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{Disk, DiskFile, DiskMap};
+use crate::sync::pause;
 
 mod faults;
+mod loss;
+mod moment;
 
 pub use faults::Fails;
+pub use moment::Moment;
 
 const SECTOR_BYTES: usize = 512;
 
@@ -51,7 +55,8 @@ pub struct SimDisk {
 
 #[derive(Debug)]
 struct World {
-    files: BTreeMap<u64, Contents>,
+    /// Shared with moments that were kept; copied when it changes.
+    files: BTreeMap<u64, Arc<Contents>>,
     names: BTreeMap<String, u64>,
     durable_names: BTreeMap<String, u64>,
     pending: Vec<NameChange>,
@@ -65,9 +70,12 @@ struct World {
     faults: Vec<faults::Fault>,
     /// What is said where there is no room.
     full: ErrorKind,
+    /// Raised by whatever changes what a crash may leave.
+    version: u64,
+    watcher: moment::Watcher,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Contents {
     bytes: Vec<u8>,
     durable_len: usize,
@@ -75,6 +83,8 @@ struct Contents {
     allocated: usize,
     /// What each sector that was written since the last sync held before.
     before: BTreeMap<usize, Vec<u8>>,
+    /// Of its bytes, if somebody asked since they changed.
+    hash: OnceLock<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -113,6 +123,8 @@ impl SimDisk {
             stats: SimStats { trace: 0xcbf2_9ce4_8422_2325, ..SimStats::default() },
             faults: Vec::new(),
             full: ErrorKind::StorageFull,
+            version: 0,
+            watcher: moment::Watcher::default(),
         };
         Self { world: Arc::new(Mutex::new(world)) }
     }
@@ -161,7 +173,8 @@ impl SimDisk {
         let mut world = lock(&self.world);
         let file = world.next_file;
         world.next_file += 1;
-        world.files.insert(file, Contents { durable_len: bytes.len(), bytes, ..Contents::default() });
+        let contents = Contents { durable_len: bytes.len(), bytes, ..Contents::default() };
+        world.files.insert(file, Arc::new(contents));
         world.names.insert(name.to_owned(), file);
         world.durable_names.insert(name.to_owned(), file);
     }
@@ -196,12 +209,12 @@ impl SimDisk {
 
 impl World {
     /// Counts a call; an error from the planned one on.
-    fn call(&mut self, what: &str, name: &[u8], number: u64) -> io::Result<()> {
+    fn call(&mut self, what: &'static str, name: &[u8], number: u64) -> io::Result<()> {
         self.count(what, name, number)?;
         self.fault(what, name)
     }
 
-    fn count(&mut self, what: &str, name: &[u8], number: u64) -> io::Result<()> {
+    fn count(&mut self, what: &'static str, name: &[u8], number: u64) -> io::Result<()> {
         if self.crashed {
             return Err(crashed());
         }
@@ -209,6 +222,7 @@ impl World {
         for byte in what.bytes().chain(name.iter().copied()).chain(number.to_le_bytes()) {
             self.stats.trace = (self.stats.trace ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
         }
+        self.watched(what);
         if self.plan == CrashPlan::AtCall(self.stats.calls) {
             self.crashed = true;
             return Err(crashed());
@@ -229,57 +243,18 @@ impl World {
     fn used(&self) -> u64 {
         self.names.values().map(|file| self.files[file].room() as u64).sum()
     }
-
-    fn lose_power(&mut self, survives: &mut dyn FnMut() -> bool) {
-        for contents in self.files.values_mut() {
-            let (mut kept, mut lost) = (0, 0);
-            for (sector, before) in std::mem::take(&mut contents.before) {
-                if survives() {
-                    kept += 1;
-                    continue;
-                }
-                lost += 1;
-                let start = sector * SECTOR_BYTES;
-                let end = (start + before.len()).min(contents.bytes.len());
-                contents.bytes[start..end].copy_from_slice(&before[..end - start]);
-            }
-            if contents.bytes.len() > contents.durable_len && !survives() {
-                contents.bytes.truncate(contents.durable_len);
-            }
-            contents.durable_len = contents.bytes.len();
-            self.stats.sectors_lost += lost;
-            self.stats.torn += u64::from(kept > 0 && lost > 0);
-        }
-        let mut names = std::mem::take(&mut self.durable_names);
-        for change in std::mem::take(&mut self.pending) {
-            if !survives() {
-                self.stats.names_lost += 1;
-                continue;
-            }
-            match change {
-                NameChange::Set { name, file } => drop(names.insert(name, file)),
-                NameChange::Remove { name } => drop(names.remove(&name)),
-                NameChange::Rename { from, to, file } => {
-                    if names.get(&from) == Some(&file) {
-                        names.remove(&from);
-                    }
-                    names.insert(to, file);
-                }
-            }
-        }
-        self.names.clone_from(&names);
-        self.durable_names = names;
-    }
 }
 
 impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        pause();
         let mut world = lock(&self.world);
         world.call("list", b"", 0)?;
         Ok(world.list())
     }
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn DiskFile>> {
+        pause();
         let mut world = lock(&self.world);
         world.call("create", name.as_bytes(), bytes)?;
         if world.names.contains_key(name) {
@@ -291,13 +266,14 @@ impl Disk for SimDisk {
         let file = world.next_file;
         world.next_file += 1;
         let contents = Contents { bytes: vec![0; bytes as usize], ..Contents::default() };
-        world.files.insert(file, contents);
+        world.files.insert(file, Arc::new(contents));
         world.names.insert(name.to_owned(), file);
-        world.pending.push(NameChange::Set { name: name.to_owned(), file });
+        world.change(NameChange::Set { name: name.to_owned(), file });
         Ok(Arc::new(SimFile { world: Arc::clone(&self.world), file, life: world.life }))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        pause();
         let mut world = lock(&self.world);
         world.call("open", name.as_bytes(), 0)?;
         let file = *world.names.get(name).ok_or_else(|| not_found(name))?;
@@ -305,25 +281,29 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        pause();
         let mut world = lock(&self.world);
         world.call("rename", format!("{from}>{to}").as_bytes(), 0)?;
         let file = world.names.remove(from).ok_or_else(|| not_found(from))?;
         world.names.insert(to.to_owned(), file);
-        world.pending.push(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), file });
+        world.change(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), file });
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        pause();
         let mut world = lock(&self.world);
         world.call("remove", name.as_bytes(), 0)?;
         world.names.remove(name).ok_or_else(|| not_found(name))?;
-        world.pending.push(NameChange::Remove { name: name.to_owned() });
+        world.change(NameChange::Remove { name: name.to_owned() });
         Ok(())
     }
 
     fn sync_dir(&self) -> io::Result<()> {
+        pause();
         let mut world = lock(&self.world);
         world.call("sync_dir", b"", 0)?;
+        world.version += u64::from(!world.pending.is_empty());
         world.pending.clear();
         world.durable_names = world.names.clone();
         Ok(())
@@ -337,7 +317,8 @@ impl Disk for SimDisk {
 
 impl SimFile {
     /// Counts a call on this file. A handle of an earlier life finds the disk gone.
-    fn call(&self, what: &str, offset: u64, hash: u64) -> io::Result<MutexGuard<'_, World>> {
+    fn call(&self, what: &'static str, offset: u64, hash: u64) -> io::Result<MutexGuard<'_, World>> {
+        pause();
         let mut world = lock(&self.world);
         if world.life != self.life {
             return Err(crashed());
@@ -365,7 +346,7 @@ impl DiskFile for SimFile {
                 (world, Err(error))
             }
         };
-        let grows = (offset as usize + bytes.len()).saturating_sub(world.contents(self.file).room()) as u64;
+        let grows = (offset as usize + bytes.len()).saturating_sub(world.files[&self.file].room()) as u64;
         if grows > 0 && world.used() + grows > world.capacity_bytes {
             return Err(world.no_room());
         }
@@ -378,8 +359,8 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        let mut world = self.call("read", offset, into.len() as u64)?;
-        let contents = world.contents(self.file);
+        let world = self.call("read", offset, into.len() as u64)?;
+        let contents = &world.files[&self.file];
         let start = offset as usize;
         let end = start + into.len();
         if end > contents.bytes.len() {
@@ -392,6 +373,9 @@ impl DiskFile for SimFile {
     fn sync(&self) -> io::Result<()> {
         let mut world = self.call("sync", 0, 0)?;
         world.stats.syncs += 1;
+        if !world.files[&self.file].is_unsynced() {
+            return Ok(());
+        }
         let contents = world.contents(self.file);
         contents.before.clear();
         contents.durable_len = contents.bytes.len();
@@ -399,8 +383,8 @@ impl DiskFile for SimFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        let mut world = self.call("len", 0, 0)?;
-        Ok(world.contents(self.file).bytes.len() as u64)
+        let world = self.call("len", 0, 0)?;
+        Ok(world.files[&self.file].bytes.len() as u64)
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
@@ -415,7 +399,7 @@ impl DiskFile for SimFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let mut world = self.call("allocate", bytes, 0)?;
-        let more = (bytes as usize).saturating_sub(world.contents(self.file).room()) as u64;
+        let more = (bytes as usize).saturating_sub(world.files[&self.file].room()) as u64;
         if more > 0 && world.used() + more > world.capacity_bytes {
             return Err(world.no_room());
         }
@@ -445,8 +429,17 @@ impl DiskMap for SimFile {
 }
 
 impl World {
+    /// To change them.
     fn contents(&mut self, file: u64) -> &mut Contents {
-        self.files.get_mut(&file).expect("a handle's file is never dropped")
+        self.version += 1;
+        let contents = Arc::make_mut(self.files.get_mut(&file).expect("a handle's file is never dropped"));
+        contents.hash = OnceLock::new();
+        contents
+    }
+
+    fn change(&mut self, change: NameChange) {
+        self.version += 1;
+        self.pending.push(change);
     }
 }
 
@@ -454,6 +447,11 @@ impl Contents {
     /// What it takes of the disk.
     fn room(&self) -> usize {
         self.bytes.len().max(self.allocated)
+    }
+
+    /// A power loss may take something of it.
+    fn is_unsynced(&self) -> bool {
+        !self.before.is_empty() || self.durable_len != self.bytes.len()
     }
 
     fn write(&mut self, start: usize, bytes: &[u8]) {

@@ -12,7 +12,7 @@
 //! edit is only ever appended behind edits that this process has written (E5).
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use byteorder::{ByteOrder, LittleEndian};
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use crate::controls::crc_differs;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{DIRECTORY, Error, Result, is_full};
 use crate::ids::EditNo;
+use crate::sync::{Mutex, MutexGuard};
 
 mod edit;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the scrub finds, and that it finds nothing where nothing is wrong.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -10,6 +10,7 @@ use crate::ids::{QueueId, Seq};
 use crate::settings::Settings;
 use crate::settled::read_footer;
 use crate::shared::lock;
+use crate::sync::Mutex;
 use crate::{Batch, Payload, Put, Step, Store, Urgency, Workers};
 
 const SEGMENT: u64 = 16 * 4096;

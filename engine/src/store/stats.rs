@@ -168,7 +168,7 @@ impl Gauge {
         let ledger = lock(&self.shared.ledger);
         let (memory, shares) = (ledger.memory(), ledger.settled_shares());
         drop(ledger);
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let count = |counter: &crate::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         Stats {
             spilled_messages: spilled.0,
             spilled_bytes: spilled.1,

@@ -2,6 +2,7 @@
 //! must be a prefix of the commits, at least as long as what was confirmable.
 
 mod bodies;
+mod cut_off;
 mod failing;
 mod full;
 mod policies;

@@ -78,3 +78,39 @@ fn a_panic_of_any_worker_fails_the_store_and_ends_the_others() {
         assert_eq!(panics(call, name), format!("leveret-{thread} panicked, which is a bug"));
     }
 }
+
+#[test]
+fn an_inline_write_that_leaves_something_says_so() {
+    let disk: Arc<dyn Disk> = Arc::new(SimDisk::default());
+    let settings =
+        Settings { segment_bytes: 1 << 16, frame_bytes_max: 4096, reserve: false, ..Settings::default() };
+    let (mut store, workers, _) = Store::open(&disk, settings).expect("opens");
+    let threads = start_threads(&store, workers, || ()).expect("starts");
+    let large = |seq| {
+        let mut batch = message(Vec::new(), seq);
+        batch.puts[0].payload.body = Bytes::from(vec![1; 3_000]);
+        batch
+    };
+    let created = message(vec![QueueId(1)], 1);
+    let mut last = store.commit(created, Urgency::Now).expect("small");
+    let mut whole = false;
+    let begin = Instant::now();
+    for seq in (2..).step_by(2) {
+        store.kick();
+        while store.durable() < last {
+            assert!(begin.elapsed() < PATIENCE);
+            thread::yield_now();
+        }
+        if whole {
+            break;
+        }
+        // One that waits for company is for the writer to see off.
+        thread::sleep(Duration::from_millis(20));
+        store.commit(message(Vec::new(), seq), Urgency::Lazy).expect("small");
+        assert!(!threads.write_inline(), "a batch waits on, and its writer sleeps");
+        last = store.commit(large(seq + 1), Urgency::Now).expect("small");
+        whole |= threads.write_inline();
+    }
+    store.close(Vec::new());
+    threads.join();
+}

@@ -9,7 +9,7 @@ use clap::Parser;
 use leveret_tests::binary::workspace;
 use leveret_tests::proof::{Entry, Layer, Ledger, Scale, bound_percent};
 
-/// Attacks the durability claim: model, simulator, kill -9, power losses, failing system calls and scenarios. Every round goes
+/// Attacks the durability claim: model, simulator, crash points, kill -9, power losses, failing system calls and scenarios. Every round goes
 /// into tests/proof/ledger.jsonl, and what is there already for today's code is not run again: the same command continues.
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -114,6 +114,7 @@ async fn attack(
             trials: trials_made,
             confirms: round.confirms,
             violations,
+            next: round.next,
         })?;
         trials += trials_made;
         confirms += round.confirms;
@@ -128,7 +129,7 @@ async fn attack(
             keep(&format!("{layer:?}-{seed}.txt"), &text)?;
             return Ok(false);
         }
-        seed += count.max(trials_made);
+        seed = round.next.unwrap_or(seed + count.max(trials_made));
     }
     Ok(true)
 }

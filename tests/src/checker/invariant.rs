@@ -21,14 +21,26 @@ pub enum Invariant {
     I7,
     /// A move leaves the message in exactly one of the two queues.
     I8,
+    /// A recovery that is killed and tried again ends as one that is not.
+    I11,
     /// Damage on the disk is outside of what lives, or reported with what is lost; the rest goes on, nothing is deleted.
     I12,
 }
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 9] =
-        [Self::I1, Self::I2, Self::I3, Self::I4, Self::I5, Self::I6, Self::I7, Self::I8, Self::I12];
+    pub const ALL: [Self; 10] = [
+        Self::I1,
+        Self::I2,
+        Self::I3,
+        Self::I4,
+        Self::I5,
+        Self::I6,
+        Self::I7,
+        Self::I8,
+        Self::I11,
+        Self::I12,
+    ];
 
     /// What it says.
     pub fn sentence(self) -> &'static str {
@@ -41,6 +53,7 @@ impl Invariant {
             Self::I6 => "a publish exists once per queue or not at all, and never in part of its queues",
             Self::I7 => "declares, binds, deletes and purges that were answered are durable",
             Self::I8 => "a move, as of a dead letter, leaves the message in exactly one of the two queues",
+            Self::I11 => "a recovery that is killed and tried again ends as one that is not",
             Self::I12 => {
                 "damage is outside of what lives or reported with what is lost, the rest goes on, nothing is deleted"
             }

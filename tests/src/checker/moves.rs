@@ -34,7 +34,7 @@ impl Fate {
 }
 
 /// What was asked for as one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Group {
     fate: Fate,
     /// The run in which it was asked for.

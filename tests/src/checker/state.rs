@@ -8,7 +8,7 @@ use crate::history::{BatchRef, BindingName, ConsumerRef, Keep, QueueRef, Share};
 use crate::payload::MsgId;
 
 /// Judges events one by one. Memory goes with what was published since the queues were last drained.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Checker {
     pub(super) run: u32,
     pub(super) messages: HashMap<MsgId, Sent>,
@@ -64,7 +64,7 @@ pub struct Counts {
 }
 
 /// A message as it was sent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Sent {
     pub(super) length: u32,
     pub(super) keep: Keep,
@@ -90,7 +90,7 @@ pub(super) enum Existence {
 }
 
 /// One life of a queue name.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Queue {
     pub(super) name: String,
     pub(super) existence: Existence,
@@ -133,7 +133,7 @@ pub(super) struct Place {
 }
 
 /// What a consumer saw.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Consumer {
     pub(super) queue: QueueRef,
     pub(super) share: Share,

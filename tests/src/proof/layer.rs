@@ -22,6 +22,10 @@ pub enum Layer {
     #[serde(rename = "T2")]
     #[value(name = "t2")]
     Simulator,
+    /// Every crash point of a script.
+    #[serde(rename = "T3")]
+    #[value(name = "t3")]
+    Points,
     /// kill -9 of the real server under load.
     #[serde(rename = "T4")]
     #[value(name = "t4")]
@@ -38,6 +42,10 @@ pub enum Layer {
     #[serde(rename = "T7")]
     #[value(name = "t7")]
     Errors,
+    /// Interleavings of the shared pieces.
+    #[serde(rename = "T8")]
+    #[value(name = "t8")]
+    Schedules,
     /// Inputs like those of a corpus, for every parser.
     #[serde(rename = "T9")]
     #[value(name = "t9")]
@@ -57,6 +65,9 @@ pub enum Scale {
     Full,
 }
 
+/// States of crashes that CI judges.
+const POINTS_CI: u64 = 10_000;
+
 /// What came of a round.
 #[derive(Debug, Default)]
 pub struct Round {
@@ -68,17 +79,21 @@ pub struct Round {
     pub violation: Option<String>,
     /// It reached too little to prove anything, for or against: what.
     pub void: Option<String>,
+    /// Where the next round begins; behind this one's trials unless given.
+    pub next: Option<u64>,
 }
 
 impl Layer {
     /// All of them, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Model,
         Self::Simulator,
+        Self::Points,
         Self::Kill,
         Self::Power,
         Self::Damage,
         Self::Errors,
+        Self::Schedules,
         Self::Formats,
         Self::Scenarios,
     ];
@@ -88,10 +103,12 @@ impl Layer {
         match self {
             Self::Model => "T1 model of the engine",
             Self::Simulator => "T2 simulator",
+            Self::Points => "T3 every crash point",
             Self::Kill => "T4 kill -9",
             Self::Power => "T5 power loss",
             Self::Damage => "T6 random damage",
             Self::Errors => "T7 failing system calls",
+            Self::Schedules => "T8 interleavings",
             Self::Formats => "T9 fuzzed parsers",
             Self::Scenarios => "T10 scenarios",
         }
@@ -102,10 +119,12 @@ impl Layer {
         match self {
             Self::Model => "histories",
             Self::Simulator => "seeds",
+            Self::Points => "states",
             Self::Kill => "kill -9 cycles",
             Self::Power => "losses",
             Self::Damage => "damages",
             Self::Errors => "lives with an error",
+            Self::Schedules => "schedules",
             Self::Formats => "inputs",
             Self::Scenarios => "cases",
         }
@@ -118,6 +137,8 @@ impl Layer {
             (Self::Model, Scale::Full) => 200_000,
             (Self::Simulator, Scale::Ci) => 10_000,
             (Self::Simulator, Scale::Full) => 1_000_000,
+            (Self::Points, Scale::Ci) => POINTS_CI,
+            (Self::Points, Scale::Full) => 5_000_000,
             (Self::Kill, Scale::Ci) => 60,
             (Self::Kill, Scale::Full) => 10_000,
             (Self::Power, Scale::Ci) => 20,
@@ -126,6 +147,8 @@ impl Layer {
             (Self::Damage, Scale::Full) => 5_000,
             (Self::Errors, Scale::Ci) => 10,
             (Self::Errors, Scale::Full) => 500,
+            (Self::Schedules, Scale::Ci) => 3_000,
+            (Self::Schedules, Scale::Full) => 1_000_000,
             (Self::Formats, Scale::Ci) => 60_000,
             (Self::Formats, Scale::Full) => 100_000_000,
             (Self::Scenarios, _) => 1,
@@ -142,10 +165,12 @@ impl Layer {
         match self {
             Self::Model => 2_000,
             Self::Simulator => 10_000,
+            Self::Points => 100_000,
             Self::Kill => 50,
             Self::Power => 20,
             Self::Damage => 2_500,
             Self::Errors => 10,
+            Self::Schedules => 15_000,
             Self::Formats => 2_000_000,
             Self::Scenarios => 1,
         }
@@ -167,6 +192,7 @@ impl Layer {
         match self {
             Self::Model => model(seed, count, release),
             Self::Simulator => simulator(seed, count, release),
+            Self::Points => points(seed, count, release),
             // Rounds in turn at random moments and, where that can be had, at named points.
             Self::Kill if seed.is_multiple_of(2) || missing().is_some() => {
                 kills(seed, count, Death::Kill).await
@@ -175,6 +201,7 @@ impl Layer {
             Self::Power => kills(seed, count, Death::PowerLoss { lie: Lie::default() }).await,
             Self::Damage => damages(seed, count, release),
             Self::Errors => kills(seed, count, Death::Errors { unsaid: false }).await,
+            Self::Schedules => schedules(seed, count, release),
             Self::Formats => formats(seed, count, release),
             Self::Scenarios => scenarios().await,
         }
@@ -199,6 +226,30 @@ fn model(seed: u64, count: u64, release: bool) -> Result<Round, String> {
     Ok(Round { trials: count, violation: Some(format!("{repeat}: {}", tail(&text))), ..Round::default() })
 }
 
+/// The engine's own tests under a scheduler; each of the three scenes has its share.
+fn schedules(seed: u64, count: u64, release: bool) -> Result<Round, String> {
+    let share = count.div_ceil(3);
+    let mut command = cargo("test", release);
+    command.args(["-p", "leveret-engine", "--features", "controls,interleave", "--lib", "--"]);
+    command.args(["--nocapture", "threads::interleavings"]);
+    command.env("LEVERET_ENGINE_FROM", seed.to_string());
+    command.env("LEVERET_ENGINE_SCHEDULES", share.to_string());
+    let output = command.output().map_err(|error| format!("cargo: {error}"))?;
+    let text = said(&output);
+    let done = text.matches(&format!(": {share} schedules, ")).count() as u64;
+    match output.status.success() {
+        true if done == 3 => Ok(Round { trials: done * share, ..Round::default() }),
+        true => Err(format!("it did not run every scene: {}", tail(&text))),
+        false if text.contains("could not compile") => Err(text),
+        false if text.contains("an empty run") => Ok(Round { void: Some(tail(&text)), ..Round::default() }),
+        false => {
+            let repeat = format!("LEVERET_ENGINE_FROM={seed} LEVERET_ENGINE_SCHEDULES={share}");
+            let violation = Some(format!("{repeat}: {}", tail(&text)));
+            Ok(Round { trials: count, violation, ..Round::default() })
+        }
+    }
+}
+
 /// The simulator's own program: deliberate bugs and the simulated disk must never get into a program that drives the real
 /// server, so that is built with other features.
 fn simulator(seed: u64, count: u64, release: bool) -> Result<Round, String> {
@@ -213,6 +264,37 @@ fn simulator(seed: u64, count: u64, release: bool) -> Result<Round, String> {
         (true, None) => Err(format!("the simulator did not say how many seeds it ran: {}", tail(&text))),
         (false, _) if text.contains("could not compile") => Err(text),
         (false, _) => Ok(Round { trials: count, violation: Some(tail(&text)), ..Round::default() }),
+    }
+}
+
+/// The program of the crash points, which has deliberate bugs as well. A seed is a point of a variant: what 4,096 states of
+/// each point take, no round does at once.
+fn points(seed: u64, count: u64, release: bool) -> Result<Round, String> {
+    let (variant, from) = ((seed - 1) >> 16, (seed - 1) & 0xffff);
+    let mut command = cargo("run", release);
+    command.args(["-p", "leveret-tests", "--features", "sim", "--bin", "points", "--"]);
+    command.args(["--variant", &variant.to_string(), "--from", &from.to_string()]);
+    command.args(["--trials", &count.to_string()]);
+    if count > POINTS_CI {
+        command.arg("--full");
+    }
+    let output = command.output().map_err(|error| format!("cargo: {error}"))?;
+    let text = said(&output);
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("variant {variant}: ")));
+    let parts = line.and_then(|line| line.split_once(" states, next point: "));
+    let trials = parts.and_then(|(trials, _)| trials.parse().ok());
+    match (output.status.success(), parts, trials) {
+        (true, Some((_, point)), Some(trials)) => {
+            let at = |point: u64| ((variant << 16) | point) + 1;
+            let next = point.parse().map_or(((variant + 1) << 16) + 1, at);
+            Ok(Round { trials, next: Some(next), ..Round::default() })
+        }
+        (true, ..) => Err(format!("it did not say how many states it judged: {}", tail(&text))),
+        (false, ..) if text.contains("could not compile") => Err(text),
+        (false, ..) if text.contains("an empty run") => {
+            Ok(Round { void: Some(tail(&text)), ..Round::default() })
+        }
+        (false, ..) => Ok(Round { trials: count, violation: Some(tail(&text)), ..Round::default() }),
     }
 }
 

@@ -28,6 +28,9 @@ pub struct Entry {
     pub confirms: u64,
     /// Violations: a round ends with its first.
     pub violations: u64,
+    /// Where the next round begins, for layers that do not count on by trials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
 }
 
 /// What a layer's rounds add up to.
@@ -83,7 +86,8 @@ impl Ledger {
             });
             let sum = sums.entry(entry.layer).or_default();
             // A seed is never used twice, also where its round does not count any more.
-            sum.seed_max = sum.seed_max.max(entry.seed.saturating_add(entry.trials));
+            let used = entry.next.map_or(entry.seed.saturating_add(entry.trials), |next| next - 1);
+            sum.seed_max = sum.seed_max.max(used);
             if counts {
                 sum.trials += entry.trials;
                 sum.confirms += entry.confirms;

@@ -36,6 +36,7 @@ fn the_ledger_adds_up_what_was_run_of_todays_code() {
         trials,
         confirms: trials * 10,
         violations: 0,
+        next: None,
     };
     ledger.add(&entry(&old, 1, 5)).expect("written");
     let sum = |ledger: &Ledger| ledger.sums().expect("read")[&Layer::Kill];

@@ -101,6 +101,8 @@ impl Reached {
         self.seen.recovered += other.seen.recovered;
         self.seen.acked += other.seen.acked;
         self.seen.returned += other.seen.returned;
+        self.seen.purges += other.seen.purges;
+        self.seen.deletes += other.seen.deletes;
         self.seen.moved += other.seen.moved;
         self.seen.moved_by_rule += other.seen.moved_by_rule;
         self.seen.moves_at_crash += other.seen.moves_at_crash;

@@ -17,9 +17,11 @@ use crate::payload::MsgId;
 
 mod actions;
 mod queues;
+mod scripted;
 mod transactions;
 
 use queues::DeadLetters;
+pub(super) use scripted::Deed;
 use transactions::{Committing, Transacting};
 
 const FANOUT: &str = "all";
@@ -105,6 +107,7 @@ struct Consuming {
 }
 
 /// All of them.
+#[derive(Debug)]
 pub(super) struct Clients {
     recorder: Recorder,
     queues: Vec<Known>,

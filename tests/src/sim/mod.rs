@@ -8,8 +8,11 @@
 
 mod bodies;
 mod bug;
+pub mod points;
+
 mod campaign;
 mod clients;
+mod judging;
 mod reached;
 mod wire;
 mod world;

@@ -10,9 +10,10 @@ use leveret_server::host::Host;
 use super::bodies::Bodies;
 use super::bug::Bug;
 use super::clients::Clients;
+use super::judging::refused;
 use super::reached::Reached;
 use super::wire::{self, Wires};
-use crate::checker::{Checker, Invariant, Violation};
+use crate::checker::{Checker, Violation};
 use crate::history::{Event, Recorder};
 
 /// What a seed came to.
@@ -29,28 +30,30 @@ pub struct Outcome {
 /// A seed's world.
 pub(super) struct World {
     pub(super) rng: Rng,
-    disk: SimDisk,
-    settings: Settings,
+    pub(super) disk: SimDisk,
+    pub(super) settings: Settings,
     /// A deliberate bug of the core.
-    control: Option<leveret_broker::Control>,
-    memory_bytes: u64,
+    pub(super) control: Option<leveret_broker::Control>,
+    pub(super) memory_bytes: u64,
     /// Only with fsync=always does a power loss keep what was confirmed.
     power_may_fail: bool,
     pub(super) recorder: Recorder,
-    checker: Checker,
+    pub(super) checker: Checker,
     pub(super) clients: Clients,
     /// Clients that speak AMQP, in some seeds.
-    wires: Option<Wires>,
+    pub(super) wires: Option<Wires>,
     pub(super) reached: Reached,
-    wall_ms: u64,
-    worker_ms: u64,
+    pub(super) wall_ms: u64,
+    pub(super) worker_ms: u64,
     /// Somebody else fills the disk now and then, and makes room.
     crowded: bool,
     /// A worker that hardly gets on in this life, so that the others overtake it.
     slow: Option<Worker>,
     trace: u64,
     /// What the core told its operator to be lost.
-    lost: Option<String>,
+    pub(super) lost: Option<String>,
+    /// What was listed and delivered, where that is asked for.
+    pub(super) found: Option<Vec<Event>>,
 }
 
 /// The store's workers.
@@ -67,7 +70,7 @@ enum Worker {
 /// A running server.
 pub(super) struct Life {
     pub(super) host: Host,
-    workers: Workers,
+    pub(super) workers: Workers,
     /// On their way to the core.
     pub(super) inputs: std::collections::VecDeque<Input>,
     /// Behind large bodies.
@@ -76,7 +79,9 @@ pub(super) struct Life {
     effects: std::collections::VecDeque<Effect>,
 }
 
-enum End {
+/// How a life ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
     Crashed,
     Stopped,
 }
@@ -123,24 +128,37 @@ impl World {
             control: bug.and_then(Bug::of_engine),
             ..Settings::default()
         };
+        let mut world = Self::of(SimDisk::default(), settings, rng);
+        world.control = bug.and_then(Bug::of_core);
+        world.wires = matches!(seed % 10, 6 | 7).then(|| Wires::new(world.recorder.clone(), seed));
+        world.memory_bytes = *world.rng.choice(&[2_000, 20_000, 10_000_000]).unwrap_or(&2_000);
+        world.power_may_fail = fsync == Fsync::Always;
+        world.crowded = crowded;
+        world.wires = matches!(seed % 10, 6 | 7).then(|| Wires::new(world.recorder.clone(), seed));
+        world
+    }
+
+    /// A world in which nothing has happened yet.
+    pub(super) fn of(disk: SimDisk, settings: Settings, rng: Rng) -> Self {
         let recorder = Recorder::default();
         Self {
-            disk: SimDisk::default(),
+            disk,
             settings,
-            control: bug.and_then(Bug::of_core),
-            memory_bytes: *rng.choice(&[2_000, 20_000, 10_000_000]).unwrap_or(&2_000),
-            power_may_fail: fsync == Fsync::Always,
+            control: None,
+            memory_bytes: 20_000,
+            power_may_fail: true,
             clients: Clients::new(recorder.clone()),
-            wires: matches!(seed % 10, 6 | 7).then(|| Wires::new(recorder.clone(), seed)),
+            wires: None,
             recorder,
             checker: Checker::new(),
             reached: Reached { seeds: 1, ..Reached::default() },
             wall_ms: 1_700_000_000_000,
             worker_ms: 0,
             slow: None,
-            crowded,
+            crowded: false,
             trace: 0xcbf2_9ce4_8422_2325,
             lost: None,
+            found: None,
             rng,
         }
     }
@@ -177,7 +195,7 @@ impl World {
     }
 
     /// Opens the store, with crashes inside the recovery up to a few times in a row.
-    fn start(&mut self, may_crash: bool) -> Result<Life, Violation> {
+    pub(super) fn start(&mut self, may_crash: bool) -> Result<Life, Violation> {
         let mut crashes = 0;
         loop {
             if may_crash && crashes < 3 && self.rng.u8(..3) == 0 {
@@ -188,6 +206,9 @@ impl World {
                 Ok((store, workers, recovered)) => {
                     self.disk.plan(CrashPlan::Never);
                     let report = &recovered.report;
+                    if std::env::var_os("LEVERET_SIM_TRACE").is_some() {
+                        eprintln!("opened: {report:?} {:?}", recovered.queues);
+                    }
                     if !report.damaged.is_empty() || !report.lost.is_empty() {
                         return Err(refused(&format!("{:?}, lost {:?}", report.damaged, report.lost)));
                     }
@@ -227,17 +248,6 @@ impl World {
         }
     }
 
-    /// Everything that exists, listed before any client is at work.
-    fn inspect(&mut self, life: &mut Life) -> Result<(), Violation> {
-        // What waits for room is answered.
-        self.disk.resize(u64::MAX);
-        self.clients.ask_listings(life);
-        self.settle_down(life);
-        let (queues, bindings) = self.clients.take_listings();
-        self.recorder.record(Event::Listing { queues, bindings });
-        self.judge()
-    }
-
     fn serve(&mut self, life: &mut Life) -> Result<End, Violation> {
         self.clients.begin(life, &mut self.rng);
         let steps = self.rng.u32(200..1500);
@@ -256,6 +266,11 @@ impl World {
         if self.rng.u8(..3) > 0 {
             return Ok(End::Crashed);
         }
+        Ok(self.close(life))
+    }
+
+    /// A clean close, as far as the disk lets it come.
+    pub(super) fn close(&mut self, life: &mut Life) -> End {
         life.host.close();
         for step in 0..10_000 {
             if step == 5_000 {
@@ -263,14 +278,14 @@ impl World {
                 self.disk.resize(u64::MAX);
             }
             if self.disk.crashed() || life.host.failure().is_some() {
-                return Ok(End::Crashed);
+                return End::Crashed;
             }
             self.worker_ms += 1;
             life.workers.writer.step(self.worker_ms);
             life.workers.reader.step();
             life.workers.spiller.step(self.worker_ms);
             if life.workers.keeper.step(self.worker_ms) == Step::Done && life.host.failure().is_none() {
-                return Ok(End::Stopped);
+                return End::Stopped;
             }
         }
         panic!("a clean close came to no end");
@@ -333,7 +348,7 @@ impl World {
     }
 
     /// One turn of the host, with some of what waits.
-    fn turn(&mut self, life: &mut Life) {
+    pub(super) fn turn(&mut self, life: &mut Life) {
         let count = self.rng.usize(0..=life.inputs.len());
         let inputs: Vec<Input> = life.inputs.drain(..count).collect();
         let inputs = life.bodies.pass(&life.host.store().blobs(), inputs);
@@ -359,7 +374,7 @@ impl World {
     }
 
     /// Some of what is on its way to the clients arrives.
-    fn pass_effects(&mut self, life: &mut Life) {
+    pub(super) fn pass_effects(&mut self, life: &mut Life) {
         let count = self.rng.usize(0..=life.effects.len());
         let effects: Vec<Effect> = life.effects.drain(..count).collect();
         for effect in effects {
@@ -372,7 +387,7 @@ impl World {
     }
 
     /// Runs until nothing is under way, without a crash.
-    fn settle_down(&mut self, life: &mut Life) {
+    pub(super) fn settle_down(&mut self, life: &mut Life) {
         for _ in 0..20_000 {
             let before = (life.inputs.len(), life.effects.len());
             let inputs: Vec<Input> = life.inputs.drain(..).collect();
@@ -400,79 +415,25 @@ impl World {
         }
     }
 
-    /// Takes everything out of every queue, and judges what was there.
-    fn drain(&mut self, life: &mut Life) -> Result<(), Violation> {
-        let mut queues = self.clients.queues_to_drain();
-        queues.extend(self.wires.iter().flat_map(Wires::queues_to_drain));
-        // What expires in one queue goes on to another that was empty before.
-        let mut found = true;
-        while found {
-            found = false;
-            for (queue, name) in &queues {
-                for _ in 0..5_000 {
-                    self.clients.drain_some(life, queue, Arc::clone(name));
-                    self.settle_down(life);
-                    self.judge()?;
-                    if self.clients.drained_dry() {
-                        break;
-                    }
-                    found = true;
-                }
-            }
-        }
-        self.recorder.record_all(queues.into_iter().map(|(queue, _)| Event::Drained { queue }));
-        self.recorder.record(Event::AllDrained);
-        self.judge()
-    }
-
-    fn judge(&mut self) -> Result<(), Violation> {
-        let events = self.recorder.take();
-        if std::env::var_os("LEVERET_SIM_TRACE").is_some() {
-            events.iter().for_each(|event| eprintln!("{event:?}"));
-        }
-        self.checker.apply_all(&events)
-    }
-
-    /// What the core has to pass over is lost, be it in the log or spilled.
-    fn note_losses(&mut self, effects: &[Effect]) {
-        for effect in effects {
-            if let Effect::Warn { text } = effect
-                && text.contains("passed over")
-                && !self.disk.crashed()
-            {
-                self.lost.get_or_insert_with(|| text.clone());
-            }
-        }
-    }
-
-    /// On a disk that fails nothing, every message that lives can be read.
-    fn all_is_readable(&self, life: &Life) -> Result<(), Violation> {
-        if let Some(text) = &self.lost {
-            return Err(Violation { invariant: Invariant::I1, text: text.clone() });
-        }
-        let (unreadable, damage) = (life.host.store().unreadable(), life.host.store().damage_found());
-        if (unreadable == 0 && damage == 0) || self.disk.crashed() {
-            return Ok(());
-        }
-        let text = format!(
-            "{unreadable} messages that live could not be read, {damage} places are damaged: {:?}",
-            life.host.store().findings()
-        );
-        Err(Violation { invariant: Invariant::I1, text })
-    }
-
     fn count(&mut self, life: &Life) {
         self.reached.count(&life.host.store().stats());
     }
 
-    fn crash(&mut self, life: Life) {
+    pub(super) fn crash(&mut self, life: Life) {
         self.count(&life);
         drop(life);
         self.reached.crashes += 1;
         self.lose();
     }
 
-    fn stop(&mut self, life: Life) {
+    /// The power is lost, and with it all that is not durable.
+    pub(super) fn crash_hard(&mut self, life: Life) {
+        self.count(&life);
+        drop(life);
+        self.disk.lose_power(|| false);
+    }
+
+    pub(super) fn stop(&mut self, life: Life) {
         self.count(&life);
         drop(life);
         self.reached.clean_stops += 1;
@@ -489,11 +450,6 @@ impl World {
         let odds = rng.u8(0..=10);
         self.disk.lose_power(|| rng.u8(0..10) < odds);
     }
-}
-
-/// A store that does not open, though nobody damaged it, serves none of what it confirmed.
-fn refused(why: &str) -> Violation {
-    Violation { invariant: Invariant::I1, text: format!("the store does not open: {why}") }
 }
 
 fn name_key(mut rng: Rng) -> NameKey {

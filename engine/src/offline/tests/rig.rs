@@ -1,7 +1,7 @@
 //! A store on a simulated disk with a few segments and two checkpoints, and what it should hold.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -11,6 +11,7 @@ use crate::ids::{QueueId, Seq, Ticket};
 use crate::manifest::{self, State};
 use crate::settings::Settings;
 use crate::shared::{Step, lock};
+use crate::sync::Mutex;
 use crate::{Batch, Error, Fetch, Payload, Put, Recovered, Store, Urgency, Workers};
 
 pub(super) type Messages = BTreeMap<(u64, u64), Bytes>;

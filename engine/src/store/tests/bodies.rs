@@ -5,7 +5,7 @@ use super::*;
 use crate::BlobRef;
 
 /// Bodies with handles; put there also from within the blob writer.
-pub(super) type Bodies = Arc<std::sync::Mutex<Vec<(BlobRef, Bytes)>>>;
+pub(super) type Bodies = Arc<crate::sync::Mutex<Vec<(BlobRef, Bytes)>>>;
 
 impl World {
     /// One of the bodies there are, which may be put once more.
