@@ -174,17 +174,19 @@ impl Survey {
     /// A manifest that lost its last edits before any frame named them lists checkpoints that are gone by now, and not those
     /// that took their place.
     fn refuse_older_manifest(&self, disk: &dyn Disk, files: &[(String, u64)]) -> Result<()> {
-        if self.state.checkpoints.is_empty() || !self.checkpoints.is_empty() {
+        let there = |name: &str| files.iter().any(|(file, _)| file == name);
+        if self.state.checkpoints.iter().all(|entry| there(&checkpoint_name(entry.file))) {
             return Ok(());
         }
         let listed =
             |name: &str| self.state.checkpoints.iter().any(|entry| checkpoint_name(entry.file) == name);
         for (name, _) in files.iter().filter(|(name, _)| !listed(name)) {
-            if parse_name(name, "checkpoint-", ".ckp").is_some()
+            if parse_name(name, "checkpoint-", ".ckp").is_some_and(|id| id >= self.state.next_file)
                 && read_any_checkpoint(disk, name)?.is_some_and(|found| found.store_id == self.state.store_id)
             {
-                let what =
-                    format!("no checkpoint that it lists is sound, and it does not list {name}, which is");
+                let what = format!(
+                    "a checkpoint that it lists is gone, and it does not list {name}, which came later"
+                );
                 return Err(Error::damage(MANIFEST_NAME, 0, what));
             }
         }

@@ -51,9 +51,9 @@ impl Reached {
         self.scrubbed += other.scrubbed;
     }
 
-    /// The floors. Campaigns of fewer than 200 damages are not judged.
+    /// The floors. Campaigns of fewer than 1,000 damages are not judged.
     pub fn floors(&self) -> Result<(), String> {
-        if self.damages < 200 {
+        if self.damages < 1_000 {
             return Ok(());
         }
         for kind in Kind::ALL {

@@ -19,6 +19,9 @@ use super::layout::{Layout, Target};
 use super::reached::Reached;
 use crate::checker::{Invariant, Violation};
 
+/// How often a place for another damage is looked for.
+const ATTEMPTS: u32 = 500;
+
 /// What a damage came to.
 #[derive(Debug)]
 pub struct Outcome {
@@ -121,7 +124,11 @@ impl Base {
             _ => 1,
         };
         let mut damages = Vec::new();
-        while damages.len() < wanted {
+        // A store may have nothing more that may be hit.
+        for _ in 0..ATTEMPTS {
+            if damages.len() == wanted {
+                break;
+            }
             let vital = damages.iter().any(|damage: &Damage| damage.target.is_vital());
             if together == Together::OneVital && vital && next.1.is_vital() {
                 next = pair(rng.usize(..pairs));
