@@ -1,6 +1,6 @@
 //! Blob files as the tools see them: every body that lives verified.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::salvage::Salvage;
 use super::survey::{Survey, list};
@@ -45,6 +45,7 @@ pub(super) fn verify(
     }
     let mut lost: BTreeMap<QueueId, u64> = salvage.loss.messages.iter().copied().collect();
     let mut open: Option<(FileId, Opened)> = None;
+    let mut unlisted = BTreeSet::new();
     let (mut done, total) = (0, named.keys().map(|place| place.bytes).sum());
     for (place, targets) in named {
         progress(done, total);
@@ -58,7 +59,12 @@ pub(super) fn verify(
             None => continue,
         };
         match read {
-            Ok(()) => salvage.blobs += 1,
+            Ok(()) => {
+                salvage.blobs += 1;
+                if !survey.state.blobs.contains(&place.file) {
+                    unlisted.insert(place.file);
+                }
+            }
             Err(why) => {
                 let what = format!("{} messages are lost with a body: {why}", targets.len());
                 let name = blob_name(place.file);
@@ -77,6 +83,14 @@ pub(super) fn verify(
         progress(total, total);
     }
     salvage.loss.messages = lost.into_iter().collect();
+    // It was let go of when the last message that named it was acked, and with the log that said so lost, messages of it
+    // live again. Its file is still there: a repair lists it.
+    for id in unlisted {
+        let what = "messages live whose bodies it holds, but the manifest does not list it".to_owned();
+        survey.findings.push(Finding::new(FindingKind::Damage, blob_name(id), 0, what));
+        survey.state.blobs.push(id);
+    }
+    survey.state.blobs.sort_unstable();
     // A listed file that is not there, or not one, is listed no more by a repair, which sets aside what is not listed; what
     // it held is told above.
     for id in std::mem::take(&mut survey.state.blobs) {
