@@ -22,11 +22,25 @@ fn new_seeds_break_no_invariant() {
 /// Seeds that failed once.
 #[test]
 fn old_failures_stay_mended() {
-    for seed in [1, 2, 9, 122, 173, 20_070, 153_488_499_482_394, 7_001_962, 9_000_242, 224_305_961_717_644] {
+    for seed in OLD_FAILURES {
         let outcome = run(seed, None);
         assert!(outcome.violation.is_none(), "seed {seed}: {:?}", outcome.violation);
     }
 }
+
+const OLD_FAILURES: [u64; 11] = [
+    1,
+    2,
+    9,
+    122,
+    173,
+    20_070,
+    153_488_499_482_394,
+    7_001_962,
+    9_000_242,
+    224_305_961_717_644,
+    70_025_978_533_541,
+];
 
 /// A harness that cannot fail proves nothing: each deliberate bug is caught by a named invariant, and the same seed
 /// without it passes.

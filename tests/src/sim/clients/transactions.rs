@@ -16,6 +16,8 @@ use crate::sim::world::Life;
 /// Publishers that publish in transactions.
 const PUBLISHERS: std::ops::Range<u32> = 11..14;
 const LANES_MAX: usize = 2;
+/// A commit of that many bytes may not fit into a log segment.
+const REFUSED_BYTES_MIN: u64 = 16 << 10;
 
 /// A transactional channel.
 #[derive(Debug)]
@@ -64,6 +66,28 @@ enum Staged {
         sent: Event,
         fanout: bool,
     },
+}
+
+impl Staged {
+    fn held(&self) -> Option<&Held> {
+        match self {
+            Self::Moved { held, .. } | Self::Rejected { held, .. } | Self::Returned { held, .. } => {
+                Some(held)
+            }
+            Self::Published { .. } => None,
+        }
+    }
+
+    /// Bytes that it adds to the commit, about.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Moved { held, .. } => held.body.len() as u64,
+            Self::Published { sent: Event::Sent { length, queues, .. }, .. } => {
+                u64::from(*length) + 16 * queues.len() as u64
+            }
+            _ => 0,
+        }
+    }
 }
 
 /// How to publish a message, and where it goes then.
@@ -239,6 +263,12 @@ impl Clients {
         let Some(Lane::Tx(lane)) = self.lanes.get_mut(&chan) else { return };
         lane.waiting = true;
         let (consumer, queue) = (lane.consumer, lane.queue);
+        if lane.staged.iter().map(Staged::bytes).sum::<u64>() > REFUSED_BYTES_MIN {
+            // Refused for its length, the commit ends the channel: others may get what is out before this client hears of it.
+            let held = lane.staged.iter().filter_map(Staged::held).chain(lane.out.values());
+            let back = held.map(|held| Event::ReturnSent { consumer, queue, id: held.id });
+            self.recorder.record_all(back.collect::<Vec<_>>());
+        }
         let mut done =
             Committing { chan, batch, letters: Vec::new(), published: Vec::new(), returned: Vec::new() };
         for staged in std::mem::take(&mut lane.staged) {
