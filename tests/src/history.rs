@@ -77,6 +77,13 @@ pub enum Event {
         /// Every queue that such a message goes to.
         to: Arc<[QueueRef]>,
     },
+    /// The new queue hands out by priority.
+    Priorities {
+        /// The queue.
+        queue: QueueRef,
+        /// The highest priority: messages that ask for more count as these.
+        max: u8,
+    },
     /// It was declared, and said to hold so many ready messages.
     Declared {
         /// The queue.
@@ -132,6 +139,8 @@ pub enum Event {
         length: u32,
         /// Whether it asks to survive.
         keep: Keep,
+        /// The priority that it asks for; 0 if for none.
+        priority: u8,
         /// What it shares its fate with.
         batch: BatchRef,
         /// Every queue that it goes to.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{Checker, Consumer, Existence, Place, Return, Sent};
+use super::state::{Checker, Consumer, Existence, Place, Sent};
 use super::{Invariant, Violation};
-use crate::history::{BatchRef, ConsumerRef, Event, Keep, QueueRef, Share};
+use crate::history::{BatchRef, ConsumerRef, Event, Keep, QueueRef};
 use crate::payload::MsgId;
 
 impl Checker {
@@ -15,9 +15,11 @@ impl Checker {
 
     /// Judges one event.
     pub fn apply(&mut self, event: &Event) -> Result<(), Violation> {
+        self.clock += 1;
         match event {
             Event::DeclareSent { queue, name } => self.declare_sent(*queue, name),
             Event::DeadLetters { queue, to } => self.rule(*queue, to),
+            Event::Priorities { queue, max } => self.priorities(*queue, *max),
             Event::Declared { queue, ready } => self.declared(*queue, *ready)?,
             Event::DeleteSent { queue } => self.delete_sent(*queue),
             Event::Deleted { queue } => self.deleted(*queue),
@@ -27,17 +29,18 @@ impl Checker {
             Event::Bound { binding } => self.bound(binding),
             Event::UnbindSent { binding } => self.unbind_sent(binding),
             Event::Unbound { binding } => self.unbound(binding),
-            Event::Sent { id, length, keep, batch, queues } => {
-                let (run, confirmed, order) = (self.run, false, self.counts.sent);
-                let (length, keep, batch, queues) = (*length, *keep, *batch, queues.clone());
-                self.sent(*id, Sent { length, keep, confirmed, run, batch, queues, order });
+            Event::Sent { id, length, keep, priority, batch, queues } => {
+                let (run, at, confirmed_at) = (self.run, self.clock, None);
+                let (length, keep, priority, batch) = (*length, *keep, *priority, *batch);
+                let queues = queues.clone();
+                self.sent(*id, Sent { length, keep, priority, confirmed_at, run, batch, queues, at });
             }
             Event::Confirmed { id } => self.confirmed(*id)?,
             Event::MoveSent { id, from, to, batch } => self.move_sent(*id, *from, to, *batch),
             Event::Moved { batch } => self.moved(*batch)?,
             Event::MoveRefused { batch } => self.move_refused(*batch)?,
             Event::ConsumerStarted { consumer, queue, share } => {
-                self.consumers.insert(*consumer, Consumer::new(*queue, *share));
+                self.consumers.insert(*consumer, Consumer::new(*queue, *share, self.clock));
             }
             Event::ConsumerGone { consumer } => self.consumer_gone(*consumer),
             Event::Delivered { consumer, queue, body, length, redelivered } => match body {
@@ -78,8 +81,8 @@ impl Checker {
     fn confirmed(&mut self, id: MsgId) -> Result<(), Violation> {
         self.counts.confirmed += 1;
         match self.messages.get_mut(&id) {
-            Some(sent) if sent.run == self.run && !sent.confirmed => {
-                sent.confirmed = true;
+            Some(sent) if sent.run == self.run && sent.confirmed_at.is_none() => {
+                sent.confirmed_at = Some(self.clock);
                 self.in_flight -= 1;
                 Ok(())
             }
@@ -102,9 +105,10 @@ impl Checker {
         self.seen_at(queue, id, false);
         let run = self.run;
         let Some(sent) = self.messages.get(&id) else { return Ok(()) };
-        let (of_earlier_run, confirmed) = (sent.run < run, sent.confirmed);
+        let (of_earlier_run, confirmed) = (sent.run < run, sent.confirmed_at.is_some());
         let place = self.place(queue, id);
         place.delivered = true;
+        place.handed_out += 1;
         // Out before a purge that is under way: it may not go with it.
         place.purge_candidate = false;
         place.out = true;
@@ -163,52 +167,6 @@ impl Checker {
         Ok(())
     }
 
-    fn order(
-        &mut self,
-        consumer: ConsumerRef,
-        queue: QueueRef,
-        id: MsgId,
-        redelivered: bool,
-    ) -> Result<(), Violation> {
-        let moved_here = self.look(queue, id).is_some_and(|place| !place.published);
-        let Some(state) = self.consumers.get_mut(&consumer) else {
-            return Ok(());
-        };
-        state.out.insert(id);
-        state.deliveries += 1;
-        if moved_here {
-            // Its place is after what was there when it came, wherever it was published.
-            return Ok(());
-        }
-        if !redelivered {
-            let highest = state.highest_fresh.entry(id.publisher).or_default();
-            if id.seq <= *highest {
-                let text = format!("{id:?} came for the first time after number {highest}");
-                return broken(Invariant::I4, text);
-            }
-            *highest = id.seq;
-        }
-        let returned = state.maybe_returned.remove(&id);
-        state.returned.remove(&id);
-        if state.share == Share::Shared {
-            return Ok(());
-        }
-        let first_of_publisher = MsgId { publisher: id.publisher, seq: 0 };
-        let sent_order = self.messages.get(&id).map_or(0, |sent| sent.order);
-        for (waiting, since) in state.returned.range(first_of_publisher..id) {
-            if sent_order >= since.order || state.deliveries > since.deliveries_upto {
-                let text = format!("{id:?} came before {waiting:?}, which had been returned to its place");
-                return broken(Invariant::I4, text);
-            }
-        }
-        let highest = state.highest.entry(id.publisher).or_default();
-        if id.seq <= *highest && !returned {
-            return broken(Invariant::I4, format!("{id:?} came after number {highest}"));
-        }
-        *highest = (*highest).max(id.seq);
-        Ok(())
-    }
-
     fn acked(&mut self, queue: QueueRef, id: MsgId) {
         self.counts.acked += 1;
         self.seen_at(queue, id, true);
@@ -225,38 +183,6 @@ impl Checker {
         let place = self.place(queue, id);
         place.acked = true;
         place.out = false;
-    }
-
-    fn return_sent(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId) {
-        let place = self.place(queue, id);
-        place.out = false;
-        place.maybe_out = true;
-        if let Some(state) = self.consumers.get_mut(&consumer) {
-            state.out.remove(&id);
-            state.maybe_returned.insert(id);
-            *state.returns_under_way.entry(id).or_default() += 1;
-        }
-    }
-
-    fn returned(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId, deliveries_under_way: u32) {
-        self.counts.returned += 1;
-        let Some(state) = self.consumers.get_mut(&consumer) else { return };
-        let under_way = state.returns_under_way.entry(id).or_default();
-        *under_way = under_way.saturating_sub(1);
-        if *under_way > 0 {
-            // It came again and was returned again meanwhile: this says nothing of where it is now.
-            return;
-        }
-        state.returns_under_way.remove(&id);
-        // One that was moved there has another order, and one that may go on by itself need not come again.
-        let place = self.queues.get(&queue).and_then(|queue| queue.places.get(&id));
-        let stays = place.is_some_and(|place| place.published && place.rule.is_none());
-        if stays && state.maybe_returned.contains(&id) {
-            let order = self.counts.sent;
-            let deliveries_upto = state.deliveries + u64::from(deliveries_under_way);
-            state.returned.insert(id, Return { order, deliveries_upto });
-        }
-        self.place(queue, id).maybe_out = false;
     }
 
     fn consumer_gone(&mut self, consumer: ConsumerRef) {
@@ -281,6 +207,7 @@ impl Checker {
                 place.out = false;
                 place.maybe_out = false;
                 place.purge_candidate = false;
+                place.handed_out = 0;
             }
         }
     }
@@ -300,7 +227,7 @@ impl Checker {
     /// Confirmed, kept over crashes, and nothing asked for its removal.
     pub(super) fn must_be_there(&self, id: MsgId, place: &Place) -> bool {
         let Some(sent) = self.messages.get(&id) else { return false };
-        sent.confirmed && self.is_kept(id) && !place.settled() && self.stands(id, place)
+        sent.confirmed_at.is_some() && self.is_kept(id) && !place.settled() && self.stands(id, place)
     }
 
     /// Not lost in a crash by its publisher's leave.

@@ -4,6 +4,7 @@
 mod apply;
 mod invariant;
 mod moves;
+mod order;
 mod state;
 #[cfg(test)]
 mod tests;

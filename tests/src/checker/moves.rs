@@ -383,7 +383,7 @@ impl Checker {
         for (queue, state) in self.queues.iter().filter(|(_, state)| state.existence != Existence::Gone) {
             for (id, place) in &state.places {
                 let moves = place.left.is_some() || place.rule.is_some();
-                let sent = self.messages.get(id).is_some_and(|sent| sent.confirmed);
+                let sent = self.messages.get(id).is_some_and(|sent| sent.confirmed_at.is_some());
                 if moves && place.published && sent && self.is_kept(*id) && !self.accounted(*queue, *id) {
                     let text =
                         format!("{id:?} is neither in {} nor where it was to go from there", state.name);

@@ -55,7 +55,7 @@ impl Checker {
         for (id, place) in &mut state.places {
             place.maybe_purged = true;
             // What was on its way when the purge left may come after it, and what is out stays out.
-            let arrived = messages.get(id).is_some_and(|sent| sent.confirmed || sent.run < run);
+            let arrived = messages.get(id).is_some_and(|sent| sent.confirmed_at.is_some() || sent.run < run);
             // What a move may bring here may come after it, and what one may have taken away cannot be purged.
             let arrived = arrived && place.published && place.left.is_none();
             place.purge_candidate = arrived && !place.out && !place.maybe_out;

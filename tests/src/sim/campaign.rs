@@ -100,6 +100,7 @@ impl Reached {
         self.seen.redelivered += other.seen.redelivered;
         self.seen.recovered += other.seen.recovered;
         self.seen.acked += other.seen.acked;
+        self.seen.overtakes += other.seen.overtakes;
         self.seen.returned += other.seen.returned;
         self.seen.purges += other.seen.purges;
         self.seen.deletes += other.seen.deletes;
@@ -143,6 +144,7 @@ impl Reached {
             ("confirms over AMQP", self.wire_confirms, 5_000),
             ("deliveries over AMQP", self.wire_deliveries, 1_500),
             ("AMQP connections lost", self.wires_lost, 400),
+            ("deliveries that overtook a lower priority", self.seen.overtakes, 5_000),
         ];
         for (what, reached, per_thousand) in floors {
             let floor = per_thousand * self.seeds / 1_000;
@@ -163,7 +165,7 @@ impl fmt::Display for Reached {
              {} bodies in blob files, {} such files removed, {} crashes, {} in recovery, {} torn tails, \
              {} frames copied, {} consumers lost, {} clean stops; {} sent, {} confirmed, {} delivered ({} redelivered), \
              {} found after a crash, {} acked, {} returned; {} commits, {} rollbacks, {} moved, {} moved by a rule, {} moves \
-             under way at a crash ({} kept, {} undone); over AMQP {} confirmed, {} delivered, {} connections lost",
+             under way at a crash ({} kept, {} undone); over AMQP {} confirmed, {} delivered, {} connections lost; {} overtook a lower priority",
             self.seeds,
             self.operations,
             self.rotations,
@@ -201,6 +203,7 @@ impl fmt::Display for Reached {
             self.wire_confirms,
             self.wire_deliveries,
             self.wires_lost,
+            self.seen.overtakes,
         )
     }
 }

@@ -10,6 +10,7 @@ use leveret_broker::{
     Reply, ReqId, Settle, Table,
 };
 
+use super::kinds::{self, Kind};
 use super::reached::Reached;
 use super::world::Life;
 use crate::history::{BindingName, ConsumerRef, Event, Listed, QueueRef, Recorder, Share};
@@ -44,6 +45,7 @@ struct Known {
     /// go is lost if the queue is deleted meanwhile.
     rejected: bool,
     arguments: Table,
+    kind: Kind,
     dead: DeadLetters,
     /// Dead letters go there.
     target: bool,
@@ -110,6 +112,8 @@ struct Consuming {
 #[derive(Debug)]
 pub(super) struct Clients {
     recorder: Recorder,
+    /// Queues of other kinds than plain classic ones.
+    pub(super) kinds: bool,
     queues: Vec<Known>,
     next_number: BTreeMap<u32, u64>,
     next_id: u64,
@@ -134,6 +138,7 @@ impl Clients {
     pub(super) fn new(recorder: Recorder) -> Self {
         Self {
             recorder,
+            kinds: false,
             queues: Vec::new(),
             next_number: BTreeMap::new(),
             next_id: 1,
@@ -436,6 +441,11 @@ impl Clients {
         let next = self.known(to).map(|known| known.dead.to);
         free && to != from
             && next.iter().flat_map(|next| next.iter()).all(|next| self.may_move(id, to, *next))
+    }
+
+    /// The priority that a message asks for.
+    fn priority_of(&self, id: MsgId) -> Option<u8> {
+        if self.kinds { kinds::priority_of(id) } else { None }
     }
 
     fn pick(&self, rng: &mut Rng, which: impl Fn(&Known) -> bool) -> Option<Known> {

@@ -12,7 +12,9 @@ pub mod points;
 
 mod campaign;
 mod clients;
+mod features;
 mod judging;
+mod kinds;
 mod reached;
 mod wire;
 mod world;

@@ -10,6 +10,7 @@ use leveret_server::host::Host;
 use super::bodies::Bodies;
 use super::bug::Bug;
 use super::clients::Clients;
+use super::features::Features;
 use super::judging::refused;
 use super::reached::Reached;
 use super::wire::{self, Wires};
@@ -130,11 +131,12 @@ impl World {
         };
         let mut world = Self::of(SimDisk::default(), settings, rng);
         world.control = bug.and_then(Bug::of_core);
-        world.wires = matches!(seed % 10, 6 | 7).then(|| Wires::new(world.recorder.clone(), seed));
         world.memory_bytes = *world.rng.choice(&[2_000, 20_000, 10_000_000]).unwrap_or(&2_000);
         world.power_may_fail = fsync == Fsync::Always;
         world.crowded = crowded;
-        world.wires = matches!(seed % 10, 6 | 7).then(|| Wires::new(world.recorder.clone(), seed));
+        let features = Features::of(seed);
+        world.clients.kinds = features.kinds;
+        world.wires = features.wires.then(|| Wires::new(world.recorder.clone(), seed, features.kinds));
         world
     }
 

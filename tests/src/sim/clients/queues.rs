@@ -8,6 +8,7 @@ use leveret_broker::{Binding, DeclareExchange, DeclareQueue, DestinationKind, Op
 
 use super::{Asked, Clients, Known, name_of};
 use crate::history::{Event, QueueRef};
+use crate::sim::kinds::Kind;
 use crate::sim::world::Life;
 
 /// What a queue does with the messages that nobody wants.
@@ -52,6 +53,8 @@ impl Clients {
                 .extend(limits.into_iter().filter(|_| rng.u8(..5) == 0).map(|(k, v)| (k, Value::I64(v))));
             dead.rule = arguments.iter().any(|(_, value)| matches!(value, Value::I64(_)));
         }
+        let kind = if self.kinds { Kind::any(rng) } else { Kind::Plain };
+        arguments.extend(kind.arguments());
         let arguments = Table(arguments.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
         let queue = self.recorder.new_queue();
         let sole = rng.u8(..3) == 0;
@@ -64,6 +67,7 @@ impl Clients {
             taken: false,
             rejected: false,
             arguments,
+            kind,
             dead,
             target,
         };
@@ -119,6 +123,7 @@ impl Clients {
     fn declare_known(&mut self, life: &mut Life, known: &Known) {
         let queue = known.queue;
         self.recorder.record(Event::DeclareSent { queue, name: known.name.to_string() });
+        self.recorder.record_all(known.kind.recorded(queue));
         if known.dead.rule {
             self.recorder.record(Event::DeadLetters { queue, to: Arc::clone(&known.dead.to) });
         }
