@@ -84,6 +84,15 @@ pub enum Event {
         /// The highest priority: messages that ask for more count as these.
         max: u8,
     },
+    /// The new queue is of type quorum: it keeps every message whatever its mode.
+    Quorum {
+        /// The queue.
+        queue: QueueRef,
+        /// How often a message may come back in one run of the server.
+        limit: Option<u32>,
+        /// Every queue that a message goes to when it came back too often. None: it is dropped.
+        to: Arc<[QueueRef]>,
+    },
     /// It was declared, and said to hold so many ready messages.
     Declared {
         /// The queue.
@@ -199,6 +208,15 @@ pub enum Event {
         length: u32,
         /// As flagged.
         redelivered: bool,
+    },
+    /// The newest delivery of a message said how often it had come back before.
+    Counted {
+        /// The queue.
+        queue: QueueRef,
+        /// The message.
+        id: MsgId,
+        /// None: its queue does not count that.
+        count: Option<u32>,
     },
     /// An ack is about to leave.
     AckSent {

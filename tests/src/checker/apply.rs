@@ -20,6 +20,7 @@ impl Checker {
             Event::DeclareSent { queue, name } => self.declare_sent(*queue, name),
             Event::DeadLetters { queue, to } => self.rule(*queue, to),
             Event::Priorities { queue, max } => self.priorities(*queue, *max),
+            Event::Quorum { queue, limit, to } => self.quorum(*queue, *limit, to),
             Event::Declared { queue, ready } => self.declared(*queue, *ready)?,
             Event::DeleteSent { queue } => self.delete_sent(*queue),
             Event::Deleted { queue } => self.deleted(*queue),
@@ -41,12 +42,14 @@ impl Checker {
             Event::MoveRefused { batch } => self.move_refused(*batch)?,
             Event::ConsumerStarted { consumer, queue, share } => {
                 self.consumers.insert(*consumer, Consumer::new(*queue, *share, self.clock));
+                self.taker_came(*queue);
             }
             Event::ConsumerGone { consumer } => self.consumer_gone(*consumer),
             Event::Delivered { consumer, queue, body, length, redelivered } => match body {
                 Ok(id) => self.delivered(*consumer, *queue, *id, *length, *redelivered)?,
                 Err(bad) => return broken(Invariant::I3, format!("from {}: {bad}", self.queue_name(*queue))),
             },
+            Event::Counted { queue, id, count } => self.counted(*queue, *id, *count)?,
             Event::AckSent { queue, id } => self.place(*queue, *id).acks_sent += 1,
             Event::Acked { queue, id } => self.acked(*queue, *id),
             Event::Gone { queue, id } => self.gone(*queue, *id),
@@ -103,12 +106,13 @@ impl Checker {
         self.may_come(queue, id, length, redelivered)?;
         self.order(consumer, queue, id, redelivered)?;
         self.seen_at(queue, id, false);
+        self.handed_out(queue, id)?;
         let run = self.run;
         let Some(sent) = self.messages.get(&id) else { return Ok(()) };
         let (of_earlier_run, confirmed) = (sent.run < run, sent.confirmed_at.is_some());
+        let transient = sent.keep == Keep::Transient;
         let place = self.place(queue, id);
         place.delivered = true;
-        place.handed_out += 1;
         // Out before a purge that is under way: it may not go with it.
         place.purge_candidate = false;
         place.out = true;
@@ -117,6 +121,7 @@ impl Checker {
             place.found_after_crash = true;
             self.counts.recovered += 1;
             self.counts.uncertain_found += u64::from(!confirmed);
+            self.counts.transient_found += u64::from(transient);
         }
         Ok(())
     }
@@ -155,7 +160,7 @@ impl Checker {
         if place.purged {
             return broken(Invariant::I7, format!("{id:?} came from {name} after the purge that removed it"));
         }
-        if sent.keep == Keep::Transient && sent.run < self.run {
+        if !self.may_outlive(queue, id) {
             return broken(Invariant::I3, format!("the transient {id:?} came from {name} after a crash"));
         }
         if place.out {
@@ -203,6 +208,7 @@ impl Checker {
         self.consumers.clear();
         for queue in self.queues.values_mut() {
             queue.purging = false;
+            queue.takers = 0;
             for place in queue.places.values_mut() {
                 place.out = false;
                 place.maybe_out = false;
@@ -216,7 +222,7 @@ impl Checker {
         let Some(state) = self.queues.get(&queue) else { return Ok(()) };
         for (id, place) in &state.places {
             // What was moved here is judged with what it was moved with, in the end.
-            if place.published && self.must_be_there(*id, place) {
+            if place.published && self.must_be_there(queue, *id, place) {
                 let text = format!("{id:?} was confirmed, and {} was drained without it", state.name);
                 return broken(Invariant::I1, text);
             }
@@ -225,14 +231,9 @@ impl Checker {
     }
 
     /// Confirmed, kept over crashes, and nothing asked for its removal.
-    pub(super) fn must_be_there(&self, id: MsgId, place: &Place) -> bool {
+    pub(super) fn must_be_there(&self, queue: QueueRef, id: MsgId, place: &Place) -> bool {
         let Some(sent) = self.messages.get(&id) else { return false };
-        sent.confirmed_at.is_some() && self.is_kept(id) && !place.settled() && self.stands(id, place)
-    }
-
-    /// Not lost in a crash by its publisher's leave.
-    pub(super) fn is_kept(&self, id: MsgId) -> bool {
-        self.messages.get(&id).is_some_and(|sent| sent.keep == Keep::Persistent || sent.run == self.run)
+        sent.confirmed_at.is_some() && self.is_kept(queue, id) && !place.settled() && self.stands(id, place)
     }
 
     fn all_drained(&mut self) -> Result<(), Violation> {
@@ -254,8 +255,9 @@ impl Checker {
     /// P5: when one part of an atomic publish outlived a crash, every part did.
     fn all_or_nothing(&self) -> Result<(), Violation> {
         let mut batches: BTreeMap<BatchRef, Vec<(MsgId, QueueRef)>> = BTreeMap::new();
-        for (id, sent) in self.messages.iter().filter(|(_, sent)| sent.keep == Keep::Persistent) {
-            batches.entry(sent.batch).or_default().extend(sent.queues.iter().map(|queue| (*id, *queue)));
+        for (id, sent) in &self.messages {
+            let kept = sent.queues.iter().filter(|queue| self.outlives(**queue, *id));
+            batches.entry(sent.batch).or_default().extend(kept.map(|queue| (*id, *queue)));
         }
         for parts in batches.values().filter(|parts| parts.len() > 1) {
             // Here, or where it went from here.

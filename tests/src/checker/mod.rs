@@ -5,6 +5,7 @@ mod apply;
 mod invariant;
 mod moves;
 mod order;
+mod quorum;
 mod state;
 #[cfg(test)]
 mod tests;

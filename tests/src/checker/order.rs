@@ -89,7 +89,7 @@ impl Checker {
         for (other, place) in &state.places {
             let level = level_of(*other);
             let waits = level != own && place.handed_out == 0 && place.published;
-            if !waits || !self.must_be_there(*other, place) {
+            if !waits || !self.must_be_there(queue, *other, place) {
                 continue;
             }
             let since = self.messages.get(other).and_then(|other| match other.run < self.run {
@@ -128,6 +128,7 @@ impl Checker {
         deliveries_under_way: u32,
     ) {
         self.counts.returned += 1;
+        self.count_worn_out(queue, id);
         let Some(state) = self.consumers.get_mut(&consumer) else { return };
         let under_way = state.returns_under_way.entry(id).or_default();
         *under_way = under_way.saturating_sub(1);

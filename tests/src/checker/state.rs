@@ -61,6 +61,10 @@ pub struct Counts {
     pub moved_by_rule: u64,
     /// Deliveries that came before a message of a lower priority which had stood there longer.
     pub overtakes: u64,
+    /// Confirmed requeues of messages that had come back as often as their queue allows.
+    pub worn_out: u64,
+    /// Transient messages that a queue of type quorum kept over a crash.
+    pub transient_found: u64,
     /// Crashes with a publish in flight.
     pub crashes_in_flight: u64,
     /// Crashes.
@@ -105,9 +109,23 @@ pub(super) struct Queue {
     pub(super) used: bool,
     /// The highest priority that it tells from others.
     pub(super) priority_max: u8,
+    /// It keeps transient messages, too.
+    pub(super) keeps_all: bool,
+    /// How often its messages may come back.
+    pub(super) limit: Option<Limit>,
+    /// Who began to take from it in this run.
+    pub(super) takers: u32,
     /// Where its messages may go on to by themselves.
     pub(super) rule: Option<Arc<[QueueRef]>>,
     pub(super) places: BTreeMap<MsgId, Place>,
+}
+
+/// How often messages of a queue may come back in one run of the server.
+#[derive(Debug, Clone)]
+pub(super) struct Limit {
+    pub(super) most: u32,
+    /// Where they go then. Nowhere: they are dropped.
+    pub(super) to: Arc<[QueueRef]>,
 }
 
 /// What happened to a message in one queue.
@@ -200,6 +218,9 @@ impl Queue {
             purging: false,
             used: false,
             priority_max: 0,
+            keeps_all: false,
+            limit: None,
+            takers: 0,
             rule: None,
             places: BTreeMap::new(),
         }

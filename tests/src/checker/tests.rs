@@ -2,6 +2,7 @@
 
 mod moves;
 mod priorities;
+mod quorum;
 
 use std::sync::Arc;
 

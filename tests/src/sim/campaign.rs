@@ -101,6 +101,8 @@ impl Reached {
         self.seen.recovered += other.seen.recovered;
         self.seen.acked += other.seen.acked;
         self.seen.overtakes += other.seen.overtakes;
+        self.seen.worn_out += other.seen.worn_out;
+        self.seen.transient_found += other.seen.transient_found;
         self.seen.returned += other.seen.returned;
         self.seen.purges += other.seen.purges;
         self.seen.deletes += other.seen.deletes;
@@ -145,6 +147,8 @@ impl Reached {
             ("deliveries over AMQP", self.wire_deliveries, 1_500),
             ("AMQP connections lost", self.wires_lost, 400),
             ("deliveries that overtook a lower priority", self.seen.overtakes, 5_000),
+            ("messages that came back too often", self.seen.worn_out, 30),
+            ("transient messages that a quorum queue kept", self.seen.transient_found, 500),
         ];
         for (what, reached, per_thousand) in floors {
             let floor = per_thousand * self.seeds / 1_000;
@@ -165,7 +169,7 @@ impl fmt::Display for Reached {
              {} bodies in blob files, {} such files removed, {} crashes, {} in recovery, {} torn tails, \
              {} frames copied, {} consumers lost, {} clean stops; {} sent, {} confirmed, {} delivered ({} redelivered), \
              {} found after a crash, {} acked, {} returned; {} commits, {} rollbacks, {} moved, {} moved by a rule, {} moves \
-             under way at a crash ({} kept, {} undone); over AMQP {} confirmed, {} delivered, {} connections lost; {} overtook a lower priority",
+             under way at a crash ({} kept, {} undone); over AMQP {} confirmed, {} delivered, {} connections lost; {} overtook a lower priority, {} came back too often, {} transient ones kept",
             self.seeds,
             self.operations,
             self.rotations,
@@ -204,6 +208,8 @@ impl fmt::Display for Reached {
             self.wire_deliveries,
             self.wires_lost,
             self.seen.overtakes,
+            self.seen.worn_out,
+            self.seen.transient_found,
         )
     }
 }

@@ -95,6 +95,7 @@ impl Wires {
     pub(super) fn new(recorder: Recorder, seed: u64, kinds: bool) -> Self {
         let kind = |n| match n {
             0 if kinds => Kind::Priorities(3),
+            1 if kinds => Kind::Quorum(Some(2)),
             _ => Kind::Plain,
         };
         let name = |n| -> Arc<str> { format!("wire.{n}").into() };
@@ -205,7 +206,7 @@ impl Wires {
             if !std::mem::replace(&mut queue.asked, true) {
                 let name = queue.name.to_string();
                 self.recorder.record(Event::DeclareSent { queue: queue.queue, name });
-                self.recorder.record_all(queue.kind.recorded(queue.queue));
+                self.recorder.record_all(queue.kind.recorded(queue.queue, &[].into()));
             }
             wire.to_server.extend(client.declare(queue));
         }

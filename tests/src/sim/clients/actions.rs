@@ -10,7 +10,7 @@ use leveret_broker::{
 };
 
 use super::{Asked, CREDIT_BYTES, Clients, Consuming, FANOUT, Known, Lane, name_of, pick, publisher_of};
-use crate::history::{Event, Keep, QueueRef};
+use crate::history::{Event, Keep, QueueRef, Share};
 use crate::payload::{self, MsgId};
 use crate::sim::reached::Reached;
 use crate::sim::world::Life;
@@ -213,6 +213,11 @@ impl Clients {
             return;
         }
         let consumer = self.recorder.new_consumer();
+        if self.kinds {
+            // What is taken may go back before anybody hears of it, and counts all the same.
+            let (queue, share) = (known.queue, Share::Shared);
+            self.recorder.record(Event::ConsumerStarted { consumer, queue, share });
+        }
         let hold = Hold::Lease { lease_ms: rng.u64(1..200) };
         let get = Get { queue: known.name, count: rng.u32(1..6), bytes_max: 5_000, hold };
         self.ask(life, Op::Get(get), Asked::Get { consumer, queue: known.queue });
