@@ -6,12 +6,15 @@
 pub(super) struct Features {
     /// AMQP clients.
     pub(super) wires: bool,
+    /// gRPC clients.
+    pub(super) grpc: bool,
     /// Queues that are not plain classic ones.
     pub(super) kinds: bool,
 }
 
 impl Features {
     pub(super) fn of(seed: u64) -> Self {
-        Self { wires: matches!(seed % 10, 6 | 7), kinds: matches!(seed % 10, 5 | 6 | 8) }
+        let last = seed % 10;
+        Self { wires: matches!(last, 6 | 7), grpc: matches!(last, 7 | 8), kinds: matches!(last, 5 | 6 | 8) }
     }
 }
