@@ -143,6 +143,10 @@ impl InProcess {
     /// The turn is over.
     pub fn after_turn(&mut self, host: &Host) {
         self.shell.give_permits_back(host);
+    }
+
+    /// Publishers wait while the store says so. In which order several streams go on then, is chance.
+    pub fn hold_publishers(&self, host: &Host) {
         hold_publishers(host, &self.hub);
     }
 

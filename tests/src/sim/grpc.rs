@@ -63,6 +63,9 @@ struct Life {
     clients: Vec<Connected>,
     server: InProcess,
     runtime: Runtime,
+    /// Publishers wait while the store says so, and one at a time publishes by a stream: several would go on in an order that
+    /// no seed decides. Else they never wait for the store.
+    holds: bool,
     now_ms: u64,
     wall_ms: u64,
     /// Never behind the clock by which the core ends leases.
@@ -83,6 +86,8 @@ struct Shared<'a> {
     server: &'a mut InProcess,
     reached: &'a mut Reached,
     leases_ms: u64,
+    /// A client may begin to publish by a stream.
+    may_stream: bool,
 }
 
 impl Grpc {
@@ -119,6 +124,7 @@ impl Grpc {
             clients: Vec::new(),
             server: InProcess::new(settings, host).expect("a thread for logins"),
             runtime: runtime.expect("a runtime of one thread"),
+            holds: self.rng.bool(),
             now_ms: 0,
             wall_ms: u64::MAX,
             leases_ms: 0,
@@ -148,7 +154,11 @@ impl Grpc {
 
     /// A turn of the host is over.
     pub(super) fn after_turn(&mut self, host: &Host) {
-        self.life.iter_mut().for_each(|life| life.server.after_turn(host));
+        let Some(Life { server, holds, .. }) = &mut self.life else { return };
+        server.after_turn(host);
+        if *holds {
+            server.hold_publishers(host);
+        }
     }
 
     /// Takes what the core has for one of these clients; gives back what is not theirs.
@@ -167,7 +177,8 @@ impl Grpc {
     /// One thing happens on some connection.
     pub(super) fn act(&mut self, (now_ms, wall_ms): (u64, u64), reached: &mut Reached) {
         let Some(life) = &mut self.life else { return };
-        let Life { clients, server, runtime, now_ms: before, wall_ms: wall_before, leases_ms } = life;
+        let may_stream = !life.holds || life.clients.iter().all(|other| !other.client.streams());
+        let Life { clients, server, runtime, now_ms: before, wall_ms: wall_before, leases_ms, .. } = life;
         *leases_ms += wall_ms.saturating_sub(*wall_before);
         *wall_before = wall_ms;
         let leases_ms = *leases_ms;
@@ -200,7 +211,7 @@ impl Grpc {
         let Connected { client, gone } = &mut clients[index];
         let what = self.rng.u8(..40);
         let (recorder, rng, queues) = (&self.recorder, &mut self.rng, &mut self.queues[..]);
-        let mut shared = Shared { recorder, rng, queues, server, reached, leases_ms };
+        let mut shared = Shared { recorder, rng, queues, server, reached, leases_ms, may_stream };
         match what {
             0..10 if !*gone => {
                 shared.reached.operations += 1;

@@ -118,6 +118,11 @@ impl Client {
         }
     }
 
+    /// It publishes by a stream.
+    pub(super) fn streams(&self) -> bool {
+        self.stream.is_some()
+    }
+
     /// What was sent comes on, and its calls with it.
     pub(super) fn serve(&mut self, rng: &mut Rng) {
         for call in self.calls() {
@@ -198,6 +203,9 @@ impl Client {
 
     fn publish_on_stream(&mut self, shared: &mut Shared<'_>) {
         if self.stream.is_none() {
+            if !shared.may_stream {
+                return self.publish(shared);
+            }
             let Some(publisher) = self.next_stream.take() else { return };
             let call = Call::new(shared.server, &self.socket, "PublishStream");
             self.stream = Some(Stream { call, publisher, confirmed: 0, unconfirmed: VecDeque::new() });
