@@ -30,6 +30,9 @@ pub struct Entry {
     pub confirms: u64,
     /// Violations: a round ends with its first.
     pub violations: u64,
+    /// How long it took, with building where that was needed.
+    #[serde(default)]
+    pub seconds: u64,
     /// Where the next round begins, for layers that do not count on by trials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
@@ -44,6 +47,8 @@ pub struct Sum {
     pub confirms: u64,
     /// Violations.
     pub violations: u64,
+    /// Seconds, of all rounds that say so.
+    pub seconds: u64,
     /// The highest seed.
     pub seed_max: u64,
 }
@@ -99,6 +104,7 @@ impl Ledger {
                 sum.trials += entry.trials;
                 sum.confirms += entry.confirms;
                 sum.violations += entry.violations;
+                sum.seconds += entry.seconds;
             }
         }
         Ok(sums)

@@ -36,16 +36,17 @@ fn the_ledger_adds_up_what_was_run_of_todays_code() {
         trials,
         confirms: trials * 10,
         violations: 0,
+        seconds: trials,
         next: None,
     };
     ledger.add(&entry(&old, 1, 5)).expect("written");
     let sum = |ledger: &Ledger| ledger.sums().expect("read")[&Layer::Kill];
-    assert_eq!(sum(&ledger), Sum { trials: 5, confirms: 50, violations: 0, seed_max: 6 });
+    assert_eq!(sum(&ledger), Sum { trials: 5, confirms: 50, violations: 0, seconds: 5, seed_max: 6 });
     // Documents change no result, what is not committed never counts.
     let readme = commit(root, "README.md", "two");
     ledger.add(&entry(&readme, 6, 7)).expect("written");
     ledger.add(&entry(&format!("{readme}+"), 13, 100)).expect("written");
-    assert_eq!(sum(&ledger), Sum { trials: 12, confirms: 120, violations: 0, seed_max: 113 });
+    assert_eq!(sum(&ledger), Sum { trials: 12, confirms: 120, violations: 0, seconds: 12, seed_max: 113 });
     assert_eq!(ledger.commit().expect("git"), readme, "the ledger itself is no change");
     fs::write(root.join("README.md"), "three").expect("written");
     assert_eq!(ledger.commit().expect("git"), format!("{readme}+"));
