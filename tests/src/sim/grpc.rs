@@ -3,7 +3,8 @@
 //! settle and lose their connections. They have queues of their own, like the AMQP clients.
 //!
 //! The tasks of streams run on a runtime of one thread, when the seed says so, and its clock is the simulator's. What is left
-//! out: HTTP/2, the login of each call, Subscribe, sessions, and the end of the process in stages.
+//! out: HTTP/2, the login of each call, Subscribe, sessions, a stream that its client half-closes, and the end of the process in
+//! stages.
 
 use std::sync::Arc;
 use std::time::Duration;
