@@ -85,6 +85,14 @@ pub(super) fn declare(peer: &Peer, work: Work) -> Result<(), Error> {
     }
 }
 
+/// Where many connections are, it takes longer until each has had its turn.
+fn warm_up(scenario: &Scenario) -> Duration {
+    match scenario.work {
+        Work::Publish(Publish { connections, .. }) => WARM_UP + Duration::from_millis(2 * connections as u64),
+        _ => WARM_UP,
+    }
+}
+
 impl Meters {
     /// One run.
     pub(super) fn run(&self, stage: &mut Stage, kind: Kind, scenario: &Scenario) -> Result<Outcome, Error> {
@@ -116,7 +124,7 @@ impl Meters {
 
     fn sample(&self, stage: &Stage, peer: &Peer, scenario: &Scenario) -> Result<Sample, Error> {
         let counted = Duration::from_secs_f64(self.seconds);
-        let span = Span { warm_up: WARM_UP, counted };
+        let span = Span { warm_up: warm_up(scenario), counted };
         match (peer.kind, scenario.work) {
             (Kind::Disk, Work::Publish(Publish { window: 1, .. })) => {
                 let latencies = disk::fdatasync(&stage.directory(Kind::Disk), counted)?;

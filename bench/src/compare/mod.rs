@@ -3,6 +3,7 @@
 mod amqp;
 mod bars;
 mod measure;
+mod plot;
 mod report;
 mod scenario;
 
@@ -130,7 +131,7 @@ fn one(scenario: &Scenario, arguments: &Arguments, parent: &Path, report: &mut R
 /// Those that were asked for.
 fn chosen(arguments: &Arguments) -> Result<Vec<Scenario>, Error> {
     let mut all = named(scenario::all(arguments.backlog), &arguments.scenario)?;
-    all.retain(|scenario| !arguments.bars || bars::NEEDED.contains(&scenario.name.as_str()));
+    all.retain(|scenario| !arguments.bars || bars::needs(&scenario.name));
     Ok(all)
 }
 

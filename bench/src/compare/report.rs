@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::bars::{Bar, bars};
 use super::measure::{Latency, Outcome};
+use super::plot;
 use super::scenario::Scenario;
 use crate::Error;
 use crate::machine::Machine;
@@ -100,14 +102,30 @@ impl Report {
         self.rows.iter().find(is)
     }
 
-    /// compare.json and compare.md.
+    /// Rows that have runs.
+    pub(super) fn measured(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| !row.runs.is_empty())
+    }
+
+    /// compare.json, compare.md and the plots.
     pub(super) fn write(&self, directory: &Path) -> Result<(), Error> {
-        std::fs::write(directory.join("compare.json"), serde_json::to_vec_pretty(self)?)?;
-        std::fs::write(directory.join("compare.md"), self.markdown())?;
+        #[derive(serde::Serialize)]
+        struct File<'a> {
+            #[serde(flatten)]
+            report: &'a Report,
+            bars: Vec<Bar>,
+        }
+        let file = File { report: self, bars: bars(self) };
+        std::fs::write(directory.join("compare.json"), serde_json::to_vec_pretty(&file)?)?;
+        let mut text = self.markdown();
+        for file in plot::write(self, directory)? {
+            let _ = write!(text, "\n![{}]({file})\n", file.trim_end_matches(".svg"));
+        }
+        std::fs::write(directory.join("compare.md"), text)?;
         Ok(())
     }
 
-    /// A table for each scenario.
+    /// The bars, then a table for each scenario.
     pub(super) fn markdown(&self) -> String {
         let mut text = format!(
             "Medians of {} runs of {} s in turns, client on the same machine: {}.\n",
@@ -119,6 +137,12 @@ impl Report {
         }
         for failure in &self.failures {
             let _ = writeln!(text, "\nFailed: {failure}");
+        }
+        text.push_str("\n| wanted of Leveret | | found | |\n|---|---|---|---|\n");
+        for Bar { what, wanted, found, met } in bars(self) {
+            let found = found.map_or_else(|| "not measured".to_owned(), figure);
+            let verdict = met.map_or("", |met| if met { "met" } else { "MISSED" });
+            let _ = writeln!(text, "| {what} | {wanted} | {found} | {verdict} |");
         }
         let mut last = "";
         for row in &self.rows {
@@ -142,7 +166,11 @@ impl Report {
         let Machine { cores, cpu, kernel, file_system } = &row.machine;
         let machine = format!("{cores} x {cpu}, {kernel}, {file_system}");
         if row.runs.is_empty() {
-            return format!("| {name} | failed: {} | | | | | | | | | {machine} |\n", row.failures.join("; "));
+            return format!(
+                "| {name} | failed: {} |{} {machine} |\n",
+                row.failures.join("; "),
+                " |".repeat(10)
+            );
         }
         let over = |peer: Kind| match self.find(&row.scenario, peer) {
             Some(other) if other.peer != row.peer => format!("{:.3}", row.rate() / other.rate()),
@@ -173,5 +201,97 @@ impl Report {
     }
 }
 
+/// With as many digits as mean something.
+fn figure(value: f64) -> String {
+    if value >= 1_000.0 { thousands(value) } else { format!("{value:.2}") }
+}
+
 const HEAD: &str = "| peer, version, fsync policy | messages/s | spread | p50 us | p99 us | p99.9 us | x floor | x quorum \
                     | x classic | flushes/s | cores client + peer | MB | machine |";
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine { cores: 2, cpu: "CPU".into(), kernel: "Linux 6".into(), file_system: "ext4".into() }
+    }
+
+    /// A row with runs of these rates.
+    pub(in crate::compare) fn row(scenario: &str, peer: Kind, rates: &[f64]) -> Row {
+        let latency = Latency { p50: 100.0, p90: 150.0, p99: 200.0, p999: 300.0, max: 400.0 };
+        let outcome = |rate: &f64| Outcome {
+            rate: *rate,
+            latency: Some(latency),
+            flushes: Some(1_000.0),
+            client_cores: 0.1,
+            peer_cores: 0.9,
+            memory: 5_000_000,
+        };
+        Row {
+            scenario: scenario.into(),
+            title: format!("title of {scenario}"),
+            body: 100,
+            peer,
+            version: "1.2".into(),
+            fsync: "fsync=always".into(),
+            machine: machine(),
+            runs: rates.iter().map(outcome).collect(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// A report of these rows.
+    pub(in crate::compare) fn report(rows: Vec<Row>) -> Report {
+        let mut report = Report::new(machine(), 3, 3.0);
+        report.add(rows);
+        report
+    }
+
+    #[test]
+    fn a_row_tells_median_spread_ratios_policy_and_machine() {
+        let rows = vec![
+            row("publish-w2000-100b", Kind::Floor, &[4e6]),
+            row("publish-w2000-100b", Kind::Leveret, &[1e6, 0.5e6, 1.1e6]),
+            row("publish-w2000-100b", Kind::Quorum, &[1e5]),
+        ];
+        let text = report(rows).markdown();
+        let line = text.lines().find(|line| line.starts_with("| Leveret")).unwrap();
+        assert_eq!(
+            line,
+            "| Leveret 1.2, fsync=always | 1,000,000 | -50% +10% | 100 | 200 | 300 | 0.250 | 10.000 |  | 1,000 \
+             | 0.10 + 0.90 | 5 | 2 x CPU, Linux 6, ext4 |"
+        );
+        // As many columns as the head.
+        let columns = |line: &str| line.matches('|').count();
+        assert!(
+            text.lines().filter(|line| line.contains("ext4 |")).all(|line| columns(line) == columns(HEAD))
+        );
+    }
+
+    #[test]
+    fn what_failed_and_what_is_not_there_is_told() {
+        let mut failed = row("drain-hot", Kind::Classic, &[]);
+        failed.failures.push("closed".into());
+        let mut report = report(vec![failed]);
+        report.leave_out(Kind::Nats);
+        let text = report.markdown();
+        let line = text.lines().find(|line| line.contains("failed: closed")).unwrap();
+        assert_eq!(line.matches('|').count(), HEAD.matches('|').count());
+        assert!(text.contains("left out: NATS JetStream."));
+    }
+
+    #[test]
+    fn files_hold_the_rows_and_the_bars() {
+        let directory = tempfile::tempdir().unwrap();
+        report(vec![row("publish-w1-100b", Kind::Leveret, &[4_000.0])]).write(directory.path()).unwrap();
+        let json = std::fs::read(directory.path().join("compare.json")).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(json["rows"][0]["fsync"], "fsync=always");
+        assert_eq!(json["rows"][0]["machine"]["file_system"], "ext4");
+        assert_eq!(json["rows"][0]["runs"][0]["rate"], 4_000.0);
+        assert!(json["bars"].as_array().unwrap().len() > 10);
+        let text = std::fs::read_to_string(directory.path().join("compare.md")).unwrap();
+        assert!(text.contains("![windows](windows.svg)"));
+    }
+}

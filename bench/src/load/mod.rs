@@ -11,6 +11,8 @@ pub(crate) mod nats;
 pub(crate) mod publisher;
 pub(crate) mod redis;
 pub(crate) mod swarm;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use amqp::AmqpScan;
 pub(crate) use batch::{Batch, Message};

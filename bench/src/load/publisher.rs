@@ -44,16 +44,17 @@ impl Publisher {
         Self { batch, pace, stamped, flight: Flight::new(most), pending: 0..0 }
     }
 
-    pub(crate) fn flight(&self) -> &Flight {
-        &self.flight
-    }
-
     /// In an open loop, the schedule.
     pub(super) fn schedule(&self) -> Option<Schedule> {
         match self.pace {
             Pace::Window(_) => None,
             Pace::Rate(schedule) => Some(schedule),
         }
+    }
+
+    /// In an open loop, when the next message is due.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        Some(self.schedule()?.intended(self.flight.sent()))
     }
 
     /// Writes what may go out, up to this total; all that the socket takes.

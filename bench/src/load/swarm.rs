@@ -19,8 +19,10 @@ use crate::amqp::codec;
 
 /// How long nothing may move before a run is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// An open loop looks at its schedule so often: what is due meanwhile goes out in one write, as from a client with some threads.
-const TICK: Duration = Duration::from_micros(200);
+/// An open loop sleeps so long at least: what is due meanwhile goes out in one write, as from a client that is busy elsewhere.
+const TICK: Duration = Duration::from_micros(100);
+/// Any loop looks at the clock so often.
+const LOOK: Duration = Duration::from_millis(100);
 /// What may be outstanding at the end of an open loop for so long.
 const TAIL: Duration = Duration::from_secs(20);
 const EVENTS: usize = 1024;
@@ -166,7 +168,7 @@ impl<S: Scan + Default> Swarm<S> {
             cpu: cpu_time(),
         };
         tally.meter.count(0, 0);
-        let open = self.publishers.iter().any(|index| self.publisher(*index).schedule().is_some());
+        let due = self.due(plan.until);
         // What has come already, acks and first messages.
         for index in 0..self.conns.len() {
             self.conns[index].take(&mut tally)?;
@@ -175,19 +177,16 @@ impl<S: Scan + Default> Swarm<S> {
         let mut moved = tally.now();
         loop {
             let now = tally.now();
-            let sending = tally.goes_on(now);
-            let waiting = open && tally.tail(now, self.sent());
-            if !sending && !waiting {
+            if !tally.goes_on(now) && !due.is_some_and(|due| tally.tail(now, due)) {
                 break;
             }
-            if sending && (open || plan.lead.is_some()) {
-                self.fill(&tally)?;
+            let upto = due.unwrap_or_else(|| self.upto(&tally));
+            if due.is_some() || plan.lead.is_some() {
+                self.fill(&tally, upto)?;
             }
-            let wait = if open { TICK } else { Duration::from_millis(100) };
-            let wait = Timespec { tv_sec: 0, tv_nsec: wait.subsec_nanos().into() };
+            let wait = Timespec { tv_sec: 0, tv_nsec: self.wait(&tally).subsec_nanos().into() };
             events.clear();
             epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&wait))?;
-            let upto = self.upto(&tally);
             for event in &events {
                 // The structure is packed: no reference into it.
                 let (data, flags) = (event.data, event.flags);
@@ -195,7 +194,7 @@ impl<S: Scan + Default> Swarm<S> {
                 if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
                     conn.receive(&mut tally)?;
                 }
-                conn.send(&tally, if sending { upto } else { 0 })?;
+                conn.send(&tally, upto)?;
             }
             if !events.is_empty() {
                 moved = tally.now();
@@ -204,7 +203,7 @@ impl<S: Scan + Default> Swarm<S> {
             }
             tally.count();
         }
-        let missing = self.missing(&tally);
+        let missing = due.map_or_else(Vec::new, |due| self.missing(&tally, due));
         tally.sample(missing)
     }
 
@@ -215,8 +214,17 @@ impl<S: Scan + Default> Swarm<S> {
         }
     }
 
-    fn sent(&self) -> u64 {
-        self.publishers.iter().map(|index| self.publisher(*index).flight().sent()).sum()
+    /// In an open loop, which has one publisher: how many messages are due in all its time, and sent even if it is over.
+    fn due(&self, until: Until) -> Option<u64> {
+        let Until::Time { warm_up, counted } = until else { return None };
+        let schedule = self.publisher(*self.publishers.first()?).schedule()?;
+        Some(schedule.due((warm_up + counted).as_nanos() as u64))
+    }
+
+    fn wait(&self, tally: &Tally) -> Duration {
+        let next = self.publishers.first().and_then(|index| self.publisher(*index).next_due());
+        let until = next.map(|next| Duration::from_nanos(next.saturating_sub(tally.now())));
+        until.map_or(LOOK, |until| until.clamp(TICK, LOOK))
     }
 
     /// How many messages the publishers may have sent by now.
@@ -229,8 +237,7 @@ impl<S: Scan + Default> Swarm<S> {
         }
     }
 
-    fn fill(&mut self, tally: &Tally) -> Result<(), Error> {
-        let upto = self.upto(tally);
+    fn fill(&mut self, tally: &Tally, upto: u64) -> Result<(), Error> {
         for index in &self.publishers {
             self.conns[*index].send(tally, upto)?;
         }
@@ -238,12 +245,10 @@ impl<S: Scan + Default> Swarm<S> {
     }
 
     /// Latencies, at the least, of what an open loop waits for in vain.
-    fn missing(&self, tally: &Tally) -> Vec<u64> {
-        let Some(first) = self.publishers.first() else { return Vec::new() };
-        let (publisher, now) = (self.publisher(*first), tally.now());
-        let Some(schedule) = publisher.schedule() else { return Vec::new() };
-        let (sent, had) = (publisher.flight().sent(), tally.total().min(publisher.flight().sent()));
-        (had..sent).map(|message| now.saturating_sub(schedule.intended(message))).collect()
+    fn missing(&self, tally: &Tally, due: u64) -> Vec<u64> {
+        let schedule = self.publishers.first().and_then(|index| self.publisher(*index).schedule());
+        let late = |message| schedule.map(|schedule| tally.now().saturating_sub(schedule.intended(message)));
+        (tally.total().min(due)..due).filter_map(late).collect()
     }
 }
 
@@ -328,9 +333,9 @@ impl Tally {
     }
 
     /// Whether the end of an open loop is waited for: without it, the slowest messages would not count.
-    fn tail(&self, now: u64, sent: u64) -> bool {
+    fn tail(&self, now: u64, due: u64) -> bool {
         let Until::Time { warm_up, counted } = self.plan.until else { return false };
-        self.total() < sent && now < (warm_up + counted + TAIL).as_nanos() as u64
+        self.total() < due && now < (warm_up + counted + TAIL).as_nanos() as u64
     }
 
     fn count(&mut self) {
