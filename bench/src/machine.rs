@@ -75,6 +75,13 @@ impl Disk {
     pub(crate) fn flushes(&self) -> Option<u64> {
         flushes_of(&std::fs::read_to_string("/proc/diskstats").ok()?, self.device)
     }
+
+    /// Flushes per second that others cause.
+    pub(crate) fn flushes_at_rest(&self, duration: Duration) -> Option<f64> {
+        let before = self.flushes()?;
+        thread::sleep(duration);
+        Some((self.flushes()? - before) as f64 / duration.as_secs_f64())
+    }
 }
 
 /// The 16th figure behind the name, as Documentation/admin-guide/iostats.rst has it.

@@ -121,6 +121,7 @@ mod tests {
         assert_eq!((bars[0].found, bars[0].met), (Some(0.2), Some(true)));
         assert_eq!((bars[1].found, bars[1].met), (Some(10.0), Some(false)));
         assert_eq!((bars[2].found, bars[2].met), (None, None));
+        assert!(!report.is_met());
     }
 
     #[test]

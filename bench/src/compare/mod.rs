@@ -8,6 +8,7 @@ mod report;
 mod scenario;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::Error;
 use crate::child;
@@ -16,6 +17,9 @@ use crate::peer::{Kind, Setup, Stage};
 use measure::Meters;
 use report::{Report, Row};
 use scenario::Scenario;
+
+/// How long the disk is looked at before anything is started.
+const REST: Duration = Duration::from_secs(1);
 
 /// How the comparison runs.
 #[derive(Debug, Clone, clap::Args)]
@@ -26,6 +30,9 @@ pub(crate) struct Arguments {
     /// Only what the bars are about.
     #[arg(long)]
     bars: bool,
+    /// Fail when a bar is missed.
+    #[arg(long)]
+    check: bool,
     /// Print the names of the scenarios and end.
     #[arg(long)]
     list: bool,
@@ -52,26 +59,28 @@ pub(crate) struct Arguments {
     out: Option<PathBuf>,
 }
 
-/// Measures, writes and prints.
+/// Measures, writes and prints; false when `--check` is given and a bar is missed.
 pub(crate) async fn run(arguments: Arguments) -> Result<bool, Error> {
     // The load is one thread that blocks.
-    tokio::task::spawn_blocking(move || compare(&arguments).map_err(|error| error.to_string())).await??;
-    Ok(true)
+    let compared =
+        tokio::task::spawn_blocking(move || compare(&arguments).map_err(|error| error.to_string()));
+    Ok(compared.await??)
 }
 
 #[expect(clippy::print_stdout, reason = "the report is what the program is for")]
-fn compare(arguments: &Arguments) -> Result<(), Error> {
+fn compare(arguments: &Arguments) -> Result<bool, Error> {
     let scenarios = chosen(arguments)?;
     if arguments.list {
         scenarios.iter().for_each(|Scenario { name, title, .. }| println!("{name:26} {title}"));
-        return Ok(());
+        return Ok(true);
     }
     raise_limits();
     let parent = arguments.data_dir.clone().unwrap_or_else(child::target);
     std::fs::create_dir_all(&parent)?;
     let out = arguments.out.clone().unwrap_or_else(|| child::target().join("compare"));
     std::fs::create_dir_all(&out)?;
-    let mut report = Report::new(Machine::of(&parent)?, arguments.runs, arguments.seconds);
+    let rest = Disk::of(&parent)?.flushes_at_rest(REST);
+    let mut report = Report::new(Machine::of(&parent)?, arguments.runs, arguments.seconds, rest);
     for scenario in &scenarios {
         // What fails takes no other scenario with it, and is told.
         if let Err(error) = one(scenario, arguments, &parent, &mut report) {
@@ -83,7 +92,7 @@ fn compare(arguments: &Arguments) -> Result<(), Error> {
     }
     println!("{}", report.markdown());
     eprintln!("written to {}", out.display());
-    Ok(())
+    Ok(!arguments.check || report.is_met())
 }
 
 /// Runs a scenario: its peers in turns, again and again.

@@ -57,14 +57,24 @@ pub(crate) struct Report {
     machine: Machine,
     runs: usize,
     seconds: f64,
+    /// Flushes of the disk per second before anything was started: what others do to it.
+    flushes_at_rest: Option<f64>,
     rows: Vec<Row>,
     left_out: Vec<Kind>,
     failures: Vec<String>,
 }
 
 impl Report {
-    pub(super) fn new(machine: Machine, runs: usize, seconds: f64) -> Self {
-        Self { machine, runs, seconds, rows: Vec::new(), left_out: Vec::new(), failures: Vec::new() }
+    pub(super) fn new(machine: Machine, runs: usize, seconds: f64, flushes_at_rest: Option<f64>) -> Self {
+        Self {
+            machine,
+            runs,
+            seconds,
+            flushes_at_rest,
+            rows: Vec::new(),
+            left_out: Vec::new(),
+            failures: Vec::new(),
+        }
     }
 
     /// A row without runs yet.
@@ -94,6 +104,11 @@ impl Report {
 
     pub(super) fn fail(&mut self, scenario: &Scenario, error: &Error) {
         self.failures.push(format!("{}: {error}", scenario.name));
+    }
+
+    /// Whether no bar that was measured is missed.
+    pub(super) fn is_met(&self) -> bool {
+        bars(self).iter().all(|bar| bar.met != Some(false))
     }
 
     /// The row of a scenario and a peer, if it has runs.
@@ -128,9 +143,18 @@ impl Report {
     /// The bars, then a table for each scenario.
     pub(super) fn markdown(&self) -> String {
         let mut text = format!(
-            "Medians of {} runs of {} s in turns, client on the same machine: {}.\n",
-            self.runs, self.seconds, self.machine
+            "Medians of {} runs of {} s in turns, client on the same machine: {}. leveret-bench {}.\n",
+            self.runs,
+            self.seconds,
+            self.machine,
+            env!("CARGO_PKG_VERSION")
         );
+        if let Some(flushes) = self.flushes_at_rest {
+            let _ = writeln!(
+                text,
+                "\nThe disk was told to flush {flushes:.0} times a second before the first run."
+            );
+        }
         if !self.left_out.is_empty() {
             let names: Vec<&str> = self.left_out.iter().map(|kind| kind.name()).collect();
             let _ = writeln!(text, "\nNot installed, left out: {}.", names.join(", "));
@@ -243,7 +267,7 @@ pub(super) mod tests {
 
     /// A report of these rows.
     pub(in crate::compare) fn report(rows: Vec<Row>) -> Report {
-        let mut report = Report::new(machine(), 3, 3.0);
+        let mut report = Report::new(machine(), 3, 3.0, Some(7.0));
         report.add(rows);
         report
     }
