@@ -74,7 +74,7 @@ fn quantiles(row: &Row) -> Option<[f64; 5]> {
     Some(found)
 }
 
-/// A group of bars for each scenario, on a logarithmic scale.
+/// A group of bars for each scenario, on a logarithmic scale; to the right of them a fifth of the width for their legend.
 fn bars(title: &str, rows: &[&Row]) -> Result<String, Error> {
     let mut names: Vec<&str> = rows.iter().map(|row| row.scenario.as_str()).collect();
     names.dedup();
@@ -94,7 +94,10 @@ fn bars(title: &str, rows: &[&Row]) -> Result<String, Error> {
             .margin(10)
             .x_label_area_size(30)
             .y_label_area_size(80)
-            .build_cartesian_2d((0..groups * STEP).with_key_points(middles), (least..most).log_scale())
+            .build_cartesian_2d(
+                (0..groups * STEP * 5 / 4).with_key_points(middles),
+                (least..most).log_scale(),
+            )
             .map_err(text)?;
         let (x_label, y_label) = (label, |y: &f64| crate::report::thousands(*y));
         chart

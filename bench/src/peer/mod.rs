@@ -20,6 +20,8 @@ use rabbitmq::RabbitMq;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
+    /// The disk with nothing before it.
+    Disk,
     /// This program's AMQP stub.
     Floor,
     /// The broker of this project.
@@ -34,8 +36,6 @@ pub(crate) enum Kind {
     Redis,
     /// tonic with nothing behind it.
     Bare,
-    /// The disk with nothing before it.
-    Disk,
 }
 
 impl Kind {
