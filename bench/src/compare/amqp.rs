@@ -110,7 +110,7 @@ pub(super) fn declare_end_to_end(peer: &Peer, work: EndToEnd) -> Result<(), Erro
     Ok(())
 }
 
-fn queues_of(peer: &Peer, shape: Shape) -> Vec<String> {
+pub(super) fn queues_of(peer: &Peer, shape: Shape) -> Vec<String> {
     match shape {
         Shape::One => names(peer, 1),
         Shape::FanOut(queues) => names(peer, queues),
@@ -197,7 +197,29 @@ pub(super) fn emptied(peer: &Peer) -> Result<String, Error> {
     Ok(queues.remove(0))
 }
 
+/// Empties the queues of a scenario.
+pub(super) fn empty(peer: &Peer, queues: usize) -> Result<(), Error> {
+    purge(peer, &names(peer, queues))
+}
+
 fn purge(peer: &Peer, queues: &[String]) -> Result<(), Error> {
     let mut link = Link::open(peer.addr)?;
     queues.iter().try_for_each(|queue| link.purge(queue))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_matched_by_its_own_pattern_alone() {
+        let matches = |pattern: &str, key: &str| {
+            let words = pattern.trim_end_matches(".#").split('.').zip(key.split('.'));
+            words.into_iter().all(|(wanted, word)| wanted == "*" || wanted == word)
+        };
+        for index in [0, 1, 2, 77, 9_998, 9_999] {
+            let by: Vec<usize> = (0..10_000).filter(|other| matches(&pattern(*other), &key(index))).collect();
+            assert_eq!(by, [index]);
+        }
+    }
 }

@@ -110,6 +110,7 @@ impl Meters {
         let cpu = cpu_time(peer.pid)?.saturating_sub(cpu).as_secs_f64();
         let memory = peak.end();
         let sample = sample?;
+        tidy(&peer, scenario.work)?;
         let flushes =
             self.disk.flushes().zip(flushes).map(|(after, before)| (after - before) as f64 / seconds);
         Ok(Outcome {
@@ -152,6 +153,19 @@ impl Meters {
                 }
             }
         }
+    }
+}
+
+/// Leaves no backlog that a peer could be busy with while it is another one's turn.
+fn tidy(peer: &Peer, work: Work) -> Result<(), Error> {
+    match (peer.kind, work) {
+        (Kind::Disk | Kind::Bare, _) => Ok(()),
+        // To open them empties their streams.
+        (Kind::Nats, _) => nats::open(peer.addr).map(drop),
+        (Kind::Redis, _) => redis::open(peer.addr).map(drop),
+        (_, Work::Publish(work)) => amqp::empty(peer, work.queues),
+        (_, Work::EndToEnd(work)) => amqp::empty(peer, amqp::queues_of(peer, work.shape).len()),
+        (_, Work::Drain(_) | Work::Grpc(_)) => amqp::empty(peer, 1),
     }
 }
 

@@ -193,7 +193,7 @@ impl Report {
             return format!(
                 "| {name} | failed: {} |{} {machine} |\n",
                 row.failures.join("; "),
-                " |".repeat(10)
+                " |".repeat(11)
             );
         }
         let over = |peer: Kind| match self.find(&row.scenario, peer) {
@@ -207,7 +207,7 @@ impl Report {
         let flushes = flushes.then(|| row.median(|run| run.flushes.unwrap_or(0.0)));
         let (least, most) = row.spread();
         format!(
-            "| {name} | {} | {:+.0}% {:+.0}% | {} | {} | {} | {} | {} | {} | {} | {:.2} + {:.2} | {:.0} | {machine} |\n",
+            "| {name} | {} | {:+.0}% {:+.0}% | {} | {} | {} | {} | {} | {} | {} | {:.2} + {:.2} | {:.2} | {:.0} | {machine} |\n",
             thousands(row.rate()),
             least * 100.0,
             most * 100.0,
@@ -220,6 +220,8 @@ impl Report {
             flushes.map_or_else(|| "?".into(), thousands),
             row.median(|run| run.client_cores),
             row.median(|run| run.peer_cores),
+            // What a machine that is busy with other things tells best.
+            row.median(|run| run.peer_cores / run.rate * 1e6),
             row.median(|run| run.memory as f64 / 1e6),
         )
     }
@@ -231,7 +233,7 @@ fn figure(value: f64) -> String {
 }
 
 const HEAD: &str = "| peer, version, fsync policy | messages/s | spread | p50 us | p99 us | p99.9 us | x floor | x quorum \
-                    | x classic | flushes/s | cores client + peer | MB | machine |";
+                    | x classic | flushes/s | cores client + peer | peer's us of CPU a message | MB | machine |";
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -284,7 +286,7 @@ pub(super) mod tests {
         assert_eq!(
             line,
             "| Leveret 1.2, fsync=always | 1,000,000 | -50% +10% | 100 | 200 | 300 | 0.250 | 10.000 |  | 1,000 \
-             | 0.10 + 0.90 | 5 | 2 x CPU, Linux 6, ext4 |"
+             | 0.10 + 0.90 | 0.90 | 5 | 2 x CPU, Linux 6, ext4 |"
         );
         // As many columns as the head.
         let columns = |line: &str| line.matches('|').count();
