@@ -8,7 +8,10 @@ mod report;
 mod scenario;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Error;
 use crate::child;
@@ -20,6 +23,9 @@ use scenario::Scenario;
 
 /// How long the disk is looked at before anything is started.
 const REST: Duration = Duration::from_secs(1);
+
+/// A signal has come.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// How the comparison runs.
 #[derive(Debug, Clone, clap::Args)]
@@ -62,8 +68,16 @@ pub(crate) struct Arguments {
 /// Measures, writes and prints; false when `--check` is given and a bar is missed.
 pub(crate) async fn run(arguments: Arguments) -> Result<bool, Error> {
     // The load is one thread that blocks.
-    let compared =
+    let mut compared =
         tokio::task::spawn_blocking(move || compare(&arguments).map_err(|error| error.to_string()));
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        outcome = &mut compared => return Ok(outcome??),
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    // What was started ends, and its files go, with the values on that thread.
+    INTERRUPTED.store(true, Ordering::Relaxed);
     Ok(compared.await??)
 }
 
@@ -82,6 +96,9 @@ fn compare(arguments: &Arguments) -> Result<bool, Error> {
     let rest = Disk::of(&parent)?.flushes_at_rest(REST);
     let mut report = Report::new(Machine::of(&parent)?, arguments.runs, arguments.seconds, rest);
     for scenario in &scenarios {
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            return Err("interrupted".into());
+        }
         // What fails takes no other scenario with it, and is told.
         if let Err(error) = one(scenario, arguments, &parent, &mut report) {
             eprintln!("{}: {error}", scenario.name);
@@ -92,6 +109,9 @@ fn compare(arguments: &Arguments) -> Result<bool, Error> {
     }
     println!("{}", report.markdown());
     eprintln!("written to {}", out.display());
+    if INTERRUPTED.load(Ordering::Relaxed) {
+        return Err("interrupted".into());
+    }
     Ok(!arguments.check || report.is_met())
 }
 
@@ -115,6 +135,9 @@ fn one(scenario: &Scenario, arguments: &Arguments, parent: &Path, report: &mut R
     let mut rows: Vec<Row> = peers.iter().map(|peer| report.row(scenario, peer)).collect();
     for run in 1..=arguments.runs {
         for (peer, row) in peers.iter().zip(&mut rows) {
+            if INTERRUPTED.load(Ordering::Relaxed) {
+                return Err("interrupted".into());
+            }
             let outcome = meters.run(&mut stage, peer.kind, scenario);
             match outcome {
                 Ok(outcome) => {
