@@ -327,7 +327,12 @@ impl Tally {
 
     fn goes_on(&self, now: u64) -> bool {
         match self.plan.until {
-            Until::Time { warm_up, counted } => now < (warm_up + counted).as_nanos() as u64,
+            Until::Time { warm_up, counted } => {
+                let end = warm_up + counted;
+                // Where confirms come in bursts, one at least has to come in the time that counts.
+                let end = if self.meter.counted().is_none() { end + TAIL } else { end };
+                now < end.as_nanos() as u64
+            }
             Until::Total(total) => self.total() < total,
         }
     }
