@@ -19,6 +19,7 @@ mod examples;
 mod expected;
 mod features;
 #[cfg(feature = "sim")]
+mod flood;
 mod formats;
 mod grpcurl;
 mod java_client;

@@ -128,10 +128,7 @@ fn volatile_bytes(server: &Server) -> u64 {
     volatile.filter_map(|file| file.metadata().ok()).map(|data| data.len()).sum()
 }
 
-/// Memory of the process itself; the page cache is the kernel's to give back.
 fn within_bound(server: &Server, when: &str) {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the process's status");
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
-    let kib: u64 = line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number");
-    assert!(kib << 10 < BOUND_BYTES, "{} MiB of anonymous memory {when}", kib >> 10);
+    let bytes = server.anonymous_bytes();
+    assert!(bytes < BOUND_BYTES, "{} MiB of anonymous memory {when}", bytes >> 20);
 }

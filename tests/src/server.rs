@@ -330,6 +330,15 @@ impl Server {
         self.ports.http
     }
 
+    /// Memory of the process itself, in bytes; the page cache is the kernel's to give back.
+    pub fn anonymous_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(path).expect("the process's status");
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
+        let kib: u64 = line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number");
+        kib << 10
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -190,7 +190,7 @@ fn segment(
     if let Some(error) = short {
         survey.damage(error)?;
         walked.damaged = true;
-        if walked.gaps.is_empty() {
+        if !walked.ends_open() {
             walked.open_gap(walked.end());
         }
     }

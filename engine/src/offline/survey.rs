@@ -148,15 +148,19 @@ impl Survey {
 
         let mut scans = scans.into_iter();
         for (walked, error) in walks {
-            let error = match error {
-                Some(error) => Some(error),
-                None => self.judged(scans.next().expect("one for each that could be opened")),
+            // What could not be opened was not searched for what its frames prove of each other: no end is taken for torn.
+            let (error, proven) = match error {
+                Some(error) => (Some(error), FrameNo(u64::MAX)),
+                None => {
+                    let scan = scans.next().expect("one for each that could be opened");
+                    (self.judged(scan), self.proven)
+                }
             };
             let walked = match error {
                 None => walked,
                 Some(error) => {
                     self.damage(error)?;
-                    self.walk_damaged(disk, &state, walked.entry)?
+                    self.walk_damaged(disk, &state, walked.entry, proven)?
                 }
             };
             self.take(walked);
@@ -209,16 +213,22 @@ impl Survey {
     }
 
     /// Reads a damaged segment, from wherever its bytes are.
-    fn walk_damaged(&mut self, disk: &dyn Disk, state: &State, entry: SegmentEntry) -> Result<Walked> {
+    fn walk_damaged(
+        &mut self,
+        disk: &dyn Disk,
+        state: &State,
+        entry: SegmentEntry,
+        proven: FrameNo,
+    ) -> Result<Walked> {
         let name = segment_name(entry.file);
         let there = list(disk)?.iter().any(|(file, _)| *file == name);
         let found = if there { Some(name) } else { self.find_renamed(disk, state, entry)? };
         let Some(name) = found else { return Ok(Walked::missing(entry)) };
-        let mut walked = Walked { damaged: true, ..walk(disk, state.store_id, entry, &name, self.proven)? };
+        let mut walked = Walked { damaged: true, ..walk(disk, state.store_id, entry, &name, proven)? };
         let length = list(disk)?.iter().find(|(file, _)| *file == name).map_or(0, |(_, bytes)| *bytes);
         let made = scan::read_header(disk, &name)?.ok().flatten().map_or(0, |header| header.blocks);
         let short = length < u64::from(made) * BLOCK_BYTES as u64;
-        if entry.end.is_none() && walked.gaps.is_empty() && (short || walked.frames.is_empty()) {
+        if entry.end.is_none() && !walked.ends_open() && (short || walked.frames.is_empty()) {
             walked.open_gap(length);
         }
         Ok(walked)

@@ -76,6 +76,11 @@ impl Walked {
         frame.map_err(|no| Error::damage(&self.name, good.offset, format!("it changed meanwhile: {no}")))
     }
 
+    /// It is said already that nobody knows what followed the last sound frame.
+    pub(super) fn ends_open(&self) -> bool {
+        self.gaps.last().is_some_and(|gap| gap.last.is_none())
+    }
+
     /// What followed the last sound frame is not known.
     pub(super) fn open_gap(&mut self, length: u64) {
         let (end, next) =
@@ -105,7 +110,8 @@ impl Walked {
 /// Reads every sound frame of a segment, whatever stands between them. Only frames of this store whose numbers rise
 /// count, so that neither an earlier use of the file nor what a recovery cut comes back.
 ///
-/// Where the segment has no recorded end, the first bad frame above `proven` is its end: a torn tail.
+/// Where the segment has no recorded end, the first bad frame above `proven` is its end: a torn tail. Unless something before
+/// it is bad as well: then it is no tail, and what is sound behind it counts.
 pub(super) fn walk(
     disk: &dyn Disk,
     store_id: u64,
@@ -121,8 +127,12 @@ pub(super) fn walk(
     let mut last = walked.number_max;
     let mut last_crc = entry.prev_crc;
     let mut bad: Option<(u64, String)> = None;
+    // The number of the frame that should stand at the offset, as far as headers tell.
+    let mut due = entry.first_frame;
     let mut offset = BLOCK_BYTES as u64;
     let done = |last, offset| entry.end.is_some_and(|end| last >= end.last_frame && offset >= end.bytes);
+    let torn = |last| entry.end.is_none() && last >= proven;
+    let tail = |walked: &Walked, last| torn(last) && walked.gaps.is_empty();
     while offset + BLOCK_BYTES as u64 <= limit && !done(last, offset) {
         // Block by block behind what is bad: a whole read only where a frame begins.
         let read = if bad.is_some() && !begins(file.as_ref(), name, offset)? {
@@ -134,10 +144,11 @@ pub(super) fn walk(
             Ok(frame)
                 if frame.header.store_id == store_id
                     && frame.header.number > last
+                    && frame.header.epoch >= walked.epoch_max
                     && frame.header.number <= number_limit =>
             {
                 let chained = frame.header.prev_crc == last_crc;
-                if !chained && bad.is_none() && entry.end.is_none() && last >= proven {
+                if !chained && bad.is_none() && tail(&walked, last) {
                     break;
                 }
                 if !chained || bad.is_some() {
@@ -148,24 +159,26 @@ pub(super) fn walk(
                 }
                 walked.push(offset, &frame);
                 (last, last_crc) = (frame.header.number, frame.crc);
+                due = last.next();
                 offset += frame.bytes;
                 continue;
             }
             Ok(_) => "no frame of this segment stands there".to_owned(),
             Err(no) => no.to_string(),
         };
-        if entry.end.is_none() && last >= proven {
+        if tail(&walked, last) {
             break;
         }
         bad.get_or_insert((offset, why));
-        offset += bad_frame_bytes(file.as_ref(), name, offset, store_id, last)?;
+        let (bytes, next) = bad_frame(file.as_ref(), name, offset, store_id, due)?;
+        (offset, due) = (offset + bytes, next);
     }
     if let Some(end) = entry.end
         && (last < end.last_frame || bad.is_some())
     {
         let (start, why) = bad.unwrap_or((walked.end(), "the file ends there".into()));
         walked.gap(start, end.bytes.saturating_sub(start), last.next(), Some(end.last_frame), &why);
-    } else if let Some((start, why)) = bad {
+    } else if let Some((start, why)) = bad.filter(|_| !torn(last)) {
         walked.gap(start, limit - start, last.next(), None, &why);
     }
     walked.file = Some(file);
@@ -179,19 +192,22 @@ fn begins(file: &dyn DiskFile, name: &str, offset: u64) -> Result<bool> {
     Ok(FrameHeader::decode(&block).is_ok())
 }
 
-/// How far to go on behind what is no sound frame: over all of it when its header is whole, else one block. What
-/// stands in a message's body is thus not taken for a frame as long as the header says where the body ends.
-fn bad_frame_bytes(
+/// How far to go on behind what is no sound frame, and which frame is due there: over all of it when its header is whole and
+/// where it belongs, else one block. What stands in a message's body is thus not taken for a frame as long as the header
+/// says where the body ends; and a header that was moved here from elsewhere hides no sound frame.
+fn bad_frame(
     file: &dyn DiskFile,
     name: &str,
     offset: u64,
     store_id: u64,
-    last: FrameNo,
-) -> Result<u64> {
+    due: FrameNo,
+) -> Result<(u64, FrameNo)> {
     let mut block = [0; FRAME_HEADER_BYTES];
     file.read_at(offset, &mut block).map_err(Error::io("read", name))?;
     Ok(match FrameHeader::decode(&block) {
-        Ok(header) if header.store_id == store_id && header.number > last => header.frame_bytes() as u64,
-        Ok(_) | Err(_) => BLOCK_BYTES as u64,
+        Ok(header) if header.store_id == store_id && header.number == due => {
+            (header.frame_bytes() as u64, due.next())
+        }
+        Ok(_) | Err(_) => (BLOCK_BYTES as u64, due),
     })
 }

@@ -4,10 +4,14 @@
 //! message (`flag u8 | length u32 big-endian | message`), and before it lets more of a large message in than came
 //! with its first piece, it takes permits for all of it. All at once: whoever has its permits needs no others to
 //! come to the end, so that nothing can wait in a circle. Meanwhile HTTP/2 flow control holds the client back.
-//! Small messages go free: they fit into the buffers that every stream has anyway.
+//! Small messages go free, and those that came whole in one piece.
 //!
-//! Whoever has permits must use them: the client has to send at a least rate (see [`pace`]). Callers whose login was not
-//! checked get none, so that nobody holds the budget who may not even call: their messages have to be small.
+//! A request that waits for permits keeps its first piece (16 KiB as a rule) in memory. Only so many may wait; more are
+//! refused, so that a flood of requests that begin and do not end has a bound, too, whatever its connections and streams.
+//!
+//! Whoever has begun a message must go on with it: the client has to send at a least rate (see [`pace`]). Callers whose
+//! login was not checked get no permits, so that nobody holds the budget who may not even call: their messages have to be
+//! small.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +28,9 @@ use pace::{Pace, Waited};
 mod pace;
 
 /// Messages up to this size need no permits.
-const FREE_BYTES_MAX: usize = 64 * 1024;
+const FREE_BYTES_MAX: usize = 4 * 1024;
+/// Requests that may wait for permits at a time.
+const WAITING_MAX: usize = 1024;
 const HEADER_BYTES: usize = 5;
 
 /// Methods that take many messages in one request; the others take one, and keep its permits while they are
@@ -35,6 +41,8 @@ const STREAMING: [&str; 2] = ["/leveret.v1.Broker/PublishStream", "/leveret.v1.B
 #[derive(Debug, Clone)]
 pub(super) struct Budget {
     permits: Arc<Semaphore>,
+    /// Places to wait for them.
+    waiting: Arc<Semaphore>,
     bytes: u32,
     pace: Pace,
 }
@@ -52,7 +60,8 @@ impl Held {
 
 impl Budget {
     pub(super) fn new(bytes: u32) -> Self {
-        Self { permits: Arc::new(Semaphore::new(bytes as usize)), bytes, pace: Pace::default() }
+        let permits = Arc::new(Semaphore::new(bytes as usize));
+        Self { permits, waiting: Arc::new(Semaphore::new(WAITING_MAX)), bytes, pace: Pace::default() }
     }
 
     /// Puts the budget around the body of a request whose caller is known.
@@ -81,6 +90,7 @@ impl Budget {
             holding: false,
             held_bytes: 0,
             one_message,
+            wanted: None,
             acquiring: None,
             waited: Waited::default(),
         };
@@ -102,23 +112,49 @@ struct Budgeted {
     /// Length of the message for which there are permits.
     held_bytes: usize,
     one_message: bool,
+    /// Permits to ask for before more is let in.
+    wanted: Option<u32>,
     acquiring: Option<Acquiring>,
-    /// For the client, since there are permits for the message that is under way.
+    /// For the client, since there are permits for the message that is under way, or since it began where it needs none.
     waited: Waited,
 }
 
 impl Budgeted {
     /// Settles the permits before more is let in.
-    fn poll_permits(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_permits(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        if let Some(bytes) = self.wanted.take() {
+            let permits = Arc::clone(&self.budget.permits);
+            if let Ok(permit) = Arc::clone(&permits).try_acquire_many_owned(bytes) {
+                self.hold(Some(permit));
+                return Poll::Ready(Ok(()));
+            }
+            let Ok(place) = Arc::clone(&self.budget.waiting).try_acquire_owned() else {
+                let text = format!(
+                    "{} bytes of requests are being received, and {WAITING_MAX} requests wait for room \
+                     (grpc-decode-budget); try again later",
+                    self.budget.bytes
+                );
+                return Poll::Ready(Err(Status::resource_exhausted(text)));
+            };
+            self.acquiring = Some(Box::pin(async move {
+                let permit = permits.acquire_many_owned(bytes).await;
+                drop(place);
+                permit
+            }));
+        }
         if let Some(acquiring) = &mut self.acquiring {
             let permit = ready!(acquiring.as_mut().poll(cx));
             self.acquiring = None;
-            self.held.set(permit.ok());
-            self.holding = true;
-            self.held_bytes = self.framing.unfinished();
-            self.waited = Waited::default();
+            self.hold(permit.ok());
         }
-        Poll::Ready(())
+        Poll::Ready(Ok(()))
+    }
+
+    fn hold(&mut self, permit: Option<OwnedSemaphorePermit>) {
+        self.held.set(permit);
+        self.holding = true;
+        self.held_bytes = self.framing.unfinished();
+        self.waited = Waited::default();
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
@@ -135,9 +171,12 @@ impl Budgeted {
         if ended && self.holding && !self.one_message {
             self.holding = false;
         }
+        if ended && !self.holding {
+            self.waited = Waited::default();
+        }
         if self.known && !self.holding && self.framing.unfinished() > FREE_BYTES_MAX {
             let bytes = u32::try_from(self.framing.unfinished()).unwrap_or(u32::MAX).min(self.budget.bytes);
-            self.acquiring = Some(Box::pin(Arc::clone(&self.budget.permits).acquire_many_owned(bytes)));
+            self.wanted = Some(bytes);
         }
     }
 }
@@ -151,16 +190,18 @@ impl HttpBody for Budgeted {
         if !this.holding && !this.one_message {
             this.held.set(None);
         }
-        ready!(this.poll_permits(cx));
+        if let Err(status) = ready!(this.poll_permits(cx)) {
+            return Poll::Ready(Some(Err(status)));
+        }
         let unfinished = this.framing.unfinished();
         if !this.known && unfinished > FREE_BYTES_MAX {
             let text = format!("a call without a login takes messages of up to {FREE_BYTES_MAX} bytes");
             return Poll::Ready(Some(Err(Status::resource_exhausted(text))));
         }
-        if !this.holding {
+        if !this.holding && unfinished == 0 {
             return this.poll_body(cx);
         }
-        // Permits are held, and it is the client's turn: to go on, or to end a request that has its one message.
+        // It is the client's turn: to go on with its message, or to end a request that has its one message and holds permits.
         let came = if unfinished > 0 { unfinished - this.framing.left } else { this.held_bytes };
         let waker = this.waited.watch(cx.waker());
         match this.poll_body(&mut Context::from_waker(&waker)) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use leveret_tests::amqp::codec::{self, BODY, HEARTBEAT, PROTOCOL_HEADER, Writer};
 use leveret_tests::amqp::{Connection, Error, Settle, Tune, calls, method};
+use leveret_tests::server::Server;
 use tokio::task::JoinSet;
 
 use super::Broker;
@@ -18,12 +19,7 @@ const OPENERS: usize = 50;
 impl Broker {
     /// Memory of the process under test itself, in bytes.
     fn memory(&self) -> u64 {
-        let Some(server) = &self.server else { return 0 };
-        let status =
-            fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("the process's status");
-        let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
-        let kib: u64 = line.split_whitespace().nth(1).and_then(|word| word.parse().ok()).expect("a number");
-        kib << 10
+        self.server.as_ref().map_or(0, Server::anonymous_bytes)
     }
 
     /// Files and sockets that the process under test has open.

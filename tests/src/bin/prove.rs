@@ -114,6 +114,7 @@ async fn attack(
             trials: trials_made,
             confirms: round.confirms,
             violations,
+            seconds: begun.elapsed().as_secs(),
             next: round.next,
         })?;
         trials += trials_made;
@@ -150,7 +151,7 @@ fn summary(ledger: &Ledger, layers: &[Layer], scale: Scale) -> Result<bool, Stri
     let mut out = std::io::stdout().lock();
     let _ = writeln!(
         out,
-        "\n| layer | trials | of | confirms | violations | rate below (95%) |\n|---|---|---|---|---|---|"
+        "\n| layer | trials | of | confirms | hours | violations | rate below (95%) |\n|---|---|---|---|---|---|---|"
     );
     let mut whole = true;
     for layer in layers {
@@ -161,11 +162,12 @@ fn summary(ledger: &Ledger, layers: &[Layer], scale: Scale) -> Result<bool, Stri
             if sum.violations == 0 { format!("{:.4}%", bound_percent(sum.trials)) } else { "-".into() };
         let _ = writeln!(
             out,
-            "| {} | {} {} | {wanted} | {} | {} | {bound} |",
+            "| {} | {} {} | {wanted} | {} | {:.1} | {} | {bound} |",
             layer.name(),
             sum.trials,
             layer.trial(),
             sum.confirms,
+            sum.seconds as f64 / 3600.0,
             sum.violations
         );
     }

@@ -112,7 +112,9 @@ impl<'a> Case<'a> {
     ) -> Result<u64, Violation> {
         let past = self.past();
         let (newest, proven) = (self.newest(&recovered.facts)?, self.proven());
-        let in_gap = |commit: u64| told.loss.gaps.iter().any(|gap| self.holds(gap, commit));
+        let in_gap = |commit: u64| {
+            told.loss.gaps.iter().any(|gap| self.holds(gap, commit) || self.is_before(gap, commit))
+        };
         self.honest(&told.loss.gaps)?;
         let cut = |commit: u64| commit > newest && commit > proven;
         let unknown = |commit: u64| cut(commit) || (told.loss.unknown_changes && in_gap(commit));
@@ -170,6 +172,13 @@ impl<'a> Case<'a> {
             .frames
             .iter()
             .any(|frame| of(&frame.commits) && within(frame.number) && there(&frame.file))
+    }
+
+    /// Whether a gap reaches back to before the log, and a commit stood in frames that have left it since: where the newest
+    /// checkpoints are lost as well, nothing else says what it did.
+    fn is_before(&self, gap: &Gap, commit: u64) -> bool {
+        let oldest = self.layout.frames.first();
+        oldest.is_some_and(|frame| gap.first.0 < frame.number && commit <= frame.commits.0)
     }
 
     /// Nothing is given up that was not hit. Where what is whole stands in the wrong place, its neighbours may be given up

@@ -176,6 +176,11 @@ impl Layer {
         }
     }
 
+    /// It runs check and repair as well, or what they are made of.
+    pub fn reaches_offline(self) -> bool {
+        matches!(self, Self::Damage | Self::Formats | Self::Scenarios)
+    }
+
     /// Why it cannot be run here, if it cannot.
     pub fn missing(self) -> Option<String> {
         match self {

@@ -12,6 +12,8 @@ use super::Layer;
 
 /// What changes a result: the formats, the engine and the core. A round of before their last change proves nothing of today's.
 const UNDER_ATTACK: [&str; 2] = ["engine", "server/broker"];
+/// What of it only check and repair run, and thus only layers with damaged or stopped stores reach.
+const OFFLINE: &str = ":(exclude)engine/src/offline";
 
 /// One round of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct Entry {
     pub confirms: u64,
     /// Violations: a round ends with its first.
     pub violations: u64,
+    /// How long it took, with building where that was needed.
+    #[serde(default)]
+    pub seconds: u64,
     /// Where the next round begins, for layers that do not count on by trials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
@@ -42,6 +47,8 @@ pub struct Sum {
     pub confirms: u64,
     /// Violations.
     pub violations: u64,
+    /// Seconds, of all rounds that say so.
+    pub seconds: u64,
     /// The highest seed.
     pub seed_max: u64,
 }
@@ -76,11 +83,16 @@ impl Ledger {
     /// # Errors
     /// When a line cannot be read, or git does not answer.
     pub fn sums(&self) -> Result<BTreeMap<Layer, Sum>, String> {
-        let mut valid = BTreeMap::new();
+        let mut valid: BTreeMap<(&String, String), bool> = BTreeMap::new();
         let mut sums: BTreeMap<Layer, Sum> = BTreeMap::new();
-        let changed = self.git(&[&["log", "-1", "--format=%H", "--"][..], &UNDER_ATTACK].concat())?;
+        let last_change = |without: &[&str]| {
+            let arguments = [&["log", "-1", "--format=%H", "--"][..], &UNDER_ATTACK, without].concat();
+            self.git(&arguments)
+        };
+        let changed = [last_change(&[OFFLINE])?, last_change(&[])?];
         for entry in self.entries()? {
-            let counts = *valid.entry(entry.commit.clone()).or_insert_with(|| {
+            let changed = &changed[usize::from(entry.layer.reaches_offline())];
+            let counts = *valid.entry((changed, entry.commit.clone())).or_insert_with(|| {
                 let ancestor = ["merge-base", "--is-ancestor", changed.trim(), &entry.commit];
                 !entry.commit.ends_with('+') && self.git(&ancestor).is_ok()
             });
@@ -92,6 +104,7 @@ impl Ledger {
                 sum.trials += entry.trials;
                 sum.confirms += entry.confirms;
                 sum.violations += entry.violations;
+                sum.seconds += entry.seconds;
             }
         }
         Ok(sums)

@@ -36,25 +36,32 @@ fn the_ledger_adds_up_what_was_run_of_todays_code() {
         trials,
         confirms: trials * 10,
         violations: 0,
+        seconds: trials,
         next: None,
     };
     ledger.add(&entry(&old, 1, 5)).expect("written");
     let sum = |ledger: &Ledger| ledger.sums().expect("read")[&Layer::Kill];
-    assert_eq!(sum(&ledger), Sum { trials: 5, confirms: 50, violations: 0, seed_max: 6 });
+    assert_eq!(sum(&ledger), Sum { trials: 5, confirms: 50, violations: 0, seconds: 5, seed_max: 6 });
     // Documents change no result, what is not committed never counts.
     let readme = commit(root, "README.md", "two");
     ledger.add(&entry(&readme, 6, 7)).expect("written");
     ledger.add(&entry(&format!("{readme}+"), 13, 100)).expect("written");
-    assert_eq!(sum(&ledger), Sum { trials: 12, confirms: 120, violations: 0, seed_max: 113 });
+    assert_eq!(sum(&ledger), Sum { trials: 12, confirms: 120, violations: 0, seconds: 12, seed_max: 113 });
     assert_eq!(ledger.commit().expect("git"), readme, "the ledger itself is no change");
     fs::write(root.join("README.md"), "three").expect("written");
     assert_eq!(ledger.commit().expect("git"), format!("{readme}+"));
+    // Nor does what they never run: those that do begin anew.
+    ledger.add(&Entry { layer: Layer::Damage, ..entry(&readme, 1, 3) }).expect("written");
+    let damage = |ledger: &Ledger| ledger.sums().expect("read")[&Layer::Damage].trials;
+    assert_eq!(damage(&ledger), 3);
+    commit(root, "engine/src/offline/c.rs", "five");
+    assert_eq!((sum(&ledger).trials, damage(&ledger)), (12, 0));
     // With other code it begins anew, with seeds that were never used.
     let new = commit(root, "server/broker/b.rs", "four");
     assert_eq!(sum(&ledger), Sum { seed_max: 113, ..Sum::default() });
     ledger.add(&Entry { violations: 1, ..entry(&new, 113, 1) }).expect("written");
     assert_eq!(sum(&ledger).violations, 1);
-    assert_eq!(ledger.entries().expect("read").len(), 4);
+    assert_eq!(ledger.entries().expect("read").len(), 5);
 }
 
 #[test]

@@ -103,6 +103,44 @@ fn small_messages_and_one_larger_than_all_pass() {
     assert_eq!(budget.permits.available_permits(), 0);
 }
 
+#[test]
+fn what_came_whole_needs_no_permits() {
+    let budget = Budget::new(150_000);
+    let message = framed(LARGE);
+    let mut request = request(&budget, STREAMING[0], &[&message]);
+    assert_eq!(poll(request.body_mut()), Poll::Ready(Some(message.len())));
+    assert_eq!(poll(request.body_mut()), Poll::Ready(None));
+    assert_eq!(budget.permits.available_permits(), 150_000);
+}
+
+#[test]
+fn only_so_many_wait_for_room() {
+    let budget = Budget::new(150_000);
+    let message = framed(LARGE);
+    let begun = || {
+        let mut request = request(&budget, UNARY, &[&message[..10], &message[10..]]);
+        assert!(poll(request.body_mut()).is_ready());
+        request
+    };
+    let mut first = begun();
+    assert!(poll(first.body_mut()).is_ready());
+    let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| begun()).collect();
+    assert!(waiting.iter_mut().all(|request| poll(request.body_mut()).is_pending()));
+    let refused = |mut request: http::Request<Body>| {
+        let frame = Pin::new(request.body_mut()).poll_frame(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Some(frame)) = frame else { panic!("it waits") };
+        frame.map(drop).map_err(|status| status.code())
+    };
+    assert_eq!(refused(begun()), Err(tonic::Code::ResourceExhausted));
+    // Who goes leaves its place, and who waited is served in turn.
+    drop(waiting.pop());
+    let mut last = begun();
+    assert!(poll(last.body_mut()).is_pending());
+    drop(first);
+    assert!(poll(waiting[0].body_mut()).is_ready());
+    assert!(poll(last.body_mut()).is_pending());
+}
+
 /// A budget whose clients have to send 100 kB a second, with little grace.
 fn hurried(bytes: u32) -> Budget {
     let pace = Pace { rate: 100_000, grace: Duration::from_millis(200) };
@@ -177,6 +215,17 @@ async fn who_dribbles_loses_the_room() {
 async fn a_slow_link_comes_to_the_end() {
     let mut body = dribble(&hurried(1_000_000), UNARY, 40_000, Duration::from_millis(50));
     read(&mut body, HEADER_BYTES + 1_000_000).await.unwrap();
+}
+
+/// Who needs no permits may not stand still in mid-message either.
+#[tokio::test]
+async fn a_small_message_has_to_come_to_its_end() {
+    let budget = hurried(150_000);
+    let pieces = body_of(framed(FREE_BYTES_MAX), 1, Duration::from_millis(20));
+    let request = http::Request::builder().uri(STREAMING[0]).body(pieces).unwrap();
+    let status = read(&mut budget.wrap(request).into_body(), FREE_BYTES_MAX).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+    assert_eq!(budget.permits.available_permits(), 150_000);
 }
 
 /// Guards against a whole message that is never handled, since its request never ends.
