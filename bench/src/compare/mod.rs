@@ -101,8 +101,7 @@ fn compare(arguments: &Arguments) -> Result<bool, Error> {
         }
         // What fails takes no other scenario with it, and is told.
         if let Err(error) = one(scenario, arguments, &parent, &mut report) {
-            eprintln!("{}: {error}", scenario.name);
-            report.fail(scenario, &error);
+            report.fail(scenario, &error.to_string());
         }
         // After each of them: a comparison takes long, and may be cut off.
         report.write(&out)?;
@@ -125,12 +124,18 @@ fn one(scenario: &Scenario, arguments: &Arguments, parent: &Path, report: &mut R
     };
     let wanted = |kind: &Kind| arguments.peer.is_empty() || arguments.peer.contains(kind);
     let kinds: Vec<Kind> = scenario.kinds().into_iter().filter(wanted).collect();
-    let mut stage = Stage::start(setup, &kinds)?;
+    let mut stage = Stage::start(setup, &kinds);
     stage.left_out.iter().for_each(|kind| report.leave_out(*kind));
-    let peers = stage.peers.clone();
-    for peer in &peers {
-        measure::declare(peer, scenario.work).map_err(|error| format!("{}: {error}", peer.kind.name()))?;
-    }
+    // Who fails takes nobody with it.
+    stage.failed.iter().for_each(|(kind, error)| report.fail(scenario, &format!("{}: {error}", kind.name())));
+    let mut peers = stage.peers.clone();
+    peers.retain(|peer| match measure::declare(peer, scenario.work) {
+        Ok(()) => true,
+        Err(error) => {
+            report.fail(scenario, &format!("{}: {error}", peer.kind.name()));
+            false
+        }
+    });
     let meters = Meters { disk: Disk::of(directory.path())?, seconds: arguments.seconds };
     let mut rows: Vec<Row> = peers.iter().map(|peer| report.row(scenario, peer)).collect();
     for run in 1..=arguments.runs {

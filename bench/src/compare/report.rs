@@ -102,7 +102,8 @@ impl Report {
         }
     }
 
-    pub(super) fn fail(&mut self, scenario: &Scenario, error: &Error) {
+    pub(super) fn fail(&mut self, scenario: &Scenario, error: &str) {
+        eprintln!("{}: {error}", scenario.name);
         self.failures.push(format!("{}: {error}", scenario.name));
     }
 

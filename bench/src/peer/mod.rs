@@ -97,20 +97,28 @@ pub(crate) struct Stage {
     pub(crate) peers: Vec<Peer>,
     /// Which are not installed.
     pub(crate) left_out: Vec<Kind>,
+    /// Which did not start, and why.
+    pub(crate) failed: Vec<(Kind, String)>,
     lives: Vec<(Vec<Kind>, Life)>,
 }
 
 impl Stage {
     /// Starts these, as far as they are installed.
-    pub(crate) fn start(setup: Setup, kinds: &[Kind]) -> Result<Self, Error> {
-        let mut stage = Self { setup, peers: Vec::new(), left_out: Vec::new(), lives: Vec::new() };
+    pub(crate) fn start(setup: Setup, kinds: &[Kind]) -> Self {
+        let (peers, left_out, failed, lives) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut stage = Self { setup, peers, left_out, failed, lives };
         for kind in kinds {
-            if stage.peers.iter().all(|peer| peer.kind != *kind) && !stage.start_one(*kind, kinds)? {
-                stage.left_out.push(*kind);
+            if stage.peers.iter().any(|peer| peer.kind == *kind) {
+                continue;
+            }
+            match stage.start_one(*kind, kinds) {
+                Ok(true) => {}
+                Ok(false) => stage.left_out.push(*kind),
+                Err(error) => stage.failed.push((*kind, error.to_string())),
             }
         }
         stage.peers.sort_by_key(|peer| kinds.iter().position(|kind| *kind == peer.kind));
-        Ok(stage)
+        stage
     }
 
     /// Whether it is there.
