@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tonic::transport::{Channel, Endpoint};
@@ -75,6 +76,11 @@ impl Running {
         self.amqp
     }
 
+    /// Where it speaks gRPC.
+    pub(crate) fn grpc_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
     /// A new connection.
     pub(crate) async fn connect(&self) -> Result<Channel, Error> {
         Ok(Endpoint::from_shared(format!("http://{}", self.addr))?.tcp_nodelay(true).connect().await?)
@@ -102,10 +108,14 @@ async fn serving(channel: Channel) -> bool {
     answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving)
 }
 
-/// LEVERET_BIN, or a fresh release build of the server alone.
-fn binary() -> Result<PathBuf, Error> {
+/// LEVERET_BIN, or a release build of the server alone, made once by each run of this program.
+pub(crate) fn binary() -> Result<PathBuf, Error> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
     if let Some(path) = std::env::var_os("LEVERET_BIN") {
         return Ok(path.into());
+    }
+    if let Some(path) = BUILT.get() {
+        return Ok(path.clone());
     }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
@@ -115,7 +125,7 @@ fn binary() -> Result<PathBuf, Error> {
     if !built.success() {
         return Err("cargo build --release -p leveret-server failed".into());
     }
-    Ok(target().join("release/leveret"))
+    Ok(BUILT.get_or_init(|| target().join("release/leveret")).clone())
 }
 
 /// The build directory.

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::Error;
 use pb::echo_service_server::{EchoService, EchoServiceServer};
+use pb::{BatchStreamRequest, BatchStreamResponse};
 use pb::{LeanStreamRequest, LeanStreamResponse, StreamRequest, StreamResponse, UnaryRequest, UnaryResponse};
 
 /// Generated.
@@ -36,6 +37,7 @@ struct Echo;
 #[tonic::async_trait]
 impl EchoService for Echo {
     type StreamStream = Pin<Box<dyn Stream<Item = Result<StreamResponse, Status>> + Send>>;
+    type BatchStreamStream = Pin<Box<dyn Stream<Item = Result<BatchStreamResponse, Status>> + Send>>;
     type LeanStreamStream = Counts;
 
     async fn unary(&self, _: Request<UnaryRequest>) -> Result<Response<UnaryResponse>, Status> {
@@ -46,16 +48,16 @@ impl EchoService for Echo {
         &self,
         request: Request<Streaming<StreamRequest>>,
     ) -> Result<Response<Self::StreamStream>, Status> {
-        let mut requests = request.into_inner();
-        let (counts, newest) = watch::channel(0);
-        tokio::spawn(async move {
-            // Ends with the client, whichever way it goes.
-            while let Ok(Some(_)) = requests.message().await {
-                counts.send_modify(|count| *count += 1);
-            }
-        });
-        let answers = WatchStream::from_changes(newest).map(|count| Ok(StreamResponse { count }));
+        let answers = counts(request, |_| 1).map(|count| Ok(StreamResponse { count }));
         Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn batch_stream(
+        &self,
+        request: Request<Streaming<BatchStreamRequest>>,
+    ) -> Result<Response<Self::BatchStreamStream>, Status> {
+        let answers = counts(request, |request| request.bodies.len() as u64);
+        Ok(Response::new(Box::pin(answers.map(|count| Ok(BatchStreamResponse { count })))))
     }
 
     async fn lean_stream(
@@ -64,6 +66,19 @@ impl EchoService for Echo {
     ) -> Result<Response<Counts>, Status> {
         Ok(Response::new(Counts { requests: request.into_inner(), taken: 0, answered: 0 }))
     }
+}
+
+/// A task reads, and the newest count is the answer.
+fn counts<T: Send + 'static>(request: Request<Streaming<T>>, messages: fn(&T) -> u64) -> WatchStream<u64> {
+    let mut requests = request.into_inner();
+    let (counts, newest) = watch::channel(0);
+    tokio::spawn(async move {
+        // Ends with the client, whichever way it goes.
+        while let Ok(Some(request)) = requests.message().await {
+            counts.send_modify(|count| *count += messages(&request));
+        }
+    });
+    WatchStream::from_changes(newest)
 }
 
 /// Takes what is there, then says how much that was.

@@ -1,12 +1,17 @@
 //! Benchmarks: the broker against the bare cost of its parts, side by side on one machine.
 //!
-//! `cargo run --release -p leveret-bench -- grpc`, `-- amqp` and `-- store`.
+//! `cargo run --release -p leveret-bench -- grpc`, `-- compare` and `-- store`.
 
 mod amqp;
 mod child;
+mod compare;
 mod disk;
 mod echo;
+mod floor;
 mod grpc;
+mod load;
+mod machine;
+mod peer;
 mod report;
 mod store;
 mod stream;
@@ -33,10 +38,17 @@ struct Arguments {
 enum What {
     /// Publishing over gRPC against a bare service on the same transport, and a bare fdatasync.
     Grpc(GrpcArguments),
-    /// Publishing, consuming and draining over AMQP 0-9-1, beside RabbitMQ where it is installed.
-    Amqp(amqp::Arguments),
+    /// Leveret beside the floor, RabbitMQ, NATS and Redis: throughput and latency, with a table, JSON and plots.
+    Compare(compare::Arguments),
     /// Backlogs: restart, memory, disk and draining with millions of messages.
     Store(store::Arguments),
+    /// The floor: an AMQP server that parses, copies, writes, syncs, confirms, and does nothing else.
+    Floor {
+        /// Where it listens.
+        addr: SocketAddr,
+        /// Directory of its file.
+        directory: PathBuf,
+    },
     /// The bare service.
     #[command(hide = true)]
     Echo {
@@ -81,8 +93,9 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().what {
         What::Grpc(arguments) => grpc::run(&arguments).await,
-        What::Amqp(arguments) => amqp::run(&arguments).await,
+        What::Compare(arguments) => compare::run(arguments).await,
         What::Store(arguments) => store::run(&arguments).await,
+        What::Floor { addr, directory } => floor::serve(addr, &directory),
         What::Echo { addr } => echo::serve(addr).await.map(|()| true),
     };
     match outcome {

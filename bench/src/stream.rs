@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 use crate::Error;
 use crate::echo::pb::echo_service_client::EchoServiceClient;
 use crate::echo::pb::{LeanStreamRequest, StreamRequest};
+use crate::load::clock::Meter;
 
 /// Time before the count begins.
 const WARM_UP: Duration = Duration::from_millis(500);
@@ -32,7 +33,7 @@ pub(crate) async fn broker(channel: Channel, queue: &str, load: Load) -> Result<
     let request = PublishStreamRequest { vhost: String::new(), messages: vec![publish(queue, load.bytes)] };
     let requests = requests(request, &window, load);
     let mut responses = BrokerClient::new(channel).publish_stream(requests).await?.into_inner();
-    let mut meter = Meter::start();
+    let mut meter = Stopwatch::start(WARM_UP);
     while let Some(response) = responses.message().await? {
         if !response.exceptions.is_empty() {
             return Err(format!("publishes were not routed: {:?}", response.exceptions).into());
@@ -40,7 +41,7 @@ pub(crate) async fn broker(channel: Channel, queue: &str, load: Load) -> Result<
         window.confirm(response.confirmed_upto);
         meter.count(response.confirmed_upto);
     }
-    meter.rate()
+    Ok(meter.rate()?.1)
 }
 
 /// Messages per second through the bare service.
@@ -48,12 +49,12 @@ pub(crate) async fn bare(channel: Channel, load: Load) -> Result<f64, Error> {
     let window = Arc::new(Window::default());
     let requests = requests(StreamRequest { body: vec![7; load.bytes].into() }, &window, load);
     let mut responses = EchoServiceClient::new(channel).stream(requests).await?.into_inner();
-    let mut meter = Meter::start();
+    let mut meter = Stopwatch::start(WARM_UP);
     while let Some(response) = responses.message().await? {
         window.confirm(response.count);
         meter.count(response.count);
     }
-    meter.rate()
+    Ok(meter.rate()?.1)
 }
 
 /// Messages per second through the lean form of the bare service, with a lean client.
@@ -62,12 +63,12 @@ pub(crate) async fn lean(channel: Channel, load: Load) -> Result<f64, Error> {
     let request = LeanStreamRequest { body: vec![7; load.bytes].into() };
     let requests = requests(request, &window, Load { client: Client::Direct, ..load });
     let mut responses = EchoServiceClient::new(channel).lean_stream(requests).await?.into_inner();
-    let mut meter = Meter::start();
+    let mut meter = Stopwatch::start(WARM_UP);
     while let Some(response) = responses.message().await? {
         window.confirm(response.count);
         meter.count(response.count);
     }
-    meter.rate()
+    Ok(meter.rate()?.1)
 }
 
 /// How requests get into the stream.
@@ -83,8 +84,7 @@ fn requests<T>(request: T, window: &Arc<Window>, load: Load) -> Pin<Box<dyn Stre
 where
     T: Clone + Unpin + Send + 'static,
 {
-    let window = Arc::clone(window);
-    let mut direct = Requests { request, window, load, sent: 0, end: load.end() };
+    let mut direct = Requests::new(request, 1, window, load.window, load.end());
     match load.client {
         Client::Direct => Box::pin(direct),
         Client::Channel => {
@@ -128,13 +128,13 @@ impl Load {
 
 /// What is confirmed, and who waits for more.
 #[derive(Debug, Default)]
-struct Window {
+pub(crate) struct Window {
     confirmed: AtomicU64,
     waker: Mutex<Option<Waker>>,
 }
 
 impl Window {
-    fn confirm(&self, upto: u64) {
+    pub(crate) fn confirm(&self, upto: u64) {
         self.confirmed.store(upto, Ordering::Release);
         let waiting = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(waker) = waiting {
@@ -154,54 +154,63 @@ impl Window {
 }
 
 /// The same request again and again, as fast as the window allows.
-struct Requests<T> {
+pub(crate) struct Requests<T> {
     request: T,
+    /// Messages in it.
+    messages: u64,
     window: Arc<Window>,
-    load: Load,
+    size: u64,
     sent: u64,
+    /// Looks at the clock that are to come before the next one.
+    looks: u32,
     end: Instant,
+}
+
+impl<T> Requests<T> {
+    /// With at most `size` messages unconfirmed, until `end`.
+    pub(crate) fn new(request: T, messages: u64, window: &Arc<Window>, size: u64, end: Instant) -> Self {
+        Self { request, messages, window: Arc::clone(window), size, sent: 0, looks: 0, end }
+    }
 }
 
 impl<T: Clone + Unpin> Stream for Requests<T> {
     type Item = T;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        if !self.window.open(self.sent, self.load.window, cx) {
+        // A request goes out whole.
+        if !self.window.open(self.sent + self.messages - 1, self.size, cx) {
             return Poll::Pending;
         }
         // The clock is dear; a look now and then is enough.
-        if self.sent.is_multiple_of(256) && Instant::now() >= self.end {
-            return Poll::Ready(None);
-        }
-        self.sent += 1;
+        self.looks = match self.looks {
+            0 if Instant::now() >= self.end => return Poll::Ready(None),
+            0 => 256 / self.messages.min(256) as u32,
+            looks => looks - 1,
+        };
+        self.sent += self.messages;
         Poll::Ready(Some(self.request.clone()))
     }
 }
 
 /// Counts from the end of the warm-up on.
-struct Meter {
-    begin: Instant,
-    first: Option<(Instant, u64)>,
-    last: (Instant, u64),
+pub(crate) struct Stopwatch {
+    start: Instant,
+    meter: Meter,
 }
 
-impl Meter {
-    fn start() -> Self {
-        let now = Instant::now();
-        Self { begin: now + WARM_UP, first: None, last: (now, 0) }
+impl Stopwatch {
+    pub(crate) fn start(warm_up: Duration) -> Self {
+        Self { start: Instant::now(), meter: Meter::after(warm_up) }
     }
 
-    fn count(&mut self, total: u64) {
-        let now = Instant::now();
-        if self.first.is_none() && now >= self.begin {
-            self.first = Some((now, total));
-        }
-        self.last = (now, total);
+    /// Whether the count begins here.
+    pub(crate) fn count(&mut self, total: u64) -> bool {
+        self.meter.count(self.start.elapsed().as_nanos() as u64, total)
     }
 
-    fn rate(&self) -> Result<f64, Error> {
-        let (begin, before) = self.first.ok_or("the run ended during its warm-up")?;
-        let seconds = (self.last.0 - begin).as_secs_f64();
-        Ok((self.last.1 - before) as f64 / seconds)
+    /// Seconds that counted, and units per second.
+    pub(crate) fn rate(&self) -> Result<(f64, f64), Error> {
+        let (seconds, units) = self.meter.counted().ok_or("the run ended during its warm-up")?;
+        Ok((seconds, units as f64 / seconds))
     }
 }

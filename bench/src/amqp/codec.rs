@@ -1,11 +1,13 @@
 //! The few frames that the load needs, as bytes.
 
+use crate::load::Message;
+
 /// Frame kinds.
 pub(crate) const METHOD: u8 = 1;
 pub(crate) const HEADER: u8 = 2;
 pub(crate) const BODY: u8 = 3;
 /// The last byte of a frame.
-const END: u8 = 0xCE;
+pub(crate) const END: u8 = 0xCE;
 
 /// Methods that are looked for.
 pub(crate) const CONNECTION_CLOSE: (u16, u16) = (10, 50);
@@ -41,22 +43,36 @@ pub(crate) fn longstr(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u32).to_be_bytes(), bytes].concat()
 }
 
+/// Payload of a body's frame at most; with its eight bytes around it, what all brokers take.
+const PAYLOAD_BYTES_MAX: usize = 131_072 - 8;
+
 /// A persistent message to a queue: all of its frames.
 pub(crate) fn publish(queue: &str, bytes: usize) -> Vec<u8> {
-    let mut out = method(1, (60, 40), &[&[0, 0, 0][..], &shortstr(queue), &[0]].concat());
-    // Class basic, weight 0, size, the flag of delivery-mode alone, 2.
-    let header = [&[0, 60, 0, 0][..], &(bytes as u64).to_be_bytes(), &[0x10, 0, 2]].concat();
-    out.extend(frame(HEADER, 1, &header));
-    out.extend(frame(BODY, 1, &vec![7; bytes]));
-    out
+    publish_to("", queue, bytes, true).bytes
 }
 
-/// basic.ack of one delivery.
-pub(crate) fn ack(tag: u64) -> [u8; 21] {
+/// A message to an exchange: all of its frames.
+pub(crate) fn publish_to(exchange: &str, key: &str, bytes: usize, persistent: bool) -> Message {
+    let arguments = [&[0, 0][..], &shortstr(exchange), &shortstr(key), &[0]].concat();
+    let mut out = method(1, (60, 40), &arguments);
+    // Class basic, weight 0, size, the flag of delivery-mode alone.
+    let mode = if persistent { 2 } else { 1 };
+    let header = [&[0, 60, 0, 0][..], &(bytes as u64).to_be_bytes(), &[0x10, 0, mode]].concat();
+    out.extend(frame(HEADER, 1, &header));
+    let body = out.len() + 7;
+    for part in vec![7; bytes].chunks(PAYLOAD_BYTES_MAX) {
+        out.extend(frame(BODY, 1, part));
+    }
+    Message { bytes: out, body }
+}
+
+/// basic.ack of one delivery, or of all up to it.
+pub(crate) fn ack(tag: u64, multiple: bool) -> [u8; 21] {
     let mut out = [0; 21];
     // Kind, channel 1, 13 bytes of payload, class, method.
     out[..11].copy_from_slice(&[METHOD, 0, 1, 0, 0, 0, 13, 0, 60, 0, 80]);
     out[11..19].copy_from_slice(&tag.to_be_bytes());
+    out[19] = u8::from(multiple);
     out[20] = END;
     out
 }
@@ -67,7 +83,25 @@ mod tests {
 
     #[test]
     fn the_short_form_of_an_ack_is_the_long_one() {
-        let arguments = [&77u64.to_be_bytes()[..], &[0]].concat();
-        assert_eq!(ack(77)[..], method(1, ACK, &arguments));
+        for multiple in [false, true] {
+            let arguments = [&77u64.to_be_bytes()[..], &[u8::from(multiple)]].concat();
+            assert_eq!(ack(77, multiple)[..], method(1, ACK, &arguments));
+        }
+    }
+
+    #[test]
+    fn a_large_body_goes_into_frames_that_everybody_takes() {
+        let message = publish_to("x", "key", 300_000, true);
+        let (mut at, mut bodies) = (0, Vec::new());
+        while at < message.bytes.len() {
+            let size = u32::from_be_bytes(message.bytes[at + 3..at + 7].try_into().unwrap()) as usize;
+            if message.bytes[at] == BODY {
+                bodies.push(size);
+            }
+            assert_eq!(message.bytes[at + 7 + size], END);
+            at += size + 8;
+        }
+        assert_eq!(bodies, [131_064, 131_064, 37_872]);
+        assert_eq!(message.bytes[message.body..][..131_064], [7; 131_064]);
     }
 }

@@ -80,14 +80,35 @@ impl Link {
 
     /// Binds a queue to the direct exchange that is always there, by its name.
     pub(crate) fn bind(&mut self, queue: &str) -> Result<(), Error> {
-        let names = [queue, "amq.direct", queue].map(codec::shortstr).concat();
-        let arguments = [vec![0, 0], names, vec![0], codec::longstr(b"")].concat();
-        self.call(1, (50, 20), &arguments, (50, 21))
+        self.call(1, (50, 20), &binding(queue, "amq.direct", queue), (50, 21))
     }
 
-    /// Deletes a queue.
-    pub(crate) fn delete(&mut self, queue: &str) -> Result<(), Error> {
-        self.call(1, (50, 40), &[vec![0, 0], codec::shortstr(queue), vec![0]].concat(), (50, 41))
+    /// Binds queues to an exchange, without waiting for each.
+    pub(crate) fn bind_all(
+        &mut self,
+        exchange: &str,
+        queues_and_keys: &[(String, String)],
+    ) -> Result<(), Error> {
+        for part in queues_and_keys.chunks(500) {
+            let binds =
+                part.iter().map(|(queue, key)| codec::method(1, (50, 20), &binding(queue, exchange, key)));
+            self.send(&binds.flatten().collect::<Vec<u8>>())?;
+            for _ in part {
+                self.expect((50, 21))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Declares a durable exchange.
+    pub(crate) fn exchange(&mut self, name: &str, kind: &str) -> Result<(), Error> {
+        let names = [name, kind].map(codec::shortstr).concat();
+        self.call(1, (40, 10), &[vec![0, 0], names, vec![2], codec::longstr(b"")].concat(), (40, 11))
+    }
+
+    /// Deletes what is ready in a queue.
+    pub(crate) fn purge(&mut self, queue: &str) -> Result<(), Error> {
+        self.call(1, (50, 30), &[vec![0, 0], codec::shortstr(queue), vec![0]].concat(), (50, 31))
     }
 
     /// Puts the channel into confirm mode.
@@ -97,8 +118,18 @@ impl Link {
 
     /// Starts a consumer that acks.
     pub(crate) fn consume(&mut self, queue: &str, prefetch: u16) -> Result<(), Error> {
+        self.qos(prefetch)?;
+        self.consume_more(queue)
+    }
+
+    /// Sets the prefetch of the consumers to come.
+    fn qos(&mut self, prefetch: u16) -> Result<(), Error> {
         let qos = [&[0, 0, 0, 0][..], &prefetch.to_be_bytes(), &[0]].concat();
-        self.call(1, (60, 10), &qos, (60, 11))?;
+        self.call(1, (60, 10), &qos, (60, 11))
+    }
+
+    /// Starts another one. Deliveries to those before it that come meanwhile wait in the buffer.
+    pub(crate) fn consume_more(&mut self, queue: &str) -> Result<(), Error> {
         let arguments =
             [vec![0, 0], codec::shortstr(queue), codec::shortstr(""), vec![0], codec::longstr(b"")].concat();
         self.call(1, (60, 20), &arguments, (60, 21))
@@ -147,6 +178,11 @@ impl Link {
         }
     }
 
+    /// The connection, and what came and was not looked at.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.buffer[self.begin..self.end].to_vec())
+    }
+
     fn call(
         &mut self,
         channel: u16,
@@ -167,4 +203,8 @@ impl Link {
             }
         }
     }
+}
+
+fn binding(queue: &str, exchange: &str, key: &str) -> Vec<u8> {
+    [vec![0, 0], [queue, exchange, key].map(codec::shortstr).concat(), vec![0], codec::longstr(b"")].concat()
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::machine::{anonymous_bytes, disk_bytes, drop_caches, mib};
 use super::{Bench, blocking, status};
 use crate::Error;
 use crate::amqp::link::Link;
+use crate::machine::{anonymous_bytes, disk_bytes, drop_caches, mib};
 
 /// Connections that declare at a time, so that many wait for one sync.
 const LINKS: usize = 64;

@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use super::load::{names, take};
 use crate::Error;
 use crate::amqp::link::Link;
-use crate::amqp::load::Publisher;
+use crate::amqp::publisher::Publisher;
 
 const QUEUES: usize = 100;
 const RATE: u64 = 500;

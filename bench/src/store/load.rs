@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::Error;
 use crate::amqp::codec::{self, BODY, DELIVER};
 use crate::amqp::link::Link;
-use crate::amqp::load::Publisher;
+use crate::amqp::publisher::Publisher;
 
 const WINDOW: u64 = 2_000;
 /// Messages that the publisher of a flow may be ahead of its consumer.
@@ -120,7 +120,7 @@ pub(super) fn take(consumer: &mut Link, each: &mut dyn FnMut(u64) -> Result<(), 
             each(frame.payload.get(..8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes))?;
         } else if frame.method() == Some(DELIVER) {
             // The tag stands behind the consumer's.
-            acks.extend_from_slice(&codec::ack(frame.longlong(1 + usize::from(frame.octet(0)))));
+            acks.extend_from_slice(&codec::ack(frame.longlong(1 + usize::from(frame.octet(0))), false));
         }
     }
     Ok(consumer.send(&acks)?)

@@ -6,7 +6,6 @@
 mod idle;
 mod late;
 mod load;
-mod machine;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -17,7 +16,7 @@ use leveret_proto::v1::broker_client::BrokerClient;
 
 use crate::Error;
 use crate::child::{self, Running};
-use machine::{Peak, anonymous_bytes, disk_bytes, drop_caches, mib};
+use crate::machine::{DiskPeak, Peak, anonymous_bytes, disk_bytes, drop_caches, mib};
 
 /// How the store benchmark runs.
 #[derive(Debug, Clone, clap::Args)]
@@ -205,7 +204,7 @@ impl Bench<'_> {
     async fn late(&mut self, data: &Path) -> Result<(), Error> {
         let server = self.start(data).await?;
         let (addr, duration) = (server.amqp_addr(), Duration::from_secs_f64(self.arguments.late * 60.0));
-        let watch = machine::DiskPeak::watch(data);
+        let watch = DiskPeak::watch(data);
         let latency = blocking(move || late::run(addr, duration)).await?;
         let peak = watch.end();
         let title = format!("one of 100 queues acked {} minutes late", self.arguments.late);
@@ -226,7 +225,7 @@ impl Bench<'_> {
             let data = data.join(if pinned { "pinned" } else { "alone" });
             let server = self.start(&data).await?;
             let addr = server.amqp_addr();
-            let watch = machine::DiskPeak::watch(&data);
+            let watch = DiskPeak::watch(&data);
             let rate = blocking(move || load::flow(addr, BODY, count, pinned)).await?;
             let peak = watch.end();
             rates.push(rate);

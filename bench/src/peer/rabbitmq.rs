@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use super::Target;
-use super::link::Link;
+use super::on_path;
 use crate::Error;
+use crate::amqp::link::Link;
 use crate::child::free_addr;
+use crate::machine::descendant;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -76,15 +77,28 @@ impl RabbitMq {
         Ok(Some(node))
     }
 
-    /// Its two kinds of durable queue, and what a confirm means on each.
-    pub(super) fn targets(&self) -> [Target; 2] {
-        [("classic", "no fsync before a confirm"), ("quorum", "fsync before a confirm")].map(
-            |(queue_type, policy)| Target {
-                name: format!("RabbitMQ {}, {queue_type}, {policy}", self.version),
-                addr: self.addr,
-                queue_type,
-            },
-        )
+    pub(super) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The process that does the work, the virtual machine.
+    pub(super) fn pid(&self) -> u32 {
+        descendant(self.server.id(), "beam.smp").unwrap_or_else(|| self.server.id())
+    }
+
+    /// Stops it in order. Its directory can be started again.
+    pub(super) fn stop(mut self) -> Result<(), Error> {
+        let group = i32::try_from(self.server.id()).ok().and_then(Pid::from_raw).ok_or("no process")?;
+        kill_process_group(group, Signal::TERM)?;
+        let begun = Instant::now();
+        while self.server.try_wait()?.is_none() && begun.elapsed() < START_TIMEOUT {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     fn wait(&mut self) -> Result<(), Error> {
@@ -107,10 +121,6 @@ fn server() -> Option<PathBuf> {
     let named = env::var_os("RABBITMQ_SERVER").map(PathBuf::from);
     let packaged = PathBuf::from("/usr/lib/rabbitmq/bin/rabbitmq-server");
     named.or_else(|| Some(packaged).filter(|path| path.is_file())).or_else(|| on_path("rabbitmq-server"))
-}
-
-fn on_path(name: &str) -> Option<PathBuf> {
-    env::split_paths(&env::var_os("PATH")?).map(|directory| directory.join(name)).find(|path| path.is_file())
 }
 
 /// As the log says it: "Starting RabbitMQ 3.10.8 on Erlang 25.2.3".
