@@ -28,7 +28,7 @@ pub(crate) enum Ended {
 
 /// The loop's own state: what the shell ties to the core's ids.
 #[derive(Default)]
-struct Shell {
+pub(crate) struct Shell {
     replies: HashMap<ReqId, ReplyTo>,
     lanes: HashMap<LaneId, Lane>,
     channels: HashMap<ChanId, LaneId>,
@@ -53,7 +53,7 @@ struct Lane {
 }
 
 /// The inputs of one envelope: one without an allocation, or a batch.
-enum Inputs {
+pub(crate) enum Inputs {
     One(Option<Input>),
     Many(std::vec::IntoIter<Input>),
 }
@@ -202,7 +202,7 @@ pub(crate) fn run(shared: &SharedCore, inbox: &Inbox) -> Ended {
 }
 
 /// Lets publishers wait when the store says so, and go on when it does not any more.
-fn hold_publishers(host: &Host, hub: &Hub) {
+pub(crate) fn hold_publishers(host: &Host, hub: &Hub) {
     let pressure = host.store().pressure();
     if pressure == hub.publishers_held() {
         return;
@@ -225,7 +225,7 @@ fn hold_publishers(host: &Host, hub: &Hub) {
 
 impl Shell {
     /// Keeps what is tied to the inputs of an envelope, and gives the inputs on.
-    fn enter(&mut self, envelope: Envelope, closing: &mut bool) -> Inputs {
+    pub(crate) fn enter(&mut self, envelope: Envelope, closing: &mut bool) -> Inputs {
         match envelope {
             Envelope::Input(input) => {
                 if let Input::ChannelClosed { chan } = &input {
@@ -277,7 +277,7 @@ impl Shell {
         }
     }
 
-    fn perform(&mut self, effect: Effect, inbox: &Inbox) {
+    pub(crate) fn perform(&mut self, effect: Effect, inbox: &Inbox) {
         match effect {
             Effect::Reply { req, result } => match self.replies.remove(&req) {
                 // Whoever asked may have gone.
@@ -330,7 +330,7 @@ impl Shell {
     }
 
     /// One wake-up per lane and turn.
-    fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         for lane in self.touched.drain(..) {
             if let Some(lane) = self.lanes.get_mut(&lane) {
                 // A writer that has gone closes its lane by itself.
@@ -340,7 +340,7 @@ impl Shell {
     }
 
     /// Publishes that entered in a turn are settled with the newest append of that turn at the latest.
-    fn give_permits_back(&mut self, host: &Host) {
+    pub(crate) fn give_permits_back(&mut self, host: &Host) {
         if let Some(entered) = self.entered.take() {
             self.permits.push_back((host.last_append(), entered));
         }

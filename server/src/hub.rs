@@ -176,6 +176,12 @@ impl Hub {
         }
     }
 
+    /// Has ids begin with this one: for whoever names connections, channels and requests of the same core, too.
+    #[cfg(feature = "sim")]
+    pub(crate) fn begin_ids_at(&self, first: u64) {
+        self.inner.next_id.store(first, Ordering::Relaxed);
+    }
+
     /// Tells where large bodies are to be written. The first word counts.
     pub fn write_bodies_to(&self, blobs: Blobs) {
         drop(self.inner.blobs.set(blobs));

@@ -77,6 +77,22 @@ pub enum Event {
         /// Every queue that such a message goes to.
         to: Arc<[QueueRef]>,
     },
+    /// The new queue hands out by priority.
+    Priorities {
+        /// The queue.
+        queue: QueueRef,
+        /// The highest priority: messages that ask for more count as these.
+        max: u8,
+    },
+    /// The new queue is of type quorum: it keeps every message whatever its mode.
+    Quorum {
+        /// The queue.
+        queue: QueueRef,
+        /// How often a message may come back in one run of the server.
+        limit: Option<u32>,
+        /// Every queue that a message goes to when it came back too often. None: it is dropped.
+        to: Arc<[QueueRef]>,
+    },
     /// It was declared, and said to hold so many ready messages.
     Declared {
         /// The queue.
@@ -132,6 +148,8 @@ pub enum Event {
         length: u32,
         /// Whether it asks to survive.
         keep: Keep,
+        /// The priority that it asks for; 0 if for none.
+        priority: u8,
         /// What it shares its fate with.
         batch: BatchRef,
         /// Every queue that it goes to.
@@ -190,6 +208,15 @@ pub enum Event {
         length: u32,
         /// As flagged.
         redelivered: bool,
+    },
+    /// The newest delivery of a message said how often it had come back before.
+    Counted {
+        /// The queue.
+        queue: QueueRef,
+        /// The message.
+        id: MsgId,
+        /// None: its queue does not count that.
+        count: Option<u32>,
     },
     /// An ack is about to leave.
     AckSent {

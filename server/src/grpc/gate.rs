@@ -38,9 +38,9 @@ pub(super) struct Gate {
 /// The user of a call whose login was checked; goes along with it.
 #[derive(Debug, Clone)]
 pub(super) struct LoggedIn {
-    user: Arc<str>,
+    pub(super) user: Arc<str>,
     /// See [`leveret_broker::ConnectionInfo`].
-    login_at: u64,
+    pub(super) login_at: u64,
 }
 
 /// A call that has passed.

@@ -14,6 +14,8 @@ mod errors;
 mod gate;
 mod get;
 mod health;
+#[cfg(feature = "sim")]
+mod in_process;
 mod lane;
 mod manage;
 mod names;
@@ -37,6 +39,8 @@ use tonic::transport::Server;
 use tonic_reflection::server::Builder;
 
 pub use health::Health;
+#[cfg(feature = "sim")]
+pub use in_process::{Call, InProcess, InProcessSettings, Socket};
 
 pub use status::{ServerStatus, StatusSource, memory_parts};
 

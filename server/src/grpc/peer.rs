@@ -41,7 +41,7 @@ struct UserConnection {
 }
 
 impl Peer {
-    fn new(addr: SocketAddr) -> Self {
+    pub(super) fn new(addr: SocketAddr) -> Self {
         Self { addr, users: Arc::default() }
     }
 

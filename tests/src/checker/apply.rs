@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::state::{Checker, Consumer, Existence, Place, Return, Sent};
+use super::state::{Checker, Consumer, Existence, Place, Sent};
 use super::{Invariant, Violation};
-use crate::history::{BatchRef, ConsumerRef, Event, Keep, QueueRef, Share};
+use crate::history::{BatchRef, ConsumerRef, Event, Keep, QueueRef};
 use crate::payload::MsgId;
 
 impl Checker {
@@ -15,9 +15,12 @@ impl Checker {
 
     /// Judges one event.
     pub fn apply(&mut self, event: &Event) -> Result<(), Violation> {
+        self.clock += 1;
         match event {
             Event::DeclareSent { queue, name } => self.declare_sent(*queue, name),
             Event::DeadLetters { queue, to } => self.rule(*queue, to),
+            Event::Priorities { queue, max } => self.priorities(*queue, *max),
+            Event::Quorum { queue, limit, to } => self.quorum(*queue, *limit, to),
             Event::Declared { queue, ready } => self.declared(*queue, *ready)?,
             Event::DeleteSent { queue } => self.delete_sent(*queue),
             Event::Deleted { queue } => self.deleted(*queue),
@@ -27,23 +30,26 @@ impl Checker {
             Event::Bound { binding } => self.bound(binding),
             Event::UnbindSent { binding } => self.unbind_sent(binding),
             Event::Unbound { binding } => self.unbound(binding),
-            Event::Sent { id, length, keep, batch, queues } => {
-                let (run, confirmed, order) = (self.run, false, self.counts.sent);
-                let (length, keep, batch, queues) = (*length, *keep, *batch, queues.clone());
-                self.sent(*id, Sent { length, keep, confirmed, run, batch, queues, order });
+            Event::Sent { id, length, keep, priority, batch, queues } => {
+                let (run, at, confirmed_at) = (self.run, self.clock, None);
+                let (length, keep, priority, batch) = (*length, *keep, *priority, *batch);
+                let queues = queues.clone();
+                self.sent(*id, Sent { length, keep, priority, confirmed_at, run, batch, queues, at });
             }
             Event::Confirmed { id } => self.confirmed(*id)?,
             Event::MoveSent { id, from, to, batch } => self.move_sent(*id, *from, to, *batch),
             Event::Moved { batch } => self.moved(*batch)?,
             Event::MoveRefused { batch } => self.move_refused(*batch)?,
             Event::ConsumerStarted { consumer, queue, share } => {
-                self.consumers.insert(*consumer, Consumer::new(*queue, *share));
+                self.consumers.insert(*consumer, Consumer::new(*queue, *share, self.clock));
+                self.taker_came(*queue);
             }
             Event::ConsumerGone { consumer } => self.consumer_gone(*consumer),
             Event::Delivered { consumer, queue, body, length, redelivered } => match body {
                 Ok(id) => self.delivered(*consumer, *queue, *id, *length, *redelivered)?,
                 Err(bad) => return broken(Invariant::I3, format!("from {}: {bad}", self.queue_name(*queue))),
             },
+            Event::Counted { queue, id, count } => self.counted(*queue, *id, *count)?,
             Event::AckSent { queue, id } => self.place(*queue, *id).acks_sent += 1,
             Event::Acked { queue, id } => self.acked(*queue, *id),
             Event::Gone { queue, id } => self.gone(*queue, *id),
@@ -78,8 +84,8 @@ impl Checker {
     fn confirmed(&mut self, id: MsgId) -> Result<(), Violation> {
         self.counts.confirmed += 1;
         match self.messages.get_mut(&id) {
-            Some(sent) if sent.run == self.run && !sent.confirmed => {
-                sent.confirmed = true;
+            Some(sent) if sent.run == self.run && sent.confirmed_at.is_none() => {
+                sent.confirmed_at = Some(self.clock);
                 self.in_flight -= 1;
                 Ok(())
             }
@@ -100,9 +106,11 @@ impl Checker {
         self.may_come(queue, id, length, redelivered)?;
         self.order(consumer, queue, id, redelivered)?;
         self.seen_at(queue, id, false);
+        self.handed_out(queue, id)?;
         let run = self.run;
         let Some(sent) = self.messages.get(&id) else { return Ok(()) };
-        let (of_earlier_run, confirmed) = (sent.run < run, sent.confirmed);
+        let (of_earlier_run, confirmed) = (sent.run < run, sent.confirmed_at.is_some());
+        let transient = sent.keep == Keep::Transient;
         let place = self.place(queue, id);
         place.delivered = true;
         // Out before a purge that is under way: it may not go with it.
@@ -113,6 +121,7 @@ impl Checker {
             place.found_after_crash = true;
             self.counts.recovered += 1;
             self.counts.uncertain_found += u64::from(!confirmed);
+            self.counts.transient_found += u64::from(transient);
         }
         Ok(())
     }
@@ -151,7 +160,7 @@ impl Checker {
         if place.purged {
             return broken(Invariant::I7, format!("{id:?} came from {name} after the purge that removed it"));
         }
-        if sent.keep == Keep::Transient && sent.run < self.run {
+        if !self.may_outlive(queue, id) {
             return broken(Invariant::I3, format!("the transient {id:?} came from {name} after a crash"));
         }
         if place.out {
@@ -160,52 +169,6 @@ impl Checker {
         if place.delivered && !redelivered {
             return broken(Invariant::I5, format!("{id:?} came from {name} again, with redelivered=false"));
         }
-        Ok(())
-    }
-
-    fn order(
-        &mut self,
-        consumer: ConsumerRef,
-        queue: QueueRef,
-        id: MsgId,
-        redelivered: bool,
-    ) -> Result<(), Violation> {
-        let moved_here = self.look(queue, id).is_some_and(|place| !place.published);
-        let Some(state) = self.consumers.get_mut(&consumer) else {
-            return Ok(());
-        };
-        state.out.insert(id);
-        state.deliveries += 1;
-        if moved_here {
-            // Its place is after what was there when it came, wherever it was published.
-            return Ok(());
-        }
-        if !redelivered {
-            let highest = state.highest_fresh.entry(id.publisher).or_default();
-            if id.seq <= *highest {
-                let text = format!("{id:?} came for the first time after number {highest}");
-                return broken(Invariant::I4, text);
-            }
-            *highest = id.seq;
-        }
-        let returned = state.maybe_returned.remove(&id);
-        state.returned.remove(&id);
-        if state.share == Share::Shared {
-            return Ok(());
-        }
-        let first_of_publisher = MsgId { publisher: id.publisher, seq: 0 };
-        let sent_order = self.messages.get(&id).map_or(0, |sent| sent.order);
-        for (waiting, since) in state.returned.range(first_of_publisher..id) {
-            if sent_order >= since.order || state.deliveries > since.deliveries_upto {
-                let text = format!("{id:?} came before {waiting:?}, which had been returned to its place");
-                return broken(Invariant::I4, text);
-            }
-        }
-        let highest = state.highest.entry(id.publisher).or_default();
-        if id.seq <= *highest && !returned {
-            return broken(Invariant::I4, format!("{id:?} came after number {highest}"));
-        }
-        *highest = (*highest).max(id.seq);
         Ok(())
     }
 
@@ -227,38 +190,6 @@ impl Checker {
         place.out = false;
     }
 
-    fn return_sent(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId) {
-        let place = self.place(queue, id);
-        place.out = false;
-        place.maybe_out = true;
-        if let Some(state) = self.consumers.get_mut(&consumer) {
-            state.out.remove(&id);
-            state.maybe_returned.insert(id);
-            *state.returns_under_way.entry(id).or_default() += 1;
-        }
-    }
-
-    fn returned(&mut self, consumer: ConsumerRef, queue: QueueRef, id: MsgId, deliveries_under_way: u32) {
-        self.counts.returned += 1;
-        let Some(state) = self.consumers.get_mut(&consumer) else { return };
-        let under_way = state.returns_under_way.entry(id).or_default();
-        *under_way = under_way.saturating_sub(1);
-        if *under_way > 0 {
-            // It came again and was returned again meanwhile: this says nothing of where it is now.
-            return;
-        }
-        state.returns_under_way.remove(&id);
-        // One that was moved there has another order, and one that may go on by itself need not come again.
-        let place = self.queues.get(&queue).and_then(|queue| queue.places.get(&id));
-        let stays = place.is_some_and(|place| place.published && place.rule.is_none());
-        if stays && state.maybe_returned.contains(&id) {
-            let order = self.counts.sent;
-            let deliveries_upto = state.deliveries + u64::from(deliveries_under_way);
-            state.returned.insert(id, Return { order, deliveries_upto });
-        }
-        self.place(queue, id).maybe_out = false;
-    }
-
     fn consumer_gone(&mut self, consumer: ConsumerRef) {
         let Some(state) = self.consumers.remove(&consumer) else { return };
         for id in state.out {
@@ -277,10 +208,12 @@ impl Checker {
         self.consumers.clear();
         for queue in self.queues.values_mut() {
             queue.purging = false;
+            queue.takers = 0;
             for place in queue.places.values_mut() {
                 place.out = false;
                 place.maybe_out = false;
                 place.purge_candidate = false;
+                place.handed_out = 0;
             }
         }
     }
@@ -289,7 +222,7 @@ impl Checker {
         let Some(state) = self.queues.get(&queue) else { return Ok(()) };
         for (id, place) in &state.places {
             // What was moved here is judged with what it was moved with, in the end.
-            if place.published && self.must_be_there(*id, place) {
+            if place.published && self.must_be_there(queue, *id, place) {
                 let text = format!("{id:?} was confirmed, and {} was drained without it", state.name);
                 return broken(Invariant::I1, text);
             }
@@ -298,14 +231,9 @@ impl Checker {
     }
 
     /// Confirmed, kept over crashes, and nothing asked for its removal.
-    pub(super) fn must_be_there(&self, id: MsgId, place: &Place) -> bool {
+    pub(super) fn must_be_there(&self, queue: QueueRef, id: MsgId, place: &Place) -> bool {
         let Some(sent) = self.messages.get(&id) else { return false };
-        sent.confirmed && self.is_kept(id) && !place.settled() && self.stands(id, place)
-    }
-
-    /// Not lost in a crash by its publisher's leave.
-    pub(super) fn is_kept(&self, id: MsgId) -> bool {
-        self.messages.get(&id).is_some_and(|sent| sent.keep == Keep::Persistent || sent.run == self.run)
+        sent.confirmed_at.is_some() && self.is_kept(queue, id) && !place.settled() && self.stands(id, place)
     }
 
     fn all_drained(&mut self) -> Result<(), Violation> {
@@ -327,8 +255,9 @@ impl Checker {
     /// P5: when one part of an atomic publish outlived a crash, every part did.
     fn all_or_nothing(&self) -> Result<(), Violation> {
         let mut batches: BTreeMap<BatchRef, Vec<(MsgId, QueueRef)>> = BTreeMap::new();
-        for (id, sent) in self.messages.iter().filter(|(_, sent)| sent.keep == Keep::Persistent) {
-            batches.entry(sent.batch).or_default().extend(sent.queues.iter().map(|queue| (*id, *queue)));
+        for (id, sent) in &self.messages {
+            let kept = sent.queues.iter().filter(|queue| self.outlives(**queue, *id));
+            batches.entry(sent.batch).or_default().extend(kept.map(|queue| (*id, *queue)));
         }
         for parts in batches.values().filter(|parts| parts.len() > 1) {
             // Here, or where it went from here.

@@ -11,7 +11,8 @@ pub enum Invariant {
     I2,
     /// Each delivery equals a published payload byte for byte.
     I3,
-    /// First deliveries keep publish order; a returned message goes back to its old place.
+    /// First deliveries keep publish order within a priority, and the higher priority comes first; a returned message goes
+    /// back to its old place.
     I4,
     /// A second delivery says redelivered=true.
     I5,
@@ -48,7 +49,9 @@ impl Invariant {
             Self::I1 => "a confirmed persistent message is delivered or still queued",
             Self::I2 => "after an ack is confirmed the message never comes back",
             Self::I3 => "each delivery equals a published payload byte for byte",
-            Self::I4 => "order is publish order, and a returned message goes back to its old place",
+            Self::I4 => {
+                "order is publish order, by priority where there are any, and a returned message goes back to its old place"
+            }
             Self::I5 => "a second delivery says redelivered=true",
             Self::I6 => "a publish exists once per queue or not at all, and never in part of its queues",
             Self::I7 => "declares, binds, deletes and purges that were answered are durable",

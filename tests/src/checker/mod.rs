@@ -4,6 +4,8 @@
 mod apply;
 mod invariant;
 mod moves;
+mod order;
+mod quorum;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -40,7 +40,7 @@ pub(super) struct Group {
     /// The run in which it was asked for.
     run: u32,
     /// Each message, and the queue that it leaves.
-    moves: Vec<(MsgId, QueueRef)>,
+    pub(super) moves: Vec<(MsgId, QueueRef)>,
 }
 
 /// The way on of a message that was asked for.
@@ -105,11 +105,13 @@ impl Checker {
     }
 
     /// A message is, or may come to be, at a place that knows nothing of it yet.
-    fn arrive(&mut self, queue: QueueRef, id: MsgId, place: Place) {
+    pub(super) fn arrive(&mut self, queue: QueueRef, id: MsgId, place: Place) {
         let Some(state) = self.queues.get_mut(&queue) else { return };
         state.used = true;
         let maybe_purged = state.purging || state.leaving();
-        let rule = state.rule.clone().map(|to| Rule { to, fate: Fate::Open });
+        let worn = state.limit.as_ref().filter(|limit| limit.reached(state.takers));
+        let to = state.rule.clone().or_else(|| worn.map(|limit| Arc::clone(&limit.to)));
+        let rule = to.map(|to| Rule { to, fate: Fate::Open });
         let next = rule.as_ref().map(|rule| Arc::clone(&rule.to));
         state.places.insert(id, Place { maybe_purged, rule, ..place });
         for target in next.iter().flat_map(|to| to.iter()) {
@@ -367,7 +369,7 @@ impl Checker {
                 to.into_iter().flat_map(|to| to.iter().map(|to| (*id, *to)))
             });
             let mut parts: Vec<_> = moves.chain(publishes.remove(batch).unwrap_or_default()).collect();
-            parts.retain(|(id, _)| self.is_kept(*id));
+            parts.retain(|(id, queue)| self.is_kept(*queue, *id));
             parts.sort_unstable();
             let missing = parts.iter().find(|(id, queue)| !self.accounted(*queue, *id));
             let Some((id, queue)) = missing else { continue };
@@ -383,8 +385,13 @@ impl Checker {
         for (queue, state) in self.queues.iter().filter(|(_, state)| state.existence != Existence::Gone) {
             for (id, place) in &state.places {
                 let moves = place.left.is_some() || place.rule.is_some();
-                let sent = self.messages.get(id).is_some_and(|sent| sent.confirmed);
-                if moves && place.published && sent && self.is_kept(*id) && !self.accounted(*queue, *id) {
+                let sent = self.messages.get(id).is_some_and(|sent| sent.confirmed_at.is_some());
+                if moves
+                    && place.published
+                    && sent
+                    && self.is_kept(*queue, *id)
+                    && !self.accounted(*queue, *id)
+                {
                     let text =
                         format!("{id:?} is neither in {} nor where it was to go from there", state.name);
                     return broken(Invariant::I8, text);
@@ -401,6 +408,7 @@ impl Checker {
         let left = place.left.as_ref().filter(|left| self.fate(left.batch) != Fate::Void);
         state.leaving()
             || place.settled()
+            || !self.is_kept(queue, id)
             || left.is_some_and(|left| left.to.iter().all(|to| self.accounted(*to, id)))
             || place.rule.as_ref().is_some_and(|rule| rule.to.iter().all(|to| self.accounted(*to, id)))
     }
@@ -417,7 +425,7 @@ impl Checker {
         queues.iter().map(|queue| self.queue_name(*queue)).collect::<Vec<_>>().join(", ")
     }
 
-    fn fate(&self, batch: BatchRef) -> Fate {
+    pub(super) fn fate(&self, batch: BatchRef) -> Fate {
         self.groups.get(&batch).map_or(Fate::Open, |group| group.fate)
     }
 

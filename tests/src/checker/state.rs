@@ -21,6 +21,8 @@ pub struct Checker {
     pub(super) bindings: BTreeMap<BindingName, Existence>,
     pub(super) consumers: HashMap<ConsumerRef, Consumer>,
     pub(super) in_flight: u64,
+    /// Events so far.
+    pub(super) clock: u64,
     pub(super) counts: Counts,
 }
 
@@ -57,6 +59,12 @@ pub struct Counts {
     pub moves_undone: u64,
     /// Messages that went on by a rule of their queue.
     pub moved_by_rule: u64,
+    /// Deliveries that came before a message of a lower priority which had stood there longer.
+    pub overtakes: u64,
+    /// Confirmed requeues of messages that had come back as often as their queue allows.
+    pub worn_out: u64,
+    /// Transient messages that a queue of type quorum kept over a crash.
+    pub transient_found: u64,
     /// Crashes with a publish in flight.
     pub crashes_in_flight: u64,
     /// Crashes.
@@ -68,12 +76,14 @@ pub struct Counts {
 pub(super) struct Sent {
     pub(super) length: u32,
     pub(super) keep: Keep,
-    pub(super) confirmed: bool,
+    pub(super) priority: u8,
+    /// By the checker's clock.
+    pub(super) confirmed_at: Option<u64>,
     pub(super) run: u32,
     pub(super) batch: BatchRef,
     pub(super) queues: Arc<[QueueRef]>,
-    /// Messages that were sent before it.
-    pub(super) order: u64,
+    /// When, by the checker's clock.
+    pub(super) at: u64,
 }
 
 /// How sure it is that a queue or a binding exists.
@@ -97,9 +107,25 @@ pub(super) struct Queue {
     pub(super) purging: bool,
     /// Something was ever sent to it.
     pub(super) used: bool,
+    /// The highest priority that it tells from others.
+    pub(super) priority_max: u8,
+    /// It keeps transient messages, too.
+    pub(super) keeps_all: bool,
+    /// How often its messages may come back.
+    pub(super) limit: Option<Limit>,
+    /// Who began to take from it in this run.
+    pub(super) takers: u32,
     /// Where its messages may go on to by themselves.
     pub(super) rule: Option<Arc<[QueueRef]>>,
     pub(super) places: BTreeMap<MsgId, Place>,
+}
+
+/// How often messages of a queue may come back in one run of the server.
+#[derive(Debug, Clone)]
+pub(super) struct Limit {
+    pub(super) most: u32,
+    /// Where they go then. Nowhere: they are dropped.
+    pub(super) to: Arc<[QueueRef]>,
 }
 
 /// What happened to a message in one queue.
@@ -117,6 +143,8 @@ pub(super) struct Place {
     /// The rule by which it may go away.
     pub(super) rule: Option<Rule>,
     pub(super) delivered: bool,
+    /// Deliveries in this run.
+    pub(super) handed_out: u32,
     /// With a consumer of this run.
     pub(super) out: bool,
     /// On its way back; it may still be out.
@@ -137,11 +165,13 @@ pub(super) struct Place {
 pub(super) struct Consumer {
     pub(super) queue: QueueRef,
     pub(super) share: Share,
+    /// When it started, by the checker's clock.
+    pub(super) since: u64,
     pub(super) out: BTreeSet<MsgId>,
-    /// Per publisher, the highest number it got.
-    pub(super) highest: HashMap<u32, u64>,
+    /// Per publisher and priority, the highest number it got.
+    pub(super) highest: HashMap<(u32, u8), u64>,
     /// The same among first deliveries.
-    pub(super) highest_fresh: HashMap<u32, u64>,
+    pub(super) highest_fresh: HashMap<(u32, u8), u64>,
     /// May come again.
     pub(super) maybe_returned: BTreeSet<MsgId>,
     /// Requeues that are not confirmed. There may be several of one message: it can come again before the first
@@ -156,8 +186,8 @@ pub(super) struct Consumer {
 /// A confirmed return.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Return {
-    /// Messages sent before its confirmation: a later one cannot have been under way.
-    pub(super) order: u64,
+    /// When it was confirmed, by the checker's clock: what was sent later cannot have been under way.
+    pub(super) at: u64,
     /// The consumer's deliveries up to here may have been under way.
     pub(super) deliveries_upto: u64,
 }
@@ -182,7 +212,18 @@ impl Checker {
 impl Queue {
     pub(super) fn new(name: String) -> Self {
         let existence = Existence::MaybeMade;
-        Self { name, existence, purging: false, used: false, rule: None, places: BTreeMap::new() }
+        Self {
+            name,
+            existence,
+            purging: false,
+            used: false,
+            priority_max: 0,
+            keeps_all: false,
+            limit: None,
+            takers: 0,
+            rule: None,
+            places: BTreeMap::new(),
+        }
     }
 
     /// A delete was asked for or answered.
@@ -199,10 +240,11 @@ impl Place {
 }
 
 impl Consumer {
-    pub(super) fn new(queue: QueueRef, share: Share) -> Self {
+    pub(super) fn new(queue: QueueRef, share: Share, since: u64) -> Self {
         Self {
             queue,
             share,
+            since,
             out: BTreeSet::new(),
             highest: HashMap::new(),
             highest_fresh: HashMap::new(),

@@ -1,6 +1,8 @@
 //! The checker's own tests: an honest record passes, and for every invariant a doctored one is caught by name.
 
 mod moves;
+mod priorities;
+mod quorum;
 
 use std::sync::Arc;
 
@@ -17,7 +19,14 @@ fn id(seq: u64) -> MsgId {
 }
 
 fn sent_as(seq: u64, keep: Keep, queues: &[QueueRef]) -> Event {
-    Event::Sent { id: id(seq), length: 24, keep, batch: BatchRef(seq), queues: Arc::from(queues) }
+    Event::Sent {
+        id: id(seq),
+        length: 24,
+        keep,
+        priority: 0,
+        batch: BatchRef(seq),
+        queues: Arc::from(queues),
+    }
 }
 
 fn sent(seq: u64) -> Event {
@@ -241,6 +250,7 @@ fn i6_part_of_a_batch() {
         id: id(seq),
         length: 24,
         keep: Keep::Persistent,
+        priority: 0,
         batch: BatchRef(7),
         queues: Arc::from([A]),
     };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::apply::broken;
 use super::state::{Checker, Existence, Queue};
 use super::{Invariant, Violation};
-use crate::history::{BindingName, Keep, Listed, QueueRef};
+use crate::history::{BindingName, Listed, QueueRef};
 use crate::payload::MsgId;
 
 impl Checker {
@@ -55,7 +55,7 @@ impl Checker {
         for (id, place) in &mut state.places {
             place.maybe_purged = true;
             // What was on its way when the purge left may come after it, and what is out stays out.
-            let arrived = messages.get(id).is_some_and(|sent| sent.confirmed || sent.run < run);
+            let arrived = messages.get(id).is_some_and(|sent| sent.confirmed_at.is_some() || sent.run < run);
             // What a move may bring here may come after it, and what one may have taken away cannot be purged.
             let arrived = arrived && place.published && place.left.is_none();
             place.purge_candidate = arrived && !place.out && !place.maybe_out;
@@ -143,9 +143,8 @@ impl Checker {
     fn count_fits(&self, queue_ref: QueueRef, queue: &Queue, messages: u64) -> Result<(), Violation> {
         let (mut least, mut most) = (0, 0);
         for (id, place) in &queue.places {
-            least += u64::from(self.must_be_there(*id, place));
-            let may_live =
-                self.messages.get(id).is_some_and(|s| s.keep == Keep::Persistent || s.run == self.run);
+            least += u64::from(self.must_be_there(queue_ref, *id, place));
+            let may_live = self.messages.contains_key(id) && self.may_outlive(queue_ref, *id);
             let may_be = self.may_be(queue_ref, *id, place);
             most += u64::from(may_live && may_be && !place.acked && !place.purged);
         }

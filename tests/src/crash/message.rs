@@ -88,6 +88,7 @@ pub(super) fn new_message(
         id,
         length: u32::try_from(length).unwrap_or(u32::MAX),
         keep,
+        priority: 0,
         batch,
         queues,
     });

@@ -94,12 +94,18 @@ impl Reached {
         self.wire_confirms += other.wire_confirms;
         self.wire_deliveries += other.wire_deliveries;
         self.wires_lost += other.wires_lost;
+        self.grpc_confirms += other.grpc_confirms;
+        self.grpc_deliveries += other.grpc_deliveries;
+        self.grpc_lost += other.grpc_lost;
         self.seen.sent += other.seen.sent;
         self.seen.confirmed += other.seen.confirmed;
         self.seen.delivered += other.seen.delivered;
         self.seen.redelivered += other.seen.redelivered;
         self.seen.recovered += other.seen.recovered;
         self.seen.acked += other.seen.acked;
+        self.seen.overtakes += other.seen.overtakes;
+        self.seen.worn_out += other.seen.worn_out;
+        self.seen.transient_found += other.seen.transient_found;
         self.seen.returned += other.seen.returned;
         self.seen.purges += other.seen.purges;
         self.seen.deletes += other.seen.deletes;
@@ -135,7 +141,7 @@ impl Reached {
             ("messages found after a crash", self.seen.recovered, 5_000),
             ("commits", self.commits, 5_000),
             ("rollbacks", self.rollbacks, 500),
-            ("confirmed moves", self.seen.moved, 4_000),
+            ("confirmed moves", self.seen.moved, 3_000),
             ("moves by a rule", self.seen.moved_by_rule, 10_000),
             ("moves under way at a crash", self.seen.moves_at_crash, 800),
             ("such moves that were kept", self.seen.moves_kept, 200),
@@ -143,6 +149,12 @@ impl Reached {
             ("confirms over AMQP", self.wire_confirms, 5_000),
             ("deliveries over AMQP", self.wire_deliveries, 1_500),
             ("AMQP connections lost", self.wires_lost, 400),
+            ("confirms over gRPC", self.grpc_confirms, 5_000),
+            ("deliveries over gRPC", self.grpc_deliveries, 1_000),
+            ("gRPC connections lost", self.grpc_lost, 300),
+            ("deliveries that overtook a lower priority", self.seen.overtakes, 5_000),
+            ("messages that came back too often", self.seen.worn_out, 30),
+            ("transient messages that a quorum queue kept", self.seen.transient_found, 500),
         ];
         for (what, reached, per_thousand) in floors {
             let floor = per_thousand * self.seeds / 1_000;
@@ -163,7 +175,8 @@ impl fmt::Display for Reached {
              {} bodies in blob files, {} such files removed, {} crashes, {} in recovery, {} torn tails, \
              {} frames copied, {} consumers lost, {} clean stops; {} sent, {} confirmed, {} delivered ({} redelivered), \
              {} found after a crash, {} acked, {} returned; {} commits, {} rollbacks, {} moved, {} moved by a rule, {} moves \
-             under way at a crash ({} kept, {} undone); over AMQP {} confirmed, {} delivered, {} connections lost",
+             under way at a crash ({} kept, {} undone); over AMQP {} confirmed, {} delivered, {} connections lost; over gRPC {} confirmed, \
+             {} delivered, {} connections lost; {} overtook a lower priority, {} came back too often, {} transient ones kept",
             self.seeds,
             self.operations,
             self.rotations,
@@ -201,6 +214,12 @@ impl fmt::Display for Reached {
             self.wire_confirms,
             self.wire_deliveries,
             self.wires_lost,
+            self.grpc_confirms,
+            self.grpc_deliveries,
+            self.grpc_lost,
+            self.seen.overtakes,
+            self.seen.worn_out,
+            self.seen.transient_found,
         )
     }
 }

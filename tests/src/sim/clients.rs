@@ -10,6 +10,7 @@ use leveret_broker::{
     Reply, ReqId, Settle, Table,
 };
 
+use super::kinds::{self, Kind};
 use super::reached::Reached;
 use super::world::Life;
 use crate::history::{BindingName, ConsumerRef, Event, Listed, QueueRef, Recorder, Share};
@@ -44,6 +45,7 @@ struct Known {
     /// go is lost if the queue is deleted meanwhile.
     rejected: bool,
     arguments: Table,
+    kind: Kind,
     dead: DeadLetters,
     /// Dead letters go there.
     target: bool,
@@ -110,6 +112,8 @@ struct Consuming {
 #[derive(Debug)]
 pub(super) struct Clients {
     recorder: Recorder,
+    /// Queues of other kinds than plain classic ones.
+    pub(super) kinds: bool,
     queues: Vec<Known>,
     next_number: BTreeMap<u32, u64>,
     next_id: u64,
@@ -134,6 +138,7 @@ impl Clients {
     pub(super) fn new(recorder: Recorder) -> Self {
         Self {
             recorder,
+            kinds: false,
             queues: Vec::new(),
             next_number: BTreeMap::new(),
             next_id: 1,
@@ -333,8 +338,8 @@ impl Clients {
             (Asked::Drain { consumer, queue }, Ok(Reply::Got(got))) => {
                 self.dry = got.messages.is_empty();
                 for message in got.messages {
-                    let id =
-                        self.recorder.delivered(consumer, queue, &message.message.body, message.redelivered);
+                    let body = &message.message.body;
+                    let id = self.came((consumer, queue), body, message.redelivered, message.delivery_count);
                     if let Some(id) = id {
                         self.recorder.record_all([Event::AckSent { queue, id }, Event::Acked { queue, id }]);
                     }
@@ -353,7 +358,8 @@ impl Clients {
         self.recorder.record(Event::ConsumerStarted { consumer, queue, share: Share::Shared });
         for message in got.messages {
             let body = &message.message.body;
-            if let Some(id) = self.recorder.delivered(consumer, queue, body, message.redelivered) {
+            let id = self.came((consumer, queue), body, message.redelivered, message.delivery_count);
+            if let Some(id) = id {
                 // The lease may end at any time.
                 self.recorder.record(Event::ReturnSent { consumer, queue, id });
                 self.leases.push((message.ack_id, id, queue, consumer));
@@ -362,17 +368,32 @@ impl Clients {
     }
 
     fn delivered(&mut self, deliver: &Deliver, life: &mut Life) {
-        let Some(lane) = self.lanes.get_mut(&deliver.chan) else { return };
-        let Some((consumer, queue, _)) = lane.consuming() else { return };
+        let consuming = self.lanes.get(&deliver.chan).and_then(Lane::consuming);
+        let Some((consumer, queue, _)) = consuming else { return };
         let message = &deliver.message;
-        let id = self.recorder.delivered(consumer, queue, &message.body, deliver.redelivered);
-        match (id, lane) {
-            (Some(id), Lane::Consumer(lane)) => drop(lane.out.insert(deliver.delivery_tag, id)),
-            (Some(id), Lane::Tx(lane)) => lane.delivered(deliver, id),
+        let id = self.came((consumer, queue), &message.body, deliver.redelivered, deliver.delivery_count);
+        match (id, self.lanes.get_mut(&deliver.chan)) {
+            (Some(id), Some(Lane::Consumer(lane))) => drop(lane.out.insert(deliver.delivery_tag, id)),
+            (Some(id), Some(Lane::Tx(lane))) => lane.delivered(deliver, id),
             _ => {}
         }
         let bytes = message.cost_bytes();
         life.inputs.push_back(Input::Writable { chan: deliver.chan, bytes });
+    }
+
+    /// Records a delivery, and gives the message's name. `count`: how often it came back, as far as its queue counts that.
+    fn came(
+        &self,
+        (consumer, queue): (ConsumerRef, QueueRef),
+        body: &[u8],
+        redelivered: bool,
+        count: Option<u32>,
+    ) -> Option<MsgId> {
+        let id = self.recorder.delivered(consumer, queue, body, redelivered)?;
+        if self.kinds {
+            self.recorder.record(Event::Counted { queue, id, count });
+        }
+        Some(id)
     }
 
     /// Marks the queue as taken from; false while a purge is on its way.
@@ -421,21 +442,9 @@ impl Clients {
         self.recorder.record(sent);
     }
 
-    /// A message may come to a queue, and from there to where its dead letters go.
-    fn aim(&mut self, id: MsgId, to: QueueRef, from: Option<QueueRef>) {
-        self.aims.entry(id).or_default().push((to, from));
-        let next = self.known(to).map(|known| known.dead.to);
-        next.iter().flat_map(|next| next.iter()).for_each(|next| self.aim(id, *next, Some(to)));
-    }
-
-    /// Whether a message that is out of `from` can move to `to`: it never was there, nor where it may go from there.
-    /// An earlier move from the same queue came to nothing, since it is there now.
-    fn may_move(&self, id: MsgId, from: QueueRef, to: QueueRef) -> bool {
-        let aims = self.aims.get(&id);
-        let free = aims.is_none_or(|aims| aims.iter().all(|aim| aim.0 != to || aim.1 == Some(from)));
-        let next = self.known(to).map(|known| known.dead.to);
-        free && to != from
-            && next.iter().flat_map(|next| next.iter()).all(|next| self.may_move(id, to, *next))
+    /// The priority that a message asks for.
+    fn priority_of(&self, id: MsgId) -> Option<u8> {
+        if self.kinds { kinds::priority_of(id) } else { None }
     }
 
     fn pick(&self, rng: &mut Rng, which: impl Fn(&Known) -> bool) -> Option<Known> {

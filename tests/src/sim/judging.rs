@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use leveret_broker::Effect;
 
+use super::grpc::Grpc;
 use super::wire::Wires;
 use super::world::{Life, World};
 use crate::checker::{Invariant, Violation};
@@ -25,6 +26,7 @@ impl World {
     pub(super) fn drain(&mut self, life: &mut Life) -> Result<(), Violation> {
         let mut queues = self.clients.queues_to_drain();
         queues.extend(self.wires.iter().flat_map(Wires::queues_to_drain));
+        queues.extend(self.grpc.iter().flat_map(Grpc::queues_to_drain));
         // What expires in one queue goes on to another that was empty before.
         let mut found = true;
         while found {

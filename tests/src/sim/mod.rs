@@ -4,7 +4,9 @@
 //!
 //! Simulated clients publish, consume, get, ack, nack, work in transactions, purge, declare and delete; what they do and
 //! see goes through the same checker as the crash harness's record of the real server. In every fifth seed there are AMQP
-//! clients, too, with the server's real sessions between them and the core, and bytes on their way in both directions.
+//! clients, too, with the server's real sessions between them and the core, and bytes on their way in both directions; in
+//! every fifth gRPC clients, with the server's real service; and in three of ten some queues have priorities or are of type
+//! quorum.
 
 mod bodies;
 mod bug;
@@ -12,7 +14,10 @@ pub mod points;
 
 mod campaign;
 mod clients;
+mod features;
+mod grpc;
 mod judging;
+mod kinds;
 mod reached;
 mod wire;
 mod world;

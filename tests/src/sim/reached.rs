@@ -57,6 +57,12 @@ pub struct Reached {
     pub wire_deliveries: u64,
     /// Their connections that were lost.
     pub wires_lost: u64,
+    /// Publishes of simulated gRPC clients that were confirmed.
+    pub grpc_confirms: u64,
+    /// Deliveries to them.
+    pub grpc_deliveries: u64,
+    /// Their connections that were lost.
+    pub grpc_lost: u64,
     /// Messages that the checker saw sent, confirmed, delivered, flagged, found after a crash, acked.
     pub seen: Counts,
 }

@@ -11,6 +11,7 @@ use leveret_broker::{ChanId, ConnId, Effect, Input, Op, PasswordHash, ReqId};
 use leveret_server::amqp::{Ids, Session, SessionSettings};
 use leveret_server::hub::Output;
 
+use super::kinds::Kind;
 use super::reached::Reached;
 use super::world::Life;
 use crate::history::{Event, QueueRef, Recorder, Share};
@@ -31,6 +32,7 @@ const QUEUES: u32 = 3;
 pub(super) struct Queue {
     pub(super) queue: QueueRef,
     pub(super) name: Arc<str>,
+    pub(super) kind: Kind,
     /// Somebody has asked for it.
     asked: bool,
     /// It is there: only then it is used.
@@ -49,6 +51,7 @@ pub(super) struct Wires {
     queues: Vec<Queue>,
     wires: Vec<Wire>,
     publishers: u32,
+    kinds: bool,
     ids: u64,
 }
 
@@ -88,11 +91,18 @@ pub(super) fn defaults() -> Input {
 }
 
 impl Wires {
-    pub(super) fn new(recorder: Recorder, seed: u64) -> Self {
+    /// `kinds`: not all of their queues are plain classic ones.
+    pub(super) fn new(recorder: Recorder, seed: u64, kinds: bool) -> Self {
+        let kind = |n| match n {
+            0 if kinds => Kind::Priorities(3),
+            1 if kinds => Kind::Quorum(Some(2)),
+            _ => Kind::Plain,
+        };
         let name = |n| -> Arc<str> { format!("wire.{n}").into() };
         let queue = |n| Queue {
             queue: recorder.new_queue(),
             name: name(n),
+            kind: kind(n),
             asked: false,
             ready: false,
             consumed: None,
@@ -116,6 +126,7 @@ impl Wires {
             settings: Arc::new(settings),
             wires: Vec::new(),
             publishers: 1_000,
+            kinds,
             ids: IDS_FROM,
         }
     }
@@ -181,7 +192,7 @@ impl Wires {
         let ids = Box::new(Block(self.ids));
         let session = Session::new(Arc::clone(&self.settings), ids, "simulated".into(), 0);
         self.publishers += 1;
-        let client = Client::new(self.publishers, &mut self.rng);
+        let client = Client::new(self.publishers, self.kinds, &mut self.rng);
         let mut wire = Wire {
             session,
             heard: Vec::new(),
@@ -195,8 +206,9 @@ impl Wires {
             if !std::mem::replace(&mut queue.asked, true) {
                 let name = queue.name.to_string();
                 self.recorder.record(Event::DeclareSent { queue: queue.queue, name });
+                self.recorder.record_all(queue.kind.recorded(queue.queue, &[].into()));
             }
-            wire.to_server.extend(client.declare(&queue.name));
+            wire.to_server.extend(client.declare(queue));
         }
         wire.client = Some(client);
         self.wires.push(wire);

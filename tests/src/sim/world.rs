@@ -10,6 +10,8 @@ use leveret_server::host::Host;
 use super::bodies::Bodies;
 use super::bug::Bug;
 use super::clients::Clients;
+use super::features::Features;
+use super::grpc::Grpc;
 use super::judging::refused;
 use super::reached::Reached;
 use super::wire::{self, Wires};
@@ -42,6 +44,8 @@ pub(super) struct World {
     pub(super) clients: Clients,
     /// Clients that speak AMQP, in some seeds.
     pub(super) wires: Option<Wires>,
+    /// Clients that speak gRPC, in some seeds.
+    pub(super) grpc: Option<Grpc>,
     pub(super) reached: Reached,
     pub(super) wall_ms: u64,
     pub(super) worker_ms: u64,
@@ -130,11 +134,13 @@ impl World {
         };
         let mut world = Self::of(SimDisk::default(), settings, rng);
         world.control = bug.and_then(Bug::of_core);
-        world.wires = matches!(seed % 10, 6 | 7).then(|| Wires::new(world.recorder.clone(), seed));
         world.memory_bytes = *world.rng.choice(&[2_000, 20_000, 10_000_000]).unwrap_or(&2_000);
         world.power_may_fail = fsync == Fsync::Always;
         world.crowded = crowded;
-        world.wires = matches!(seed % 10, 6 | 7).then(|| Wires::new(world.recorder.clone(), seed));
+        let features = Features::of(seed);
+        world.clients.kinds = features.kinds;
+        world.wires = features.wires.then(|| Wires::new(world.recorder.clone(), seed, features.kinds));
+        world.grpc = features.grpc.then(|| Grpc::new(world.recorder.clone(), seed));
         world
     }
 
@@ -149,6 +155,7 @@ impl World {
             power_may_fail: true,
             clients: Clients::new(recorder.clone()),
             wires: None,
+            grpc: None,
             recorder,
             checker: Checker::new(),
             reached: Reached { seeds: 1, ..Reached::default() },
@@ -185,6 +192,7 @@ impl World {
             self.recorder.record(Event::Crash);
             self.clients.forget();
             self.wires.iter_mut().for_each(Wires::forget);
+            self.grpc.iter_mut().for_each(Grpc::forget);
             self.judge()?;
         }
         let mut life = self.start(false)?;
@@ -223,7 +231,7 @@ impl World {
                     let host = Host::new(settings, store, recovered, self.wall_ms);
                     let mut host = host.map_err(|e| refused(&e.to_string()))?;
                     self.control.into_iter().for_each(|control| host.switch_on(control));
-                    if self.wires.is_some() && !host.defaults_made() {
+                    if (self.wires.is_some() || self.grpc.is_some()) && !host.defaults_made() {
                         host.turn([wire::defaults()], self.wall_ms, &mut Vec::new());
                     }
                     let bodies = Bodies::default();
@@ -250,6 +258,7 @@ impl World {
 
     fn serve(&mut self, life: &mut Life) -> Result<End, Violation> {
         self.clients.begin(life, &mut self.rng);
+        self.grpc.iter_mut().for_each(|grpc| grpc.begin(&life.host));
         let steps = self.rng.u32(200..1500);
         for _ in 0..steps {
             if self.crowded && self.rng.u8(..60) == 0 {
@@ -307,6 +316,9 @@ impl World {
         if let Some(wires) = &mut self.wires {
             wires.act(life, self.worker_ms, &mut self.reached);
         }
+        if let Some(grpc) = &mut self.grpc {
+            grpc.act((self.worker_ms, self.wall_ms), &mut self.reached);
+        }
         match self.rng.u8(..20) {
             0..5 => {
                 self.reached.operations += 1;
@@ -351,7 +363,9 @@ impl World {
     pub(super) fn turn(&mut self, life: &mut Life) {
         let count = self.rng.usize(0..=life.inputs.len());
         let inputs: Vec<Input> = life.inputs.drain(..count).collect();
-        let inputs = life.bodies.pass(&life.host.store().blobs(), inputs);
+        let mut inputs = life.bodies.pass(&life.host.store().blobs(), inputs);
+        // These have their large bodies written themselves.
+        inputs.extend(self.grpc.iter_mut().flat_map(Grpc::inputs));
         let tracing = std::env::var_os("LEVERET_SIM_TRACE").is_some();
         if tracing {
             inputs.iter().for_each(|input| eprintln!("  -> {input:?}"));
@@ -361,6 +375,7 @@ impl World {
         if life.host.failure().is_some() {
             return;
         }
+        self.grpc.iter_mut().for_each(|grpc| grpc.after_turn(&life.host));
         if tracing {
             effects.iter().for_each(|effect| eprintln!("  <- {effect:?}"));
         }
@@ -378,12 +393,17 @@ impl World {
         let count = self.rng.usize(0..=life.effects.len());
         let effects: Vec<Effect> = life.effects.drain(..count).collect();
         for effect in effects {
-            let others = match &mut self.wires {
-                Some(wires) => wires.receive(effect),
+            let others = match &mut self.grpc {
+                Some(grpc) => grpc.receive(effect),
                 None => Some(effect),
+            };
+            let others = match &mut self.wires {
+                Some(wires) => others.and_then(|effect| wires.receive(effect)),
+                None => others,
             };
             others.into_iter().for_each(|effect| self.clients.receive(effect, life));
         }
+        self.grpc.iter_mut().for_each(Grpc::flush);
     }
 
     /// Runs until nothing is under way, without a crash.

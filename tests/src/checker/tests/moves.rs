@@ -131,8 +131,14 @@ fn i6_a_move_to_several_queues_in_part() {
 
 /// A transaction that moves message 1, acks message 2 and publishes message 3 to queue c.
 fn transaction() -> Vec<Event> {
-    let publish =
-        Event::Sent { id: id(3), length: 24, keep: Keep::Persistent, batch: MOVE, queues: Arc::from([C]) };
+    let publish = Event::Sent {
+        id: id(3),
+        length: 24,
+        keep: Keep::Persistent,
+        priority: 0,
+        batch: MOVE,
+        queues: Arc::from([C]),
+    };
     let second = [sent(2), confirmed(2), delivered(2)];
     [out_of_a(), second.into(), vec![leaves(1, &[B], MOVE), leaves(2, &[], MOVE), publish]].concat()
 }

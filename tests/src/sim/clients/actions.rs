@@ -6,11 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fastrand::Rng;
 use leveret_broker::{
-    Binding, ChanId, Consume, DestinationKind, Get, Hold, Input, Op, Publish, Settle, Table,
+    Binding, ChanId, Consume, DestinationKind, Get, Hold, Input, Op, Publish, PublishExtras, Settle, Table,
 };
 
 use super::{Asked, CREDIT_BYTES, Clients, Consuming, FANOUT, Known, Lane, name_of, pick, publisher_of};
-use crate::history::{Event, Keep, QueueRef};
+use crate::history::{Event, Keep, QueueRef, Share};
 use crate::payload::{self, MsgId};
 use crate::sim::reached::Reached;
 use crate::sim::world::Life;
@@ -70,10 +70,12 @@ impl Clients {
         };
         let body = payload::encode(id, length);
         let keep = if rng.u8(..5) == 0 { Keep::Transient } else { Keep::Persistent };
-        let publish = publish(exchange, key, keep, body, rng.bool());
+        let priority = self.priority_of(id);
+        let publish = publish((exchange, key), keep, priority, body, rng.bool());
+        let priority = priority.unwrap_or(0);
         let batch = self.recorder.new_batch();
         let length = publish.body.len() as u32;
-        Some((publish, Event::Sent { id, length, keep, batch, queues }, id))
+        Some((publish, Event::Sent { id, length, keep, priority, batch, queues }, id))
     }
 
     /// The queues that a message to the exchange goes to, if that is known: every binding that was asked for was
@@ -105,9 +107,9 @@ impl Clients {
         let mut shared = None;
         for _ in 0..rng.u8(1..6) {
             let Some((publish, sent, id)) = self.message(100, rng) else { return };
-            let Event::Sent { id: _, length, keep, batch: fate, queues } = sent else { return };
+            let Event::Sent { id: _, length, keep, priority, batch: fate, queues } = sent else { return };
             let fate = *shared.get_or_insert(fate);
-            self.record_sent(Event::Sent { id, length, keep, batch: fate, queues });
+            self.record_sent(Event::Sent { id, length, keep, priority, batch: fate, queues });
             batch.push(publish);
             ids.push(id);
         }
@@ -211,6 +213,11 @@ impl Clients {
             return;
         }
         let consumer = self.recorder.new_consumer();
+        if self.kinds {
+            // What is taken may go back before anybody hears of it, and counts all the same.
+            let (queue, share) = (known.queue, Share::Shared);
+            self.recorder.record(Event::ConsumerStarted { consumer, queue, share });
+        }
         let hold = Hold::Lease { lease_ms: rng.u64(1..200) };
         let get = Get { queue: known.name, count: rng.u32(1..6), bytes_max: 5_000, hold };
         self.ask(life, Op::Get(get), Asked::Get { consumer, queue: known.queue });
@@ -231,9 +238,9 @@ impl Clients {
 }
 
 pub(super) fn publish(
-    exchange: Arc<str>,
-    key: Arc<str>,
+    (exchange, key): (Arc<str>, Arc<str>),
     keep: Keep,
+    priority: Option<u8>,
     body: Bytes,
     mandatory: bool,
 ) -> Publish {
@@ -243,10 +250,17 @@ pub(super) fn publish(
         routing_key: key,
         mandatory,
         persistent: keep == Keep::Persistent,
-        // Only the delivery mode: flag bit 12 and its byte.
-        properties: Bytes::from(vec![0x10, 0x00, mode]),
+        properties: properties(mode, priority),
         body,
         blob: None,
-        extras: None,
+        extras: priority.map(|priority| Box::new(PublishExtras { priority, ..PublishExtras::default() })),
+    }
+}
+
+/// Only the delivery mode, flag bit 12 and its byte, and the priority, bit 11.
+fn properties(mode: u8, priority: Option<u8>) -> Bytes {
+    match priority {
+        None => Bytes::from(vec![0x10, 0x00, mode]),
+        Some(priority) => Bytes::from(vec![0x18, 0x00, mode, priority]),
     }
 }

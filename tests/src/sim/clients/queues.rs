@@ -8,6 +8,8 @@ use leveret_broker::{Binding, DeclareExchange, DeclareQueue, DestinationKind, Op
 
 use super::{Asked, Clients, Known, name_of};
 use crate::history::{Event, QueueRef};
+use crate::payload::MsgId;
+use crate::sim::kinds::Kind;
 use crate::sim::world::Life;
 
 /// What a queue does with the messages that nobody wants.
@@ -52,6 +54,8 @@ impl Clients {
                 .extend(limits.into_iter().filter(|_| rng.u8(..5) == 0).map(|(k, v)| (k, Value::I64(v))));
             dead.rule = arguments.iter().any(|(_, value)| matches!(value, Value::I64(_)));
         }
+        let kind = if self.kinds { Kind::any(rng) } else { Kind::Plain };
+        arguments.extend(kind.arguments());
         let arguments = Table(arguments.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
         let queue = self.recorder.new_queue();
         let sole = rng.u8(..3) == 0;
@@ -64,6 +68,7 @@ impl Clients {
             taken: false,
             rejected: false,
             arguments,
+            kind,
             dead,
             target,
         };
@@ -119,6 +124,7 @@ impl Clients {
     fn declare_known(&mut self, life: &mut Life, known: &Known) {
         let queue = known.queue;
         self.recorder.record(Event::DeclareSent { queue, name: known.name.to_string() });
+        self.recorder.record_all(known.kind.recorded(queue, &known.dead.to));
         if known.dead.rule {
             self.recorder.record(Event::DeadLetters { queue, to: Arc::clone(&known.dead.to) });
         }
@@ -177,5 +183,22 @@ impl Clients {
         let Some(known) = self.queues.iter_mut().find(here) else { return [].into() };
         known.rejected = true;
         Arc::clone(&known.dead.to)
+    }
+
+    /// A message may come to a queue, and from there to where its dead letters go.
+    pub(super) fn aim(&mut self, id: MsgId, to: QueueRef, from: Option<QueueRef>) {
+        self.aims.entry(id).or_default().push((to, from));
+        let next = self.known(to).map(|known| known.dead.to);
+        next.iter().flat_map(|next| next.iter()).for_each(|next| self.aim(id, *next, Some(to)));
+    }
+
+    /// Whether a message that is out of `from` can move to `to`: it never was there, nor where it may go from there.
+    /// An earlier move from the same queue came to nothing, since it is there now.
+    pub(super) fn may_move(&self, id: MsgId, from: QueueRef, to: QueueRef) -> bool {
+        let aims = self.aims.get(&id);
+        let free = aims.is_none_or(|aims| aims.iter().all(|aim| aim.0 != to || aim.1 == Some(from)));
+        let next = self.known(to).map(|known| known.dead.to);
+        free && to != from
+            && next.iter().flat_map(|next| next.iter()).all(|next| self.may_move(id, to, *next))
     }
 }

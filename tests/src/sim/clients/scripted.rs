@@ -91,6 +91,7 @@ impl Clients {
     /// Those who come after a crash: they know what these know of queues and messages, and write another record.
     pub(in crate::sim) fn successors(&self, recorder: Recorder) -> Self {
         Self {
+            kinds: self.kinds,
             queues: self.queues.clone(),
             next_number: self.next_number.clone(),
             next_id: self.next_id,

@@ -197,8 +197,9 @@ impl Clients {
             _ => {
                 let Some(Way { exchange, key, to }) = self.where_to(rng, held.id, queue) else { return };
                 let fanout = &*exchange == FANOUT;
-                let publish =
-                    super::actions::publish(exchange, key, held.keep, held.body.clone(), rng.bool());
+                let priority = self.priority_of(held.id);
+                let body = held.body.clone();
+                let publish = super::actions::publish((exchange, key), held.keep, priority, body, rng.bool());
                 self.publish_in_tx(life, chan, publish, Staged::Moved { tag, held, to, fanout });
                 life.inputs.push_back(Input::Settle { chan, tag, multiple: false, how: Settle::Ack });
                 self.let_go(chan, tag);
@@ -286,9 +287,11 @@ impl Clients {
                     self.recorder.record(Event::ReturnSent { consumer, queue, id });
                     done.returned.push((consumer, queue, id));
                 }
-                Staged::Published { sent: Event::Sent { id, length, keep, queues, .. }, .. } => {
+                Staged::Published {
+                    sent: Event::Sent { id, length, keep, priority, queues, .. }, ..
+                } => {
                     done.published.push(id);
-                    self.record_sent(Event::Sent { id, length, keep, batch, queues });
+                    self.record_sent(Event::Sent { id, length, keep, priority, batch, queues });
                 }
                 Staged::Published { .. } => {}
             }

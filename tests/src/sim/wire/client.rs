@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
 use fastrand::Rng;
+use leveret_broker::Value;
 
 use super::Queue;
 use crate::amqp::codec::{self, BODY, Frame, HEADER, PROTOCOL_HEADER, Reader, Writer};
 use crate::amqp::{Settle, calls, method};
 use crate::history::{ConsumerRef, Event, Keep, QueueRef, Recorder, Share};
 use crate::payload::{self, MsgId};
+use crate::sim::kinds::priority_of;
 use crate::sim::reached::Reached;
 
 /// Channel that declares.
@@ -28,6 +30,8 @@ pub(super) struct Client {
     buffer: BytesMut,
     publisher: u32,
     number: u64,
+    /// It asks for priorities.
+    priorities: bool,
     /// The publishing channel confirms.
     confirms: bool,
     confirmed: u64,
@@ -56,11 +60,12 @@ struct Content {
 }
 
 impl Client {
-    pub(super) fn new(publisher: u32, rng: &mut Rng) -> Self {
+    pub(super) fn new(publisher: u32, priorities: bool, rng: &mut Rng) -> Self {
         Self {
             buffer: BytesMut::new(),
             publisher,
             number: 0,
+            priorities,
             confirms: false,
             confirmed: 0,
             unconfirmed: VecDeque::new(),
@@ -92,8 +97,10 @@ impl Client {
         bytes
     }
 
-    pub(super) fn declare(&self, name: &str) -> Vec<u8> {
-        codec::method(DECLARES, method::QUEUE_DECLARE, &calls::queue(name, calls::DURABLE, &[]))
+    pub(super) fn declare(&self, queue: &Queue) -> Vec<u8> {
+        let arguments: Vec<_> = queue.kind.arguments().into_iter().map(argument).collect();
+        let arguments = calls::queue(&queue.name, calls::DURABLE, &arguments);
+        codec::method(DECLARES, method::QUEUE_DECLARE, &arguments)
     }
 
     /// Does something; the bytes of it.
@@ -135,9 +142,15 @@ impl Client {
         let keep = if rng.u8(..5) == 0 { Keep::Transient } else { Keep::Persistent };
         let batch = recorder.new_batch();
         let (length, to) = (body.len() as u32, [queue.queue].into());
-        recorder.record(Event::Sent { id, length, keep, batch, queues: to });
+        let priority = if self.priorities { priority_of(id) } else { None };
+        recorder.record(Event::Sent { id, length, keep, priority: priority.unwrap_or(0), batch, queues: to });
         self.unconfirmed.push_back(id);
-        let properties = calls::delivery_mode(keep == Keep::Persistent);
+        let mut properties = calls::delivery_mode(keep == Keep::Persistent).to_vec();
+        if let Some(priority) = priority {
+            // Flag bit 11.
+            properties[0] |= 0x08;
+            properties.push(priority);
+        }
         calls::publish(PUBLISHES, ("", &queue.name), 0, &properties, &body, FRAME_MAX as usize)
     }
 
@@ -290,4 +303,14 @@ impl Client {
             out.insert(tag, id);
         }
     }
+}
+
+/// An argument of a declaration as it goes over the wire.
+fn argument((key, value): (&str, Value)) -> (String, codec::Value) {
+    let value = match value {
+        Value::I64(number) => codec::Value::Int(number as i32),
+        Value::Bytes(text) => codec::Value::Text(String::from_utf8_lossy(&text).into_owned()),
+        other => panic!("no queue is declared with {other:?}"),
+    };
+    (key.to_owned(), value)
 }
