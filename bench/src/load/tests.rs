@@ -58,6 +58,58 @@ fn many_connections_share_the_floor_and_the_warm_up_does_not_count() {
     assert!(sample.latencies.len() <= counted * 2 + 1_000, "{sample:?}");
 }
 
+/// Delivers so many messages, then gives back all that came until the end.
+fn delivering(count: u64) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let come = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        for tag in 1..=count {
+            let arguments = [&[1, b't'][..], &tag.to_be_bytes(), &[0, 0, 1, b'q']].concat();
+            let header = [&[0, 60, 0, 0][..], &100_000u64.to_be_bytes(), &[0, 0]].concat();
+            let mut bytes = codec::method(1, codec::DELIVER, &arguments);
+            bytes.extend(codec::frame(codec::HEADER, 1, &header));
+            bytes.extend(codec::frame(codec::BODY, 1, &vec![0; 100_000]));
+            stream.write_all(&bytes).unwrap();
+        }
+        let mut come = Vec::new();
+        // The other end closes with a reset where it has not read all.
+        let _ = stream.read_to_end(&mut come);
+        come
+    });
+    (addr, come)
+}
+
+#[test]
+fn deliveries_are_acked_one_by_one_or_together() {
+    const COUNT: u64 = 40;
+    for (acks, others) in [(Acks::Each, 0), (Acks::Multiple, 0), (Acks::Each, 20)] {
+        let (addr, come) = delivering(COUNT);
+        let consumer = TcpStream::connect(addr).unwrap();
+        let mut links = vec![(consumer, Vec::new(), Role::Consume(Consumer::new(acks)))];
+        // Among many connections, the buffer is smaller than a frame at first.
+        let idle = TcpListener::bind("127.0.0.1:0").unwrap();
+        for _ in 0..others {
+            let stream = TcpStream::connect(idle.local_addr().unwrap()).unwrap();
+            links.push((stream, Vec::new(), Role::Consume(Consumer::new(acks))));
+        }
+        let plan = Plan { until: Until::Total(COUNT), count: Count::Taken, lead: None, timed: None };
+        Swarm::<AmqpScan>::new(links).unwrap().run(plan).unwrap();
+        let come = come.join().unwrap();
+        let each: Vec<_> = come.chunks(codec::ack(1, false).len()).collect();
+        match acks {
+            Acks::Each => {
+                let wanted: Vec<_> = (1..=COUNT).map(|tag| codec::ack(tag, false)).collect();
+                assert_eq!(each, wanted);
+            }
+            Acks::Multiple => {
+                assert_eq!(each.last().unwrap(), &codec::ack(COUNT, true));
+                assert!(each.len() as u64 <= COUNT);
+            }
+        }
+    }
+}
+
 /// Answers each message after the other, and after so many stops for a while, once.
 fn stopping(after: usize, stop: Duration) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
