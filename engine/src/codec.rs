@@ -11,7 +11,7 @@ pub(crate) struct Malformed(pub(crate) String);
 pub(crate) type Parsed<T> = Result<T, Malformed>;
 
 /// Appends fields.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Writer(pub(crate) Vec<u8>);
 
 impl Writer {

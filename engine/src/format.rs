@@ -145,28 +145,37 @@ impl SegmentHeader {
 impl FrameHeader {
     /// Makes the frame: header, payload and checksum, padded. Gives the bytes and the frame's CRC.
     pub(crate) fn encode(&self, payload: &[u8]) -> (Vec<u8>, u32) {
-        assert_eq!(payload.len(), self.payload_bytes as usize, "the header tells the payload's length");
         let mut out = Vec::with_capacity(frame_bytes(payload.len()));
         out.resize(FRAME_HEADER_BYTES, 0);
-        LittleEndian::write_u32(&mut out, FRAME_MAGIC);
-        LittleEndian::write_u16(&mut out[4..], FORMAT_VERSION);
-        LittleEndian::write_u16(&mut out[6..], if self.closes { FLAG_CLOSES } else { 0 });
-        LittleEndian::write_u64(&mut out[8..], self.store_id);
-        LittleEndian::write_u64(&mut out[16..], self.epoch.0);
-        LittleEndian::write_u64(&mut out[24..], self.number.0);
-        LittleEndian::write_u32(&mut out[32..], self.prev_crc);
-        LittleEndian::write_u32(&mut out[36..], self.payload_bytes);
-        LittleEndian::write_u32(&mut out[40..], self.records);
-        LittleEndian::write_u64(&mut out[48..], self.group_first.0);
-        LittleEndian::write_u64(&mut out[56..], self.durable_upto.0);
-        LittleEndian::write_u64(&mut out[64..], self.edit.0);
-        let header_crc = crc32fast::hash(&out[..76]);
-        LittleEndian::write_u32(&mut out[76..], header_crc);
         out.extend_from_slice(payload);
-        let crc = frame_crc(header_crc, payload);
-        out.extend_from_slice(&crc.to_le_bytes());
         out.resize(frame_bytes(payload.len()), 0);
+        let crc = self.complete(&mut out);
         (out, crc)
+    }
+
+    /// Makes a frame of bytes in which the payload stands where it belongs, with zeros behind it. Gives the frame's CRC.
+    pub(crate) fn complete(&self, frame: &mut [u8]) -> u32 {
+        assert_eq!(frame.len(), self.frame_bytes(), "the header tells the payload's length");
+        let (header, rest) = frame.split_at_mut(FRAME_HEADER_BYTES);
+        header.fill(0);
+        LittleEndian::write_u32(header, FRAME_MAGIC);
+        LittleEndian::write_u16(&mut header[4..], FORMAT_VERSION);
+        LittleEndian::write_u16(&mut header[6..], if self.closes { FLAG_CLOSES } else { 0 });
+        LittleEndian::write_u64(&mut header[8..], self.store_id);
+        LittleEndian::write_u64(&mut header[16..], self.epoch.0);
+        LittleEndian::write_u64(&mut header[24..], self.number.0);
+        LittleEndian::write_u32(&mut header[32..], self.prev_crc);
+        LittleEndian::write_u32(&mut header[36..], self.payload_bytes);
+        LittleEndian::write_u32(&mut header[40..], self.records);
+        LittleEndian::write_u64(&mut header[48..], self.group_first.0);
+        LittleEndian::write_u64(&mut header[56..], self.durable_upto.0);
+        LittleEndian::write_u64(&mut header[64..], self.edit.0);
+        let header_crc = crc32fast::hash(&header[..76]);
+        LittleEndian::write_u32(&mut header[76..], header_crc);
+        let (payload, trailer) = rest.split_at_mut(self.payload_bytes as usize);
+        let crc = frame_crc(header_crc, payload);
+        LittleEndian::write_u32(trailer, crc);
+        crc
     }
 
     /// Reads the header at the front of `bytes`, with its own checksum verified, but not the payload's.

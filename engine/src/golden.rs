@@ -13,7 +13,7 @@ use crate::ids::{EditNo, Epoch, FileId, FrameNo, QueueId, SegmentNo, Seq};
 use crate::ledger::{Ledger, Queue};
 use crate::manifest::{self, CheckpointEntry, Edit, SegmentEnd, SegmentEntry, SettledEntry, State};
 use crate::ranges::Places;
-use crate::record::{self, Record, Stored};
+use crate::record::{self, Encoded, Record, Stored};
 use crate::settled::{Builder, Kept, SettledFile, SettledHeader};
 use crate::volatile;
 
@@ -78,9 +78,9 @@ fn a_blob_file_of_version_1() {
 #[test]
 fn a_record_that_names_a_blob_of_version_1() {
     let bytes = golden("blob-put-1");
-    let mut out = Writer::default();
-    assert_eq!(record::encode_batch(&blob_batch(), &mut out), 1);
-    assert_eq!(out.0, bytes, "today's code writes other bytes");
+    let encoded = record::encode_batch(blob_batch());
+    assert_eq!(encoded.count, 1);
+    assert_eq!(encoded.records, bytes, "today's code writes other bytes");
     let record = Record::Put {
         targets: vec![(QueueId(1), Seq(3)), (QueueId(2), Seq(9))],
         payload: Bytes::from("head"),
@@ -124,7 +124,7 @@ fn a_volatile_segment_of_version_1() {
     let mut written = Writer(volatile::encode_header(STORE, Epoch(3)));
     let targets = [(QueueId(1), Seq(3)), (QueueId(2), Seq(9))];
     let payload = Payload { head: Bytes::from_static(b"head"), body: Bytes::from_static(b"body") };
-    record::encode_message(&targets, &payload, &mut written);
+    record::encode_message(&targets, None, &mut written, |out| payload.write_to(out));
     assert_eq!(written.0, bytes, "today's code writes other bytes");
     let disk = tempfile::tempdir().expect("a directory");
     std::fs::write(disk.path().join("volatile-0000000006.vol"), &bytes).expect("written");
@@ -198,11 +198,7 @@ fn write_what_is_missing() {
     let files = [
         ("manifest-3", manifest::encode_file(STORE, EditNo(4), &blob_edits())),
         ("blob-1", blob_bytes()),
-        ("blob-put-1", {
-            let mut out = Writer::default();
-            record::encode_batch(&blob_batch(), &mut out);
-            out.0
-        }),
+        ("blob-put-1", record::encode_batch(blob_batch()).records),
         ("settled-1", settled_bytes().0),
         ("checkpoint-2", checkpoint::encode(STORE, Epoch(3), &blob_ledger()).concat()),
         ("segment-1", segment_bytes()),
@@ -364,6 +360,7 @@ fn records() -> Vec<Record> {
 fn first_batch() -> Batch {
     let payload = Payload { head: Bytes::from("hel"), body: Bytes::from("lo") };
     Batch {
+        messages: crate::batch::Messages::default(),
         queues_created: vec![QueueId(2)],
         holes: vec![(QueueId(2), Seq(5), Seq(8))],
         puts: vec![Put { targets: vec![(QueueId(1), Seq(3)), (QueueId(2), Seq(9))], payload, blob: None }],
@@ -392,9 +389,9 @@ fn segment_bytes() -> Vec<u8> {
     let mut bytes = segment_header().encode();
     let mut prev_crc = segment_header().prev_crc;
     for (first, durable_upto, batch) in groups {
-        let mut out = Writer::default();
-        let records = record::encode_batch(&batch, &mut out);
-        let parts: Vec<&[u8]> = if out.0.is_empty() { vec![&[]] } else { out.0.chunks(4096 - 84).collect() };
+        let Encoded { records: payload, count, .. } = record::encode_batch(batch);
+        let parts: Vec<&[u8]> =
+            if payload.is_empty() { vec![&[]] } else { payload.chunks(4096 - 84).collect() };
         for (index, part) in parts.iter().enumerate() {
             let header = FrameHeader {
                 store_id: STORE,
@@ -402,7 +399,7 @@ fn segment_bytes() -> Vec<u8> {
                 number: FrameNo(first + index as u64),
                 prev_crc,
                 payload_bytes: part.len() as u32,
-                records: if index == 0 { records } else { 0 },
+                records: if index == 0 { count } else { 0 },
                 group_first: FrameNo(first),
                 closes: index + 1 == parts.len(),
                 durable_upto: FrameNo(durable_upto),

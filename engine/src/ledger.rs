@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::batch::Batch;
-use crate::blobs::{BlobPlace, BlobRef};
+use crate::blobs::BlobPlace;
 use crate::ids::{FileId, FrameNo, QueueId, SegmentNo, Seq};
 use crate::ranges::Places;
-use crate::record::Record;
+use crate::record::{Changes, Record};
 use crate::settled::Extent;
 
 mod blobs;
@@ -94,30 +93,30 @@ impl Ledger {
     }
 
     /// Applies a committed batch whose group starts at that block.
-    pub(crate) fn apply_batch(&mut self, segment: SegmentNo, block: u32, batch: &Batch) {
-        for queue in &batch.queues_created {
+    pub(crate) fn apply_changes(&mut self, segment: SegmentNo, block: u32, changes: &Changes) {
+        for queue in &changes.queues_created {
             self.create_queue(*queue);
         }
-        for &(queue, first, last) in &batch.holes {
+        for &(queue, first, last) in &changes.holes {
             self.ack(queue, first, last);
         }
-        for put in &batch.puts {
-            let blob = put.blob.as_ref().map(BlobRef::place);
-            for &(queue, seq) in &put.targets {
-                self.put(segment, block, queue, seq, blob);
-            }
+        for &(queue, first, last) in &changes.runs {
+            self.put(segment, block, queue, (first, last));
         }
-        for &(queue, first, last) in &batch.acks {
+        for (queue, seq, blob) in &changes.blobs {
+            self.name_blob(*queue, *seq, blob.place());
+        }
+        for &(queue, first, last) in &changes.acks {
             self.ack(queue, first, last);
         }
-        for (key, value) in &batch.facts {
+        for (key, value) in &changes.facts {
             match value {
                 // Copied, so that what the batch holds beside it goes with the batch.
                 Some(value) => self.set_fact(key, value),
                 None => drop(self.facts.remove(&key[..])),
             }
         }
-        for queue in &batch.queues_deleted {
+        for queue in &changes.queues_deleted {
             self.delete_queue(*queue);
         }
     }
@@ -131,7 +130,10 @@ impl Ledger {
         blob: Option<BlobPlace>,
     ) {
         for (queue, seq) in targets {
-            self.put(segment, block, queue, seq, blob);
+            self.put(segment, block, queue, (seq, seq));
+            if let Some(place) = blob {
+                self.name_blob(queue, seq, place);
+            }
         }
     }
 
@@ -150,7 +152,7 @@ impl Ledger {
             if let Some(queue) = self.queues.get_mut(&id)
                 && queue.is_live(seq)
             {
-                Self::index(&mut self.segments, segment, block, id, queue, seq);
+                Self::index(&mut self.segments, segment, block, id, queue, (seq, seq));
             }
         }
     }
@@ -183,7 +185,7 @@ impl Ledger {
                 && queue.is_live(seq)
             {
                 queue.unindex(seq, segment);
-                Self::index(&mut self.segments, segment, block, id, queue, seq);
+                Self::index(&mut self.segments, segment, block, id, queue, (seq, seq));
             }
         }
     }
@@ -345,17 +347,13 @@ impl Ledger {
         self.queues.entry(queue).or_default();
     }
 
-    fn put(&mut self, segment: SegmentNo, block: u32, id: QueueId, seq: Seq, blob: Option<BlobPlace>) {
+    /// Places that stand one after the other in the group at that block.
+    fn put(&mut self, segment: SegmentNo, block: u32, id: QueueId, (first, last): (Seq, Seq)) {
         // A queue that is not there was deleted: its late puts are void.
         let Some(queue) = self.queues.get_mut(&id) else { return };
-        queue.next = queue.next.max(seq.next());
-        if let Some(place) = blob
-            && queue.name_blob(seq, place)
-        {
-            self.blobs.name(place);
-        }
+        queue.next = queue.next.max(last.next());
         if segment >= self.settled_below {
-            Self::index(&mut self.segments, segment, block, id, queue, seq);
+            Self::index(&mut self.segments, segment, block, id, queue, (first, last));
         }
     }
 
@@ -382,8 +380,8 @@ impl Ledger {
     }
 
     /// The bug of [`crate::Control::BlobFreedEarly`].
-    pub(crate) fn free_early(&mut self, batches: &[Batch]) {
-        for &(queue, first, last) in batches.iter().flat_map(|batch| &batch.acks) {
+    pub(crate) fn free_early(&mut self, changes: &[Changes]) {
+        for &(queue, first, last) in changes.iter().flat_map(|changes| &changes.acks) {
             self.release_blobs(queue, first, last);
         }
     }
@@ -400,7 +398,7 @@ impl Ledger {
         block: u32,
         id: QueueId,
         queue: &mut Queue,
-        seq: Seq,
+        (first, last): (Seq, Seq),
     ) {
         if let Some((newest, chunk)) = queue.chunks.iter_mut().next_back()
             && *newest != segment
@@ -412,10 +410,10 @@ impl Ledger {
             let used = segments.entry(segment).or_default();
             used.queues.push(id);
             used.found_dead = 0;
-            Chunk { first: seq, last: seq, runs: Vec::new() }
+            Chunk { first, last, runs: Vec::new() }
         });
-        let delta = u32::try_from(seq.0 - chunk.first.0).expect("a segment of 4 GiB holds fewer places");
-        chunk.last = seq;
+        let delta = u32::try_from(first.0 - chunk.first.0).expect("a segment of 4 GiB holds fewer places");
+        chunk.last = last;
         if chunk.runs.last().is_none_or(|run| run.block != block) {
             chunk.runs.push(Run { delta, block });
         }

@@ -15,7 +15,7 @@
 use byteorder::{ByteOrder, LittleEndian};
 use bytes::Bytes;
 
-use crate::batch::{Batch, Payload};
+use crate::batch::{Batch, Messages};
 use crate::blobs::{BlobPlace, BlobRef};
 use crate::codec::{Malformed, Parsed, Reader, Writer};
 use crate::controls::crc_differs;
@@ -49,53 +49,87 @@ pub(crate) enum Record {
 /// A message's places and its payload.
 pub(crate) type Message = (Vec<(QueueId, Seq)>, Bytes);
 
-/// Appends a batch's records to `out` in the order in which they take effect; returns how many.
-pub(crate) fn encode_batch(batch: &Batch, out: &mut Writer) -> u32 {
-    let mut records = 0;
-    let mut each = |out: &mut Writer, kind, body: &mut dyn FnMut(&mut Writer)| {
-        records += 1;
-        encode(out, kind, body);
-    };
-    for queue in &batch.queues_created {
-        each(out, QUEUE_CREATED, &mut |w| w.u64(queue.0));
+/// A batch as the log takes it.
+#[derive(Debug, Default)]
+pub(crate) struct Encoded {
+    /// Its records, in the order in which they take effect.
+    pub(crate) records: Vec<u8>,
+    pub(crate) count: u32,
+    pub(crate) changes: Changes,
+}
+
+/// What becomes of the ledger by a batch, in the order of the fields.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    pub(crate) queues_created: Vec<QueueId>,
+    pub(crate) holes: Vec<(QueueId, Seq, Seq)>,
+    /// Places of messages, as inclusive ranges, those of each queue in order.
+    pub(crate) runs: Vec<(QueueId, Seq, Seq)>,
+    /// Those of them whose body stands in a blob file.
+    pub(crate) blobs: Vec<(QueueId, Seq, BlobRef)>,
+    pub(crate) acks: Vec<(QueueId, Seq, Seq)>,
+    pub(crate) facts: Vec<(Bytes, Option<Bytes>)>,
+    pub(crate) queues_deleted: Vec<QueueId>,
+}
+
+/// Makes a batch's records.
+pub(crate) fn encode_batch(mut batch: Batch) -> Encoded {
+    batch.gather();
+    let Batch { queues_created, holes, messages, puts: _, acks, facts, queues_deleted } = batch;
+    let Messages { records: mut out, count, runs, blobs } = messages;
+    let singles = queues_created.len() + holes.len() + acks.len() + facts.len() + queues_deleted.len();
+    if !queues_created.is_empty() || !holes.is_empty() {
+        let messages = std::mem::take(&mut out.0);
+        for queue in &queues_created {
+            encode(&mut out, QUEUE_CREATED, |w| w.u64(queue.0));
+        }
+        // Acks of transient places come before the put that closes the hole; a replay in order sees no live hole.
+        for (queue, first, last) in &holes {
+            encode(&mut out, ACK, |w| ack(w, *queue, *first, *last));
+        }
+        out.0.extend_from_slice(&messages);
     }
-    // Acks of transient places come before the put that closes the hole; a replay in order sees no live hole.
-    for (queue, first, last) in &batch.holes {
-        each(out, ACK, &mut |w| ack(w, *queue, *first, *last));
+    for (queue, first, last) in &acks {
+        encode(&mut out, ACK, |w| ack(w, *queue, *first, *last));
     }
-    for put in &batch.puts {
-        let blob = put.blob.as_ref().map(BlobRef::place);
-        each(out, put_kind(blob), &mut |w| {
-            encode_place(blob, w);
-            message(w, &put.targets, &put.payload);
-        });
-    }
-    for (queue, first, last) in &batch.acks {
-        each(out, ACK, &mut |w| ack(w, *queue, *first, *last));
-    }
-    for (key, value) in &batch.facts {
+    for (key, value) in &facts {
         match value {
-            Some(value) => each(out, FACT, &mut |w| {
+            Some(value) => encode(&mut out, FACT, |w| {
                 w.bytes(key);
                 w.bytes(value);
             }),
-            None => each(out, UNFACT, &mut |w| w.bytes(key)),
+            None => encode(&mut out, UNFACT, |w| w.bytes(key)),
         }
     }
-    for queue in &batch.queues_deleted {
-        each(out, QUEUE_DELETED, &mut |w| w.u64(queue.0));
+    for queue in &queues_deleted {
+        encode(&mut out, QUEUE_DELETED, |w| w.u64(queue.0));
     }
-    records
+    let count = count + u32::try_from(singles).expect("records fit into a segment");
+    let changes = Changes { queues_created, holes, runs, blobs, acks, facts, queues_deleted };
+    Encoded { records: out.0, count, changes }
 }
 
-/// Appends the record of a message, as the log and volatile segments hold it.
-pub(crate) fn encode_message(targets: &[(QueueId, Seq)], payload: &Payload, out: &mut Writer) {
-    encode(out, PUT, &mut |w| message(w, targets, payload));
+/// Appends the record of a message, as the log and volatile segments hold it, with the payload that `payload` appends.
+pub(crate) fn encode_message(
+    targets: &[(QueueId, Seq)],
+    blob: Option<BlobPlace>,
+    out: &mut Writer,
+    payload: impl FnOnce(&mut Vec<u8>),
+) {
+    encode(out, put_kind(blob), |w| {
+        encode_place(blob, w);
+        w.u32(u32::try_from(targets.len()).expect("targets fit into a segment"));
+        for (queue, seq) in targets {
+            w.u64(queue.0);
+            w.u64(seq.0);
+        }
+        payload(&mut w.0);
+    });
 }
 
 /// Appends the record of a message in one queue, as a settled segment holds it.
 pub(crate) fn encode_put(queue: QueueId, seq: Seq, stored: Stored<'_>, out: &mut Writer) {
-    encode(out, put_kind(stored.blob), &mut |w| {
+    encode(out, put_kind(stored.blob), |w| {
         encode_place(stored.blob, w);
         w.u32(1);
         w.u64(queue.0);
@@ -269,29 +303,17 @@ pub(crate) fn decode_messages(records: Bytes) -> (Vec<Message>, Option<Malformed
     (messages, None)
 }
 
-fn message(w: &mut Writer, targets: &[(QueueId, Seq)], Payload { head, body }: &Payload) {
-    w.u32(u32::try_from(targets.len()).expect("targets fit into a segment"));
-    for (queue, seq) in targets {
-        w.u64(queue.0);
-        w.u64(seq.0);
-    }
-    w.0.extend_from_slice(head);
-    w.0.extend_from_slice(body);
-}
-
 fn ack(w: &mut Writer, queue: QueueId, first: Seq, last: Seq) {
     w.u64(queue.0);
     w.u64(first.0);
     w.u64(last.0);
 }
 
-fn encode(out: &mut Writer, kind: u8, body: &mut dyn FnMut(&mut Writer)) {
+fn encode(out: &mut Writer, kind: u8, body: impl FnOnce(&mut Writer)) {
     let start = out.0.len();
-    out.u8(kind);
-    out.u8(0);
-    out.u16(0);
-    out.u32(0);
-    out.u32(0);
+    let mut header = [0; RECORD_HEADER_BYTES];
+    header[0] = kind;
+    out.0.extend_from_slice(&header);
     body(out);
     let length =
         u32::try_from(out.0.len() - start - RECORD_HEADER_BYTES).expect("records fit into a segment");

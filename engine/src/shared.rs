@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock, PoisonError};
 
-use crate::batch::{Batch, Urgency};
+use crate::batch::Urgency;
 use crate::blobs::{BlobFiles, Waiting};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{DIRECTORY, Error, Result, is_full};
@@ -12,6 +12,7 @@ use crate::fetch::{Fetch, Fetched};
 use crate::ids::{EditNo, Epoch, FileId, QueueId, SegmentNo, Seq, Ticket};
 use crate::ledger::Ledger;
 use crate::manifest::{Edit, Manifest, SegmentEnd};
+use crate::record::Encoded;
 use crate::reserve::{Purpose, Reserve};
 use crate::settings::Settings;
 use crate::settled::SettledFile;
@@ -98,7 +99,7 @@ pub type Delivered = Vec<(QueueId, Vec<(Seq, Seq)>)>;
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) ticket: Ticket,
-    pub(crate) batch: Batch,
+    pub(crate) encoded: Encoded,
     pub(crate) urgency: Urgency,
 }
 

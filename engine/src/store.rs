@@ -1,6 +1,6 @@
 //! The store's front: what its owner calls. The owner is one thread; the workers are the store's own.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,6 +16,7 @@ use crate::ids::{Epoch, QueueId, Seq, Ticket};
 use crate::keeper::Keeper;
 use crate::ledger::Ledger;
 use crate::reader::Reader;
+use crate::record;
 use crate::recovery::{self, Report};
 use crate::scrub::Scrub;
 use crate::settings::Settings;
@@ -37,7 +38,7 @@ pub struct Store {
     pub(crate) shared: Arc<Shared>,
     next_ticket: Ticket,
     /// Per queue, the place after the newest one that was committed: below it, what was left out is a transient place.
-    logged: BTreeMap<QueueId, Seq>,
+    logged: HashMap<QueueId, Seq>,
 }
 
 /// The store's workers. Each is called in a loop, by a thread of its own or by a test's scheduler.
@@ -123,28 +124,15 @@ impl Store {
     /// # Errors
     /// [`Error::BatchTooLarge`] when no segment could hold it; nothing was changed then.
     pub fn commit(&mut self, mut batch: Batch, urgency: Urgency) -> Result<Ticket> {
-        self.fill_holes(&mut batch);
-        let bytes_max = self.shared.settings.batch_bytes_max();
-        if batch.bytes() > bytes_max {
-            return Err(Error::BatchTooLarge { bytes: batch.bytes(), bytes_max });
-        }
-        for queue in &batch.queues_created {
-            self.logged.insert(*queue, Seq(1));
-        }
-        for put in &batch.puts {
-            for &(queue, seq) in &put.targets {
-                let logged = self.logged.get_mut(&queue);
-                *logged.expect("puts name queues that exist") = seq.next();
-            }
-        }
-        for queue in &batch.queues_deleted {
-            self.logged.remove(queue);
-        }
+        batch.gather();
+        self.take_in(&mut batch)?;
+        // Here, not where the log is written: another thread would have to read, and to free, what messages are made of.
+        let encoded = record::encode_batch(batch);
         let ticket = self.next_ticket;
         self.next_ticket = ticket.next();
         let mut inbox = lock(&self.shared.inbox);
         inbox.urgent += usize::from(urgency == Urgency::Now);
-        inbox.waiting.push_back(Pending { ticket, batch, urgency });
+        inbox.waiting.push_back(Pending { ticket, encoded, urgency });
         Ok(ticket)
     }
 
@@ -263,29 +251,40 @@ impl Store {
         Gauge { shared: Arc::clone(&self.shared) }
     }
 
+    /// Counts a batch's places as logged, unless it is too large.
+    ///
     /// E7: the transient places since a queue's last logged one are acked in the batch that puts the next one. And
     /// acks are cut to places that were logged, so that none is dead before it is given out.
-    fn fill_holes(&self, batch: &mut Batch) {
-        let mut next: BTreeMap<QueueId, Seq> = BTreeMap::new();
+    fn take_in(&mut self, batch: &mut Batch) -> Result<()> {
         for queue in &batch.queues_created {
-            next.insert(*queue, Seq(1));
+            self.logged.insert(*queue, Seq(1));
         }
-        let known =
-            |next: &BTreeMap<_, _>, queue| next.get(&queue).or_else(|| self.logged.get(&queue)).copied();
-        for put in &batch.puts {
-            for &(queue, seq) in &put.targets {
-                let Some(expected) = known(&next, queue) else { continue };
-                if seq > expected && !self.shared.settings.has(Control::HoleCountedLive) {
-                    batch.holes.push((queue, expected, Seq(seq.0 - 1)));
-                }
-                next.insert(queue, seq.next());
+        let mut before = Vec::with_capacity(batch.messages.runs.len());
+        for &(queue, first, last) in &batch.messages.runs {
+            let logged = self.logged.get_mut(&queue).expect("puts name queues that exist");
+            before.push((queue, *logged));
+            if first > *logged && !self.shared.settings.has(Control::HoleCountedLive) {
+                batch.holes.push((queue, *logged, Seq(first.0 - 1)));
             }
+            *logged = last.next();
+        }
+        let (bytes, bytes_max) = (batch.bytes(), self.shared.settings.batch_bytes_max());
+        if bytes > bytes_max {
+            self.logged.extend(before.into_iter().rev());
+            for queue in &batch.queues_created {
+                self.logged.remove(queue);
+            }
+            return Err(Error::BatchTooLarge { bytes, bytes_max });
         }
         batch.acks.retain_mut(|(queue, first, last)| {
-            let Some(logged) = known(&next, *queue) else { return false };
+            let Some(logged) = self.logged.get(queue) else { return false };
             *last = (*last).min(Seq(logged.0 - 1));
             *first <= *last
         });
+        for queue in &batch.queues_deleted {
+            self.logged.remove(queue);
+        }
+        Ok(())
     }
 }
 

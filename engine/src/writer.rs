@@ -4,16 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
-
-use crate::batch::{Batch, Payload, Urgency};
-use crate::codec::Writer as Encoder;
+use crate::batch::Urgency;
 use crate::controls::Control;
-use crate::disk::DiskFile;
+use crate::disk::{Blocks, DiskFile};
 use crate::error::{Error, Result};
-use crate::format::{BLOCK_BYTES, FrameHeader, frame_bytes, segment_name};
+use crate::format::{BLOCK_BYTES, FRAME_HEADER_BYTES, FrameHeader, frame_bytes, segment_name};
 use crate::ids::{FileId, FrameNo, SegmentNo, Ticket};
-use crate::record;
+use crate::record::{Changes, Encoded};
 use crate::settings::Fsync;
 use crate::shared::{Counters, Shared, Step, lock};
 
@@ -25,6 +22,8 @@ const LOOK_AGAIN_MS: u64 = 1_000;
 const KEEPER_RING_MS: u64 = 50;
 /// How long to wait before trying again to find space for a segment.
 const SPACE_RETRY_MS: u64 = 100;
+/// Memory of frames that is kept for the next one at most.
+const BLOCKS_KEPT_BYTES: usize = 1 << 20;
 /// How long a close waits for space. Then it ends with an error: the owner has been told to stop.
 const CLOSE_PATIENCE_MS: u64 = 5_000;
 
@@ -50,6 +49,8 @@ pub struct Writer {
     no_room_since_ms: Option<u64>,
     /// When the oldest waiting lazy batch was first seen.
     lazy_since_ms: Option<u64>,
+    /// Memory of the last frame, for the next one.
+    blocks: Option<Blocks>,
     #[cfg_attr(not(feature = "controls"), expect(dead_code, reason = "a deliberate bug's state"))]
     half_group: Option<FrameNo>,
 }
@@ -72,14 +73,14 @@ pub(crate) struct LogEnd {
 /// Batches that stand or fall together in the log.
 #[derive(Debug, Default)]
 struct Group {
-    /// Bodies are dropped once they are encoded.
-    batches: Vec<Batch>,
+    changes: Vec<Changes>,
     /// The newest ticket in it.
     ticket: Ticket,
     segment: SegmentNo,
     block: u32,
     last_frame: FrameNo,
-    payload: Vec<u8>,
+    /// Its records, behind room for the header of a frame.
+    payload: Blocks,
     records: u32,
 }
 
@@ -100,7 +101,7 @@ enum Phase {
     Write {
         group: Group,
         /// Offset and bytes of the frames still to be written, last one first.
-        frames: Vec<(u64, Vec<u8>)>,
+        frames: Vec<(u64, Blocks)>,
     },
     Sync,
     Done,
@@ -121,6 +122,7 @@ impl Writer {
             busy_at_ms: 0,
             no_room_since_ms: None,
             lazy_since_ms: None,
+            blocks: None,
             half_group,
         }
     }
@@ -205,10 +207,11 @@ impl Writer {
     fn write(&mut self) -> Result<Step> {
         let Phase::Write { frames, .. } = &mut self.phase else { return Ok(Step::Worked) };
         if let Some((offset, bytes)) = frames.last() {
-            self.end.file.write_at(*offset, bytes).map_err(Error::io("write", &self.end.file_name))?;
+            self.end.file.write_blocks(*offset, bytes).map_err(Error::io("write", &self.end.file_name))?;
             Counters::add(&self.shared.counters.frames, 1);
             Counters::add(&self.shared.counters.frame_bytes, bytes.len() as u64);
-            frames.pop();
+            self.blocks =
+                frames.pop().map(|(_, bytes)| bytes).filter(|bytes| bytes.room() <= BLOCKS_KEPT_BYTES);
         }
         if frames.is_empty()
             && let Phase::Write { group, .. } = std::mem::replace(&mut self.phase, Phase::Idle)
@@ -246,7 +249,8 @@ impl Writer {
         } else if self.unproven && (idle || closing) {
             // An empty frame behind the last one proves it: damage there is then no torn tail.
             self.unproven = false;
-            self.place(Group { ticket: self.shared.durable(), ..Group::default() });
+            let payload = self.blocks(0);
+            self.place(Group { ticket: self.shared.durable(), payload, ..Group::default() });
             return Ok(Step::Worked);
         } else if closing {
             self.phase = Phase::Done;
@@ -287,37 +291,47 @@ impl Writer {
             return (None, closing, true);
         }
         self.lazy_since_ms = None;
-        let room = self.shared.settings.frame_payload_max() as u64;
+        let room = self.shared.settings.frame_payload_max();
         let mut group = Group::default();
-        let mut bytes = 0;
+        let (mut taken, mut bytes) = (Vec::new(), 0);
         while let Some(pending) = inbox.waiting.front() {
-            bytes += pending.batch.bytes();
-            if bytes > room && !group.batches.is_empty() {
+            bytes += pending.encoded.records.len();
+            if bytes > room && !taken.is_empty() {
+                bytes -= pending.encoded.records.len();
                 break;
             }
             let pending = inbox.waiting.pop_front().expect("there is a front");
             inbox.urgent -= usize::from(pending.urgency == Urgency::Now);
             group.ticket = pending.ticket;
-            group.batches.push(pending.batch);
+            taken.push(pending.encoded);
         }
         drop(inbox);
-        let mut encoder = Encoder(Vec::with_capacity(bytes as usize));
-        for batch in &mut group.batches {
-            group.records += record::encode_batch(batch, &mut encoder);
-            for put in &mut batch.puts {
-                put.payload = Payload { head: Bytes::new(), body: Bytes::new() };
-            }
+        group.payload = self.blocks(bytes);
+        for Encoded { records, count, changes } in taken {
+            group.payload.extend(&records);
+            group.records += count;
+            group.changes.push(changes);
         }
-        group.payload = encoder.0;
-        Counters::add(&self.shared.counters.record_bytes, group.payload.len() as u64);
+        Counters::add(&self.shared.counters.record_bytes, bytes as u64);
         (Some(group), closing, false)
+    }
+
+    /// Room for a frame, the header left free.
+    fn blocks(&mut self, payload: usize) -> Blocks {
+        let mut blocks = self.blocks.take().unwrap_or_default();
+        blocks.clear();
+        if blocks.room() < frame_bytes(payload) {
+            blocks = Blocks::with_room(frame_bytes(payload));
+        }
+        blocks.resize(FRAME_HEADER_BYTES);
+        blocks
     }
 
     /// Goes on with a group in this segment, or in the next one when this one has no room.
     fn place(&mut self, group: Group) {
         let payload_max = self.shared.settings.frame_payload_max();
         let mut needed = 0;
-        let mut rest = group.payload.len();
+        let mut rest = group.payload.len() - FRAME_HEADER_BYTES;
         loop {
             let part = rest.min(payload_max);
             needed += frame_bytes(part) as u64;
@@ -337,8 +351,18 @@ impl Writer {
     fn frame(&mut self, mut group: Group) {
         let payload = std::mem::take(&mut group.payload);
         let payload_max = self.shared.settings.frame_payload_max();
-        let parts: Vec<&[u8]> =
-            if payload.is_empty() { vec![&[]] } else { payload.chunks(payload_max).collect() };
+        let parts = if payload.len() - FRAME_HEADER_BYTES <= payload_max {
+            vec![payload]
+        } else {
+            // A single large batch.
+            let part = |part: &[u8]| {
+                let mut blocks = Blocks::with_room(frame_bytes(part.len()));
+                blocks.resize(FRAME_HEADER_BYTES);
+                blocks.extend(part);
+                blocks
+            };
+            payload[FRAME_HEADER_BYTES..].chunks(payload_max).map(part).collect()
+        };
         let mut group_first = self.end.next_frame;
         #[cfg(feature = "controls")]
         if let Some(half) = self.half_group.take() {
@@ -348,28 +372,30 @@ impl Writer {
         group.segment = self.end.segment;
         group.block = (self.end.offset / BLOCK_BYTES as u64) as u32;
         let edit = self.shared.manifest.durable();
-        let mut frames = Vec::with_capacity(parts.len());
-        for (index, part) in parts.iter().enumerate() {
+        let (mut frames, count) = (Vec::with_capacity(parts.len()), parts.len());
+        for (index, mut blocks) in parts.into_iter().enumerate() {
+            let payload_bytes = blocks.len() - FRAME_HEADER_BYTES;
             let header = FrameHeader {
                 store_id: self.shared.store_id,
                 epoch: self.shared.epoch,
                 number: self.end.next_frame,
                 prev_crc: self.end.prev_crc,
-                payload_bytes: part.len() as u32,
+                payload_bytes: payload_bytes as u32,
                 records: if index == 0 { group.records } else { 0 },
                 group_first,
-                closes: index + 1 == parts.len(),
+                closes: index + 1 == count,
                 durable_upto: self.durable_frame,
                 edit,
             };
-            let (bytes, crc) = header.encode(part);
+            blocks.resize(frame_bytes(payload_bytes));
+            let crc = header.complete(&mut blocks);
             group.last_frame = self.end.next_frame;
             self.end.last_frame = self.end.next_frame;
             let offset = self.end.offset;
-            self.end.offset += bytes.len() as u64;
+            self.end.offset += blocks.len() as u64;
             self.end.next_frame = self.end.next_frame.next();
             self.end.prev_crc = crc;
-            frames.push((offset, bytes));
+            frames.push((offset, blocks));
         }
         frames.reverse();
         self.phase = Phase::Write { group, frames };
@@ -388,11 +414,14 @@ impl Writer {
         }
         if settings.has(Control::SettleBeyondDurable) {
             let mut ledger = lock(&self.shared.ledger);
-            group.batches.iter().for_each(|batch| ledger.apply_batch(group.segment, group.block, batch));
+            group
+                .changes
+                .iter()
+                .for_each(|changes| ledger.apply_changes(group.segment, group.block, changes));
             ledger.cut = group.last_frame;
         }
         if settings.has(Control::BlobFreedEarly) {
-            lock(&self.shared.ledger).free_early(&group.batches);
+            lock(&self.shared.ledger).free_early(&group.changes);
         }
         self.unsynced.push(group);
     }
@@ -412,8 +441,8 @@ impl Writer {
             if self.shared.settings.has(Control::SettleBeyondDurable) {
                 continue;
             }
-            for batch in &group.batches {
-                ledger.apply_batch(group.segment, group.block, batch);
+            for changes in &group.changes {
+                ledger.apply_changes(group.segment, group.block, changes);
             }
             ledger.cut = group.last_frame;
         }

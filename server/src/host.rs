@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use leveret_broker::record::Stored;
 use leveret_broker::{
-    Batch, Blob, Broker, CoreStats, Effect, Fetched, Input, RecoverError, Recovered, RecoveredQueue,
+    Batch, Blob, Broker, CoreStats, Effect, Fetched, Input, Put, RecoverError, Recovered, RecoveredQueue,
 };
 use leveret_engine as engine;
 use leveret_engine::{BlobRef, Store, Urgency};
+use smallvec::SmallVec;
 
 /// A broker on its store.
 #[derive(Debug)]
@@ -149,8 +150,7 @@ impl Host {
                 bytes_max: fetch.bytes_max,
                 after: engine::Ticket(fetch.after.0),
             }),
-            // All of it, also what is in a blob file: what is spilled stands by itself.
-            Effect::Spill(put) => self.store.spill(to_put(leveret_broker::Put { blob: None, ..put })),
+            Effect::Spill(put) => self.store.spill(to_spill(&put)),
             Effect::Release { places } => {
                 for (queue, first, last) in places {
                     self.store.release(queue_id(queue), seq(first), seq(last));
@@ -163,25 +163,34 @@ impl Host {
 
 fn to_engine(batch: Batch) -> engine::Batch {
     let ack = |(queue, first, last)| (queue_id(queue), seq(first), seq(last));
-    let mut out = engine::Batch::default();
+    let bytes: u64 = batch.puts.iter().map(Put::bytes).sum();
+    let mut out = engine::Batch::with_room(bytes as usize);
     out.queues_created = batch.queues_created.into_iter().map(queue_id).collect();
-    out.puts = batch.puts.into_iter().map(to_put).collect();
+    for put in &batch.puts {
+        let blob = put.message.blob.as_ref().and_then(Blob::handle::<BlobRef>);
+        out.put(&targets(put), blob, |record| {
+            put.write_header(record);
+            if blob.is_none() {
+                record.extend_from_slice(&put.message.body);
+            }
+        });
+    }
     out.acks = batch.acks.into_iter().map(ack).collect();
     out.facts = batch.facts;
     out.queues_deleted = batch.queues_deleted.into_iter().map(queue_id).collect();
     out
 }
 
-fn to_put(put: leveret_broker::Put) -> engine::Put {
-    let blob = put.blob.as_ref().and_then(Blob::handle::<BlobRef>).cloned();
-    engine::Put {
-        targets: put.targets.into_iter().map(|(queue, at)| (queue_id(queue), seq(at))).collect(),
-        payload: engine::Payload {
-            head: put.header,
-            body: if blob.is_some() { Bytes::new() } else { put.body },
-        },
-        blob,
-    }
+/// All of it, also what is in a blob file: what is spilled stands by itself.
+fn to_spill(put: &Put) -> engine::Put {
+    let mut header = Vec::new();
+    put.write_header(&mut header);
+    let payload = engine::Payload { head: header.into(), body: put.message.body.clone() };
+    engine::Put { targets: targets(put).into_vec(), payload, blob: None }
+}
+
+fn targets(put: &Put) -> SmallVec<[(engine::QueueId, engine::Seq); 1]> {
+    put.targets.iter().map(|(queue, at)| (queue_id(*queue), seq(*at))).collect()
 }
 
 fn place(queue: engine::QueueId, at: engine::Seq) -> (leveret_broker::QueueId, leveret_broker::Seq) {

@@ -51,6 +51,11 @@ impl From<Refusal> for Refused {
 
 /// Looks through encoded properties, and takes out of them what nobody else is to see.
 pub(crate) fn accept(encoded: Bytes, sender: Sender<'_>) -> Result<Accepted, Refused> {
+    // Most messages have nothing to be looked at.
+    if matches!(&encoded[..], PERSISTENT_ONLY | NO_PROPERTIES) {
+        let persistent = encoded == PERSISTENT_ONLY;
+        return Ok(Accepted { properties: encoded, persistent, extras: None });
+    }
     let inspected = properties::inspect(&encoded)?;
     let extras = extras(&inspected)?;
     let persistent = inspected.delivery_mode == Some(PERSISTENT);

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+mod blocks;
 mod map;
 mod real;
 #[cfg(feature = "sim")]
@@ -15,6 +16,7 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use blocks::Blocks;
 pub use real::RealDisk;
 #[cfg(feature = "sim")]
 pub use sim::{CrashPlan, Fails, Moment, SimDisk, SimStats};
@@ -55,6 +57,11 @@ pub struct SyncTimes {
 pub trait DiskFile: Send + Sync + Debug {
     /// Writes all of `bytes` at `offset`, growing the file if need be.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// The same for whole blocks of 4 KiB that stand on such a boundary in the file and in memory: they may go past the
+    /// page cache.
+    fn write_blocks(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)
+    }
     /// Writes zeros in a file that nobody else uses yet. What they cost the processor and the page cache, commits pay.
     fn write_zeros(&self, offset: u64, bytes: u64) -> io::Result<()> {
         self.write_at(offset, &vec![0; bytes as usize])

@@ -2,10 +2,11 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
@@ -32,6 +33,8 @@ struct Times {
 #[derive(Debug)]
 struct RealFile {
     file: Arc<File>,
+    /// The same file for writes past the page cache, from the first one on; None where it takes none.
+    direct: OnceLock<Option<File>>,
     times: Arc<Times>,
 }
 
@@ -158,12 +161,12 @@ impl Disk for RealDisk {
                 }
             }
         }
-        Ok(Arc::new(RealFile { file: Arc::new(file), times: Arc::clone(&self.times) }))
+        Ok(Arc::new(RealFile::new(file, &self.times)))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let file = OpenOptions::new().read(true).write(true).open(self.dir.join(name))?;
-        Ok(Arc::new(RealFile { file: Arc::new(file), times: Arc::clone(&self.times) }))
+        Ok(Arc::new(RealFile::new(file, &self.times)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -191,9 +194,37 @@ impl Disk for RealDisk {
     }
 }
 
+impl RealFile {
+    fn new(file: File, times: &Arc<Times>) -> Self {
+        Self { file: Arc::new(file), direct: OnceLock::new(), times: Arc::clone(times) }
+    }
+
+    /// Opened once more, since the flag would be that of all who use the descriptor: reads are of any length.
+    fn direct(&self) -> Option<&File> {
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.write(true).custom_flags(OFlags::DIRECT.bits() as i32);
+            options.open(format!("/proc/self/fd/{}", self.file.as_raw_fd())).ok()
+        };
+        self.direct.get_or_init(open).as_ref()
+    }
+}
+
 impl DiskFile for RealFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset).map_err(full_is_full)
+    }
+
+    /// Past the page cache where the file system can: to copy a large frame there cost more than all else of a sync.
+    fn write_blocks(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let Some(direct) = self.direct() else { return self.write_at(offset, bytes) };
+        match direct.write_all_at(bytes, offset) {
+            // It can be opened for that, and not be written, or not with this alignment.
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
+                self.write_at(offset, bytes)
+            }
+            written => written.map_err(full_is_full),
+        }
     }
 
     /// Past the page cache where the file system can: copying the zeros of new segments into it was a fifth of all the

@@ -396,7 +396,7 @@ fn encode(mut messages: Vec<(&Vec<(QueueId, Seq)>, &Payload)>) -> (Vec<u8>, BTre
     let mut queues: BTreeMap<QueueId, Queue> = BTreeMap::new();
     for (targets, payload) in messages {
         let start = records.0.len();
-        record::encode_message(targets, payload, &mut records);
+        record::encode_message(targets, None, &mut records, |out| payload.write_to(out));
         for (queue, seq) in targets {
             let queue = queues.entry(*queue).or_insert_with(|| Queue { start, ..Queue::default() });
             queue.places.push(*seq);

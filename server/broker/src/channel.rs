@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::access::Passes;
 use crate::consumers::ConsumerId;
 use crate::effect::Outcome;
 use crate::ids::{ChanId, ConnId, QueueId, Seq};
 use crate::input::{ConnectionInfo, Publish, Settle};
+use crate::track::Track;
 use crate::vhosts::{LastVhost, VhostId};
 
 /// A connection or session.
@@ -37,7 +40,7 @@ pub(crate) struct Channel {
     /// Consumers that wait for this channel's credit or prefetch, not for their own.
     pub(crate) parked: Vec<ConsumerId>,
     /// By delivery tag. One whose queue is gone stays until it is settled: its tag is still known.
-    pub(crate) unacked: BTreeMap<u64, Unacked>,
+    pub(crate) unacked: Track<Unacked>,
     last_delivery_tag: u64,
     pub(crate) confirms: Confirms,
     pub(crate) settlements: Settlements,
@@ -115,7 +118,7 @@ impl Channel {
             prefetch_messages: 0,
             consumers: BTreeMap::new(),
             parked: Vec::new(),
-            unacked: BTreeMap::new(),
+            unacked: Track::default(),
             last_delivery_tag: 0,
             confirms: Confirms::default(),
             settlements: Settlements::default(),
@@ -147,7 +150,7 @@ impl Channel {
     /// Takes a delivery out that was settled by another way than its tag.
     pub(crate) fn let_go(&mut self, tag: u64) -> Option<Unacked> {
         let in_tx = || Some(self.tx.as_mut()?.settled.remove(&tag)?.0);
-        self.unacked.remove(&tag).or_else(in_tx)
+        self.unacked.remove(tag).or_else(in_tx)
     }
 
     /// A get that waited on this queue has its answer.
@@ -166,17 +169,13 @@ impl Channel {
     }
 
     /// Takes the deliveries out that a settlement names; None when it names none that is out.
-    pub(crate) fn take_unacked(&mut self, tag: u64, multiple: bool) -> Option<BTreeMap<u64, Unacked>> {
+    pub(crate) fn take_unacked(&mut self, tag: u64, multiple: bool) -> Option<SmallVec<[(u64, Unacked); 1]>> {
         if tag == 0 && multiple {
-            return Some(std::mem::take(&mut self.unacked));
+            return Some(self.unacked.take_upto(u64::MAX).into());
         }
         if !multiple {
-            return self.unacked.remove(&tag).map(|unacked| BTreeMap::from([(tag, unacked)]));
+            return self.unacked.remove(tag).map(|unacked| SmallVec::from([(tag, unacked)]));
         }
-        if !self.unacked.contains_key(&tag) {
-            return None;
-        }
-        let later = self.unacked.split_off(&(tag + 1));
-        Some(std::mem::replace(&mut self.unacked, later))
+        self.unacked.contains(tag).then(|| self.unacked.take_upto(tag).into())
     }
 }

@@ -5,12 +5,14 @@ mod rows;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::access::words::{Permissions, TopicPermissions, UserRecord, UserRow, VhostRow};
-use crate::blob::{Blob, logged_bytes};
+use crate::blob::logged_bytes;
 use crate::ids::{AckId, ChanId, ConnId, QueueId, ReqId, Seq, Ticket};
 use crate::input::Settle;
 use crate::message::Message;
+use crate::record;
 use crate::refusal::Refusal;
 pub use rows::*;
 
@@ -237,24 +239,39 @@ fn fact_bytes((key, value): &(Bytes, Option<Bytes>)) -> u64 {
     RECORD_BYTES + key.len() as u64 + value.as_ref().map_or(0, |value| value.len() as u64)
 }
 
-/// One message for the log: `header` and `body` are written one after the other and come back joined.
+/// Places of a message. Most have one.
+pub type Targets = SmallVec<[(QueueId, Seq); 1]>;
+
+/// One message for the log, as [`Put::write_header`] and its body make it; both come back joined.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Put {
     /// Where it goes; at least one.
-    pub targets: Vec<(QueueId, Seq)>,
-    /// Encoded by `record`.
-    pub header: Bytes,
-    /// The body, shared, not copied.
-    pub body: Bytes,
-    /// The store's handle to the body: then it is not in the log.
-    pub blob: Option<Blob>,
+    pub targets: Targets,
+    /// The message. Where it has a handle to its body, the body is not for the log.
+    pub message: Arc<Message>,
 }
 
 impl Put {
+    /// Appends what stands before the body, encoded by `record`.
+    pub fn write_header(&self, out: &mut Vec<u8>) {
+        record::encode_message_header(&self.message, out);
+    }
+
+    /// Header and body as they come back.
+    #[cfg(test)]
+    pub(crate) fn record(&self) -> Bytes {
+        let mut out = Vec::new();
+        self.write_header(&mut out);
+        out.extend_from_slice(&self.message.body);
+        out.into()
+    }
+
     /// Upper bound of the bytes that it takes in the log.
-    pub(crate) fn bytes(&self) -> u64 {
-        let body = logged_bytes(self.body.len(), self.blob.as_ref());
-        Batch::put_bytes(self.header.len() as u64 + body, self.targets.len() as u64)
+    pub fn bytes(&self) -> u64 {
+        let Message { exchange, routing_key, properties, body, blob, .. } = &*self.message;
+        let header =
+            record::HEADER_FIXED_BYTES + (exchange.len() + routing_key.len() + properties.len()) as u64;
+        Batch::put_bytes(header + logged_bytes(body.len(), blob.as_ref()), self.targets.len() as u64)
     }
 }
 

@@ -37,6 +37,7 @@ pub mod table_codec;
 mod tickets;
 mod topic;
 mod topology;
+mod track;
 mod value;
 mod vhosts;
 

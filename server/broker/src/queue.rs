@@ -96,6 +96,11 @@ pub(crate) struct QueueCounters {
 }
 
 impl Queue {
+    /// Somebody would take a message now: a consumer with room, or a get.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.rings.any() || !self.gets.is_empty()
+    }
+
     /// An empty queue.
     pub(crate) fn new(id: QueueId, props: QueueProps) -> Self {
         let first = Seq(1);
@@ -303,7 +308,7 @@ impl Queue {
 
     /// Whether a message that is out was delivered more often than its queue allows, so that it does not come back.
     pub(crate) fn is_worn_out(&self, id: QueueId, seq: Seq) -> bool {
-        let out = self.level(id).and_then(|level| level.out.get(&seq.0));
+        let out = self.level(id).and_then(|level| level.out.get(seq.0));
         self.known.delivery_limit.zip(out).is_some_and(|(limit, out)| out.attempt > limit)
     }
 

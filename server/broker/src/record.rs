@@ -18,7 +18,7 @@ mod tests;
 use std::sync::Arc;
 
 use byteorder::{ByteOrder, LittleEndian};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use crate::blob::Blob;
 use crate::message::Message;
@@ -49,11 +49,9 @@ pub enum MessageError {
     Utf8,
 }
 
-/// Encodes all of a message that stands before its body. The message's names are at most 65,535 bytes, its
+/// Appends all of a message that stands before its body. The message's names are at most 65,535 bytes, its
 /// properties below 4 GiB; both are checked where a message enters.
-pub fn encode_message_header(message: &Message) -> Bytes {
-    let names = message.exchange.len() + message.routing_key.len();
-    let mut buf = BytesMut::with_capacity(HEADER_FIXED_BYTES as usize + names + message.properties.len());
+pub fn encode_message_header(message: &Message, buf: &mut Vec<u8>) {
     buf.put_u8(MESSAGE_VERSION);
     let flags = [
         (FLAG_PERSISTENT, message.persistent),
@@ -71,7 +69,6 @@ pub fn encode_message_header(message: &Message) -> Bytes {
     }
     buf.put_u32_le(message.properties.len() as u32);
     buf.put_slice(&message.properties);
-    buf.freeze()
 }
 
 /// Decodes header and body, joined. Properties and body are slices of `record`, not copies.

@@ -121,6 +121,8 @@ pub struct Session {
     backlog_bytes: usize,
     exchange: Recent,
     routing_key: Recent,
+    /// The virtual host's name, for publishes.
+    publish_vhost: Recent,
     for_core: ForCore,
     /// Outputs that are not bytes yet.
     waiting: VecDeque<Output>,
@@ -184,6 +186,7 @@ impl Session {
             backlog_bytes: 0,
             exchange: Recent::default(),
             routing_key: Recent::default(),
+            publish_vhost: Recent::default(),
             for_core: ForCore::default(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -282,6 +285,11 @@ impl Session {
     /// What there is for the core, with the credit that is due.
     pub fn take_for_core(&mut self) -> ForCore {
         let mut taken = std::mem::take(&mut self.for_core);
+        if taken.publish_bytes > 0 {
+            [&mut self.exchange, &mut self.routing_key, &mut self.publish_vhost]
+                .into_iter()
+                .for_each(Recent::part);
+        }
         if !taken.inputs.is_empty() {
             self.take_credit(&mut taken.inputs);
         }

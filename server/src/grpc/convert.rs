@@ -44,6 +44,12 @@ impl PublishReader {
         Self { exchange: Recent::default(), routing_key: Recent::default(), message_bytes_max }
     }
 
+    /// What was read has gone to another thread; see [`Recent::part`].
+    pub(super) fn part(&mut self) {
+        self.exchange.part();
+        self.routing_key.part();
+    }
+
     /// One message. `alone`: nothing else is in the request, so that a large body may keep its buffer.
     pub(super) fn read(&mut self, message: v1::PublishMessage, alone: bool) -> Result<Publish, Refusal> {
         let exchange = names::shared(&mut self.exchange, "exchange", &message.exchange)?;

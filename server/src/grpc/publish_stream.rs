@@ -21,6 +21,7 @@ use super::names;
 use crate::bodies::{publishes, publishes_mut};
 use crate::hub::{Channel, Hub, Output, Outputs};
 use crate::publish_in::publish_cost_bytes;
+use crate::recent::Recent;
 use crate::stage::{self, Stage};
 
 /// What has come goes to the core in batches of at most about so many bytes...
@@ -63,7 +64,7 @@ struct Reader {
     batch: Vec<Input>,
     batch_bytes: usize,
     publishes: PublishReader,
-    vhost: Option<Arc<str>>,
+    vhost: Option<Recent>,
     /// Number of the last message read.
     numbered: u64,
     /// Number of the last message that went to the core.
@@ -113,11 +114,11 @@ impl Reader {
     }
 
     async fn publish(&mut self, request: PublishStreamRequest) -> Result<(), Status> {
-        let vhost = match &self.vhost {
+        let vhost = match &mut self.vhost {
             Some(vhost) => vhost,
-            None => self.vhost.insert(names::vhost(&request.vhost).map_err(errors::status)?),
+            None => self.vhost.insert(names::vhost(&request.vhost).map_err(errors::status)?.into()),
         };
-        let vhost = Arc::clone(vhost);
+        let vhost = vhost.again();
         let alone = request.messages.len() == 1;
         for message in request.messages {
             let number = self.numbered + 1;
@@ -139,6 +140,8 @@ impl Reader {
         if batch.is_empty() {
             return Ok(());
         }
+        self.publishes.part();
+        self.vhost.iter_mut().for_each(Recent::part);
         let mut permit = self.hub.permit(bytes).await.map_err(errors::status)?;
         let bodies = self.hub.large_bodies(publishes(&batch));
         if !bodies.is_empty() {

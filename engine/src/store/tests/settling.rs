@@ -1,5 +1,7 @@
 //! Settling, merging and repair where something else goes wrong at the same time.
 
+use std::collections::BTreeMap;
+
 use crate::disk::SimDisk;
 use crate::offline::{LeaveOut, repair};
 use crate::settled::{Extent, read_footer};

@@ -111,8 +111,8 @@ impl Broker {
             left.extend(self.remove_consumer(*id));
         }
         self.drop_gets(chan, &channel.gets, out);
-        for unacked in channel.unacked.values() {
-            self.settle_unacked(unacked, Settle::Requeue);
+        for (_, unacked) in channel.unacked {
+            self.settle_unacked(&unacked, Settle::Requeue);
         }
         if let Some(tx) = channel.tx {
             self.budget.discharge(tx.charged_bytes);
@@ -130,14 +130,14 @@ impl Broker {
         let (queues, levels, channels) = (&self.queues, &self.levels, &self.channels);
         self.idle.retain(|(chan, req)| {
             // Mostly the first one shows that it is not idle.
-            let busy = channels.get(chan).is_some_and(|channel| {
-                let in_tx = channel.tx.iter().flat_map(|tx| tx.settled.values().map(|(unacked, _)| unacked));
-                channel
-                    .unacked
-                    .values()
-                    .chain(in_tx)
-                    .any(|unacked| queues.contains_key(levels.get(&unacked.queue).unwrap_or(&unacked.queue)))
-            });
+            let busy =
+                channels.get(chan).is_some_and(|channel| {
+                    let in_tx =
+                        channel.tx.iter().flat_map(|tx| tx.settled.values().map(|(unacked, _)| unacked));
+                    channel.unacked.iter().map(|(_, unacked)| unacked).chain(in_tx).any(|unacked| {
+                        queues.contains_key(levels.get(&unacked.queue).unwrap_or(&unacked.queue))
+                    })
+                });
             if !busy {
                 out.push(Effect::Reply { req: *req, result: Ok(Reply::Done) });
             }

@@ -8,12 +8,11 @@ use super::publish::publish_bytes;
 use crate::arguments::Overflow;
 use crate::budget::{Fresh, Kept};
 use crate::death::Reason;
-use crate::effect::{Batch, Effect, Outcome, Put};
+use crate::effect::{Batch, Effect, Outcome, Put, Targets};
 use crate::ids::{QueueId, Seq};
 use crate::input::Publish;
 use crate::message::Message;
 use crate::queue::{Dead, Queue};
-use crate::record;
 use crate::refusal::{Refusal, RefusalKind};
 
 /// Upper bound of what a queue's fact takes beside its value as it is, when it learns of a level or of messages that
@@ -57,7 +56,7 @@ impl Broker {
     ) -> Enqueued {
         let fresh = Fresh::new(message.clone(), queues.len());
         let mut done = Enqueued::default();
-        let mut targets = Vec::new();
+        let mut targets = Targets::new();
         for id in queues {
             if self.is_refused(*id, message, out) {
                 done.refused = Some(*id);
@@ -76,8 +75,7 @@ impl Broker {
             }
         }
         if !targets.is_empty() {
-            let header = record::encode_message_header(message);
-            done.put = Some(Put { targets, header, body: message.body.clone(), blob: message.blob.clone() });
+            done.put = Some(Put { targets, message: message.clone() });
         }
         done
     }

@@ -55,7 +55,10 @@ impl Broker {
                 if let Some(put) = done.put {
                     self.tickets.put(put, out);
                 }
-                self.pass_through(out);
+                // Where nobody is ready for it, the messages of a turn stay together, in one append.
+                if queues.iter().any(|id| self.queues.get(id).is_some_and(|queue| queue.is_awaited())) {
+                    self.pass_through(out);
+                }
                 outcome
             }
         };

@@ -46,7 +46,7 @@ impl Broker {
             tx.settled.extend(taken.into_iter().map(|(tag, unacked)| (tag, (unacked, how))));
             return;
         }
-        for unacked in taken.into_values() {
+        for (_, unacked) in taken {
             self.settle_unacked(&unacked, how);
         }
         self.wake_channel(chan);
@@ -55,7 +55,7 @@ impl Broker {
     /// Requeues all that is out on a channel, which stays open.
     pub(super) fn recover(&mut self, chan: ChanId) -> Result<Reply, Refusal> {
         let channel = self.channels.get_mut(&chan).ok_or_else(|| super::consume::no_channel(chan))?;
-        for unacked in std::mem::take(&mut channel.unacked).into_values() {
+        for (_, unacked) in std::mem::take(&mut channel.unacked) {
             self.settle_unacked(&unacked, Settle::Requeue);
         }
         self.wake_channel(chan);

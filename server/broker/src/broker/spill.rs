@@ -3,15 +3,12 @@
 use super::Broker;
 use crate::effect::{Effect, Put};
 use crate::ids::{QueueId, Seq};
-use crate::record;
 
 impl Broker {
     /// Hands on what is to be spilled since the last turn, and what is not wanted there any more.
     pub(super) fn hand_spills_on(&mut self, out: &mut Vec<Effect>) {
         for spill in self.budget.take_spills() {
-            let header = record::encode_message_header(&spill.message);
-            let put = Put { targets: spill.places, header, body: spill.message.body.clone(), blob: None };
-            out.push(Effect::Spill(put));
+            out.push(Effect::Spill(Put { targets: spill.places.into(), message: spill.message }));
         }
         let places = self.budget.take_released();
         if !places.is_empty() {

@@ -143,7 +143,7 @@ impl Broker {
         let tx = std::mem::take(self.tx(chan)?);
         self.budget.discharge(tx.charged_bytes);
         if let Some(channel) = self.channels.get_mut(&chan) {
-            channel.unacked.extend(tx.settled.into_iter().map(|(tag, (unacked, _))| (tag, unacked)));
+            tx.settled.into_iter().for_each(|(tag, (unacked, _))| channel.unacked.insert(tag, unacked));
         }
         Ok(Reply::Done)
     }

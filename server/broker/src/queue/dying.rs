@@ -49,7 +49,7 @@ impl Queue {
         budget: &mut Budget,
     ) -> Option<(Out, Option<Dead>)> {
         let level = self.levels.iter_mut().find(|level| level.id == id)?;
-        let mut out = level.out.remove(&seq.0)?;
+        let mut out = level.out.remove(seq.0)?;
         self.counters.acked += 1;
         let dead = match out.body.take() {
             Some(body) => {

@@ -97,13 +97,13 @@ impl Level {
 
     fn leases(&self) -> impl Iterator<Item = (u64, Seq)> {
         self.out.iter().filter_map(|(seq, out)| match out.holder {
-            Holder::Lease(deadline) => Some((deadline, Seq(*seq))),
+            Holder::Lease(deadline) => Some((deadline, Seq(seq))),
             Holder::Channel(..) => None,
         })
     }
 
     fn delivered_before(&self) -> Vec<(Seq, Seq)> {
-        let out = self.out.iter().filter(|(_, o)| o.kept == Kept::Log).map(|(seq, _)| *seq);
+        let out = self.out.iter().filter(|(_, o)| o.kept == Kept::Log).map(|(seq, _)| seq);
         let returned = self.returned.iter().filter(|(_, r)| r.kept == Kept::Log).map(|(seq, _)| *seq);
         let loaded =
             self.loaded.iter().filter(|(seq, _)| self.was_delivered_before(*seq)).map(|(seq, _)| *seq);

@@ -25,7 +25,7 @@ impl Queue {
     pub(crate) fn holder(&self, id: AckId, epoch: Epoch) -> Option<Holder> {
         let level = self.level(id.queue)?;
         let is_out = level.standing(id, epoch) == Standing::Out;
-        level.out.get(&id.seq.0).filter(|_| is_out).map(|out| out.holder)
+        level.out.get(id.seq.0).filter(|_| is_out).map(|out| out.holder)
     }
 }
 
@@ -40,7 +40,7 @@ impl Level {
             // It never became durable, so it ended with its epoch; a message of ours may have its place by now.
             return Standing::Gone;
         }
-        match self.out.get(&seq) {
+        match self.out.get(seq) {
             Some(Out { attempt, .. }) if !old && *attempt == id.attempt => return Standing::Out,
             Some(_) => return Standing::Stale,
             // A letter that waits to move may yet come back: it is not gone before its move is in the log.

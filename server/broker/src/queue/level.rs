@@ -24,6 +24,7 @@ use crate::ids::{ChanId, QueueId, Seq};
 use crate::message::Message;
 use crate::recovered::RecoveredQueue;
 use crate::seldom::Seldom;
+use crate::track::Track;
 
 /// See the module.
 #[derive(Debug)]
@@ -48,7 +49,7 @@ pub(crate) struct Level {
     /// Places of it were spilled, or are.
     pub(super) spills: bool,
     pub(super) returned: BTreeMap<u64, Returned>,
-    pub(super) out: BTreeMap<u64, Out>,
+    pub(super) out: Track<Out>,
     /// What few queues have.
     pub(super) aside: Seldom<Aside>,
     pub(super) generation: u64,
@@ -168,7 +169,7 @@ impl Level {
             absent_to: next,
             spills: false,
             returned: BTreeMap::new(),
-            out: BTreeMap::new(),
+            out: Track::default(),
             aside: Seldom::default(),
             generation: 0,
             fetching: None,
@@ -320,7 +321,7 @@ impl Level {
 
     /// A message that is out is gone for good. Says what it was, if it was out.
     pub(super) fn settle(&mut self, seq: Seq, budget: &mut Budget) -> Option<Out> {
-        let mut out = self.out.remove(&seq.0)?;
+        let mut out = self.out.remove(seq.0)?;
         if let Some(body) = out.body.take() {
             self.drop_body(body, budget);
         }
@@ -329,7 +330,7 @@ impl Level {
 
     /// A message that is out goes back to its old place. Says what it was, if it was out.
     pub(super) fn requeue(&mut self, seq: Seq, budget: &mut Budget) -> Option<Out> {
-        let mut out = self.out.remove(&seq.0)?;
+        let mut out = self.out.remove(seq.0)?;
         let (body, kept) = match out.body.take() {
             Some(body) => self.keep_body(seq.0, body, out.kept, budget),
             None => (None, out.kept),

@@ -28,7 +28,7 @@ impl Queue {
     /// Where the body of a message is, if that is out.
     pub(crate) fn out_body(&self, id: QueueId, seq: Seq) -> OutBody {
         let Some(level) = self.level(id) else { return OutBody::Gone };
-        match level.out.get(&seq.0) {
+        match level.out.get(seq.0) {
             None => OutBody::Gone,
             Some(out) if out.body.is_some() => OutBody::Here,
             Some(_) if level.aside.recalled.contains(&seq.0) => OutBody::Recalled,
@@ -38,12 +38,12 @@ impl Queue {
 
     /// Length of a message's body, if that is out.
     pub(crate) fn out_size(&self, id: QueueId, seq: Seq) -> u64 {
-        self.level(id).and_then(|level| level.out.get(&seq.0)).map_or(0, |out| u64::from(out.size))
+        self.level(id).and_then(|level| level.out.get(seq.0)).map_or(0, |out| u64::from(out.size))
     }
 
     /// A message that is out, where its body is in memory.
     pub(crate) fn out_message(&self, id: QueueId, seq: Seq) -> Option<&Arc<Message>> {
-        self.level(id)?.out.get(&seq.0)?.body.as_ref().map(Body::message)
+        self.level(id)?.out.get(seq.0)?.body.as_ref().map(Body::message)
     }
 
     /// Asks for the body of a message that is out; the next read that is planned may bring it.
@@ -74,7 +74,7 @@ impl Level {
             answer.lost.into_iter().map(|(seq, reason)| Loss::Place(seq, reason)).collect();
         for (seq, bytes) in answer.records {
             if !self.aside.recalled.contains(&seq.0)
-                || self.out.get(&seq.0).is_none_or(|out| out.body.is_some())
+                || self.out.get(seq.0).is_none_or(|out| out.body.is_some())
             {
                 continue;
             }
@@ -82,7 +82,7 @@ impl Level {
                 Ok(fresh) => {
                     let kept = self.kept_as(fresh.message());
                     let body = self.hold(&fresh, kept, budget);
-                    if let Some(out) = self.out.get_mut(&seq.0) {
+                    if let Some(out) = self.out.get_mut(seq.0) {
                         out.body = Some(body);
                     }
                 }

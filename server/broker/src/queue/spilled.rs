@@ -27,7 +27,7 @@ impl Level {
             }
             return true;
         }
-        if let Some(out) = self.out.get_mut(&seq) {
+        if let Some(out) = self.out.get_mut(seq) {
             out.kept = Kept::Spilled;
             // Wanted back for a dead letter that a transaction is to send, it stays.
             if !has_room

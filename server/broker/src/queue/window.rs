@@ -118,7 +118,7 @@ impl Queue {
             return;
         }
         for (seq, bytes) in answer.records.iter().rev() {
-            if let (false, Ok(fresh)) = (level.out.contains_key(&seq.0), decode(bytes)) {
+            if let (false, Ok(fresh)) = (level.out.contains(seq.0), decode(bytes)) {
                 let body = level.hold(&fresh, Kept::Log, budget);
                 level.loaded.push_front((seq.0, body));
             }

@@ -29,7 +29,10 @@ fn message() -> Message {
 }
 
 fn joined(message: &Message) -> Bytes {
-    Bytes::from([&encode_message_header(message)[..], &message.body[..]].concat())
+    let mut record = Vec::new();
+    encode_message_header(message, &mut record);
+    record.extend_from_slice(&message.body);
+    Bytes::from(record)
 }
 
 fn hex(bytes: &[u8]) -> String {

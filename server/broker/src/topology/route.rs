@@ -31,11 +31,26 @@ pub(crate) enum RouteError {
 }
 
 /// Routes taken since the last change of the topology, so that a hot key walks its bindings once.
+///
+/// A look-up leaves the counters of the names alone: the front end that made them counts on another core.
 #[derive(Debug, Default)]
-pub(super) struct RouteCache(LookupMap<RouteKey, Arc<[QueueId]>>);
+pub(super) struct RouteCache {
+    /// By exchange, then by routing key.
+    routes: LookupMap<Arc<str>, Routes>,
+    count: usize,
+    last: Option<LastRoute>,
+}
 
-/// Exchange and routing key.
-type RouteKey = (Arc<str>, Arc<str>);
+/// An exchange's, by routing key.
+type Routes = LookupMap<Arc<str>, Arc<[QueueId]>>;
+
+/// The one that was taken last: mostly the next message goes the same way, and has its names from the same place.
+#[derive(Debug)]
+struct LastRoute {
+    exchange: Arc<str>,
+    key: Arc<str>,
+    queues: Arc<[QueueId]>,
+}
 
 impl<'a> Routing<'a> {
     pub(crate) fn of(publish: &'a Publish) -> Self {
@@ -50,35 +65,51 @@ impl<'a> Routing<'a> {
 
 impl RouteCache {
     pub(super) fn clear(&mut self) {
-        if !self.0.is_empty() {
-            self.0.clear();
+        if self.count > 0 {
+            *self = Self::default();
         }
+    }
+
+    fn get(&mut self, exchange: &Arc<str>, key: &Arc<str>) -> Option<Arc<[QueueId]>> {
+        if let Some(last) = &self.last
+            && Arc::ptr_eq(&last.key, key)
+            && Arc::ptr_eq(&last.exchange, exchange)
+        {
+            return Some(last.queues.clone());
+        }
+        let queues = self.routes.get(exchange)?.get(key)?.clone();
+        self.last = Some(LastRoute { exchange: exchange.clone(), key: key.clone(), queues: queues.clone() });
+        Some(queues)
+    }
+
+    fn insert(&mut self, exchange: &Arc<str>, key: &Arc<str>, queues: Arc<[QueueId]>) {
+        if self.count >= ROUTES_MAX {
+            self.clear();
+        }
+        let replaced = self.routes.entry(exchange.clone()).or_default().insert(key.clone(), queues);
+        self.count += usize::from(replaced.is_none());
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.count
     }
 }
 
 impl Topology {
     /// The queues of a client's publish: each once, in order of their ids.
     pub(crate) fn route(&mut self, routing: Routing<'_>) -> Result<Arc<[QueueId]>, RouteError> {
-        let cached = (routing.exchange.clone(), routing.key.clone());
         if routing.more_keys.is_empty()
-            && let Some(route) = self.cache.0.get(&cached)
+            && let Some(route) = self.cache.get(routing.exchange, routing.key)
         {
-            return Ok(route.clone());
+            return Ok(route);
         }
         self.open_to_clients(routing.exchange)?;
         let headers = MessageHeaders::of(routing.properties);
         let route: Arc<[QueueId]> = self.walk(routing, &headers).into_iter().collect();
         // Only what depends on exchange and key alone is the same for the next message.
         if routing.more_keys.is_empty() && !headers.were_read() {
-            if self.cache.0.len() >= ROUTES_MAX {
-                self.cache.0.clear();
-            }
-            self.cache.0.insert(cached, route.clone());
+            self.cache.insert(routing.exchange, routing.key, route.clone());
         }
         Ok(route)
     }

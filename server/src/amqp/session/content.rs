@@ -185,7 +185,8 @@ impl Session {
         self.for_core.publish_bytes += publish_cost_bytes(&publish);
         channel.published += 1;
         channel.unheard = true;
-        let (chan, tag, vhost) = (channel.chan, channel.published, Arc::clone(&self.vhost));
+        let (chan, tag) = (channel.chan, channel.published);
+        let vhost = self.publish_vhost.share(&self.vhost);
         self.for_core.inputs.push(Input::Publish { chan, tag, vhost, publish });
     }
 

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::world::{World, binding, confirms, exchange, message, queue, to_queue, transient};
 use crate::effect::{Effect, Outcome, Reply};
 use crate::input::{Binding, DeclareExchange, DeclareQueue, DestinationKind, Input, Op, Publish};
@@ -40,8 +38,7 @@ fn one_publish_to_many_queues_is_one_put() {
     assert_eq!(batches.len(), 1);
     let [put] = &batches[0].puts[..] else { panic!("{batches:?}") };
     assert_eq!(put.targets.len(), 3, "durable queues, each once");
-    let record = Bytes::from([&put.header[..], &put.body[..]].concat());
-    let stored = record::decode_message(&record).unwrap();
+    let stored = record::decode_message(&put.record()).unwrap();
     assert_eq!(
         (&*stored.exchange, &*stored.routing_key, &stored.body[..]),
         ("amq.fanout", "key", &b"body"[..])

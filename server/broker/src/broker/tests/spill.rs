@@ -131,7 +131,7 @@ fn a_message_to_many_queues_is_spilled_once() {
     world.prompt = false;
     world.publish(publish);
     let [put] = &world.spills[..] else { panic!("{:?}", world.spills) };
-    assert_eq!(put.targets, [1, 2, 3].map(|queue| (QueueId(queue), Seq(1))));
+    assert_eq!(put.targets[..], [1, 2, 3].map(|queue| (QueueId(queue), Seq(1))));
     world.spill();
     assert_eq!(body_bytes(&world), 0);
     world.prompt = true;

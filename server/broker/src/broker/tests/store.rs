@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::effect::{Batch, Fetch, Put};
 use crate::ids::{Epoch, QueueId, Seq, Ticket};
@@ -46,9 +46,7 @@ impl Store {
         }
         for put in &batch.puts {
             assert!(!put.targets.is_empty(), "a put without targets");
-            let mut bytes = BytesMut::from(&put.header[..]);
-            bytes.extend_from_slice(&put.body);
-            let bytes = bytes.freeze();
+            let bytes = put.record();
             for (id, seq) in &put.targets {
                 let queue = self.queues.get_mut(id).expect("a put names a queue of the store");
                 assert!(seq.0 >= queue.next, "places rise");
@@ -81,15 +79,13 @@ impl Store {
     /// Writes a message to a volatile segment: Ok with its places.
     pub(crate) fn spill(&mut self, put: &Put) -> Vec<(QueueId, Seq)> {
         assert!(!put.targets.is_empty(), "a message without places");
-        let mut bytes = BytesMut::from(&put.header[..]);
-        bytes.extend_from_slice(&put.body);
-        let bytes = bytes.freeze();
+        let bytes = put.record();
         for (id, seq) in &put.targets {
             let logged = self.queues.get(id).is_some_and(|queue| queue.live.contains_key(&seq.0));
             assert!(!logged, "what is in the log is not spilled");
             assert!(self.spilled.insert((*id, seq.0), bytes.clone()).is_none(), "spilled twice");
         }
-        put.targets.clone()
+        put.targets.to_vec()
     }
 
     pub(crate) fn release(&mut self, places: &[(QueueId, Seq, Seq)]) {

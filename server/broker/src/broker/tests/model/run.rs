@@ -381,7 +381,7 @@ impl Run {
         self.store.release(places);
         for put in &mut self.spills {
             put.targets.retain(|(queue, seq)| {
-                !places.iter().any(|(of, first, last)| of == queue && (first..=last).contains(&seq))
+                !places.iter().any(|(of, first, last)| *of == *queue && (*first..=*last).contains(seq))
             });
         }
         self.spills.retain(|put| !put.targets.is_empty());

@@ -61,9 +61,8 @@ impl Run {
         let before = self.batches.len();
         self.request(Op::TxCommit { chan: ChanId(id) }, Asked::Committed { stored, gone });
         let parts = self.batches[before..].iter().map(|batch| {
-            let header = |put: &crate::effect::Put| [&put.header[..], &put.body[..]].concat().into();
             let decoded =
-                batch.puts.iter().map(|put| record::decode_message(&header(put)).expect("a message"));
+                batch.puts.iter().map(|put| record::decode_message(&put.record()).expect("a message"));
             let nos = decoded.map(|message| number(&message)).filter(|no| puts.contains(no)).count();
             let within = |(queue, seq): &&(QueueId, u64)| {
                 batch.acks.iter().any(|(q, from, last)| q == queue && (from.0..=last.0).contains(seq))
