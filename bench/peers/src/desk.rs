@@ -177,8 +177,10 @@ impl Append for Writer {
 mod tests {
     use super::*;
 
+    type Records = Arc<Mutex<Vec<(usize, Vec<u8>)>>>;
+
     /// Keeps what it is given; fails from a group on.
-    struct Kept(Arc<Mutex<Vec<(usize, Vec<u8>)>>>, usize);
+    struct Kept(Records, usize);
 
     impl Log for Kept {
         fn commit(&mut self, group: &Group) -> Result<(), Error> {
@@ -193,7 +195,7 @@ mod tests {
 
     #[test]
     fn each_writer_goes_on_when_its_record_is_kept_and_in_order() {
-        let kept = Arc::new(Mutex::new(Vec::new()));
+        let kept = Records::default();
         let desk = Desk::new(Box::new(Kept(Arc::clone(&kept), usize::MAX))).unwrap();
         let writer = |index: usize| {
             let (mut writer, kept) = (desk.writer(index), Arc::clone(&kept));
