@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::peer::{Append, Log};
@@ -106,8 +107,9 @@ impl Drop for Desk {
     }
 }
 
-/// So often the owner lets others run before it writes, while that brings more records.
-const LINGER: usize = 8;
+/// So long the owner lets others run before it writes, from the last record that this has brought: a thread that sleeps
+/// needs about as long to come back.
+const LINGER: Duration = Duration::from_micros(20);
 
 fn own(table: &Table, log: &mut dyn Log) -> Result<(), Error> {
     let mut group = Group::default();
@@ -134,20 +136,16 @@ fn own(table: &Table, log: &mut dyn Log) -> Result<(), Error> {
     }
 }
 
-/// Those who were let go on come back with their next record: to write with them saves a sync. Given up as soon as
-/// nobody else has come.
+/// Those who were let go on come back with their next record: to write with them saves a sync.
 fn linger(table: &Table, expected: usize) {
     let mut seen = table.lock().group.len();
-    for _ in 0..LINGER {
-        if seen >= expected {
-            return;
-        }
+    let mut since = Instant::now();
+    while seen < expected && since.elapsed() < LINGER {
         thread::yield_now();
         let now = table.lock().group.len();
-        if now == seen {
-            return;
+        if now != seen {
+            (seen, since) = (now, Instant::now());
         }
-        seen = now;
     }
 }
 

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::Error;
 use crate::machine::{Disk, cpu_time};
@@ -45,18 +46,32 @@ const WARMING: u8 = 0;
 const COUNTING: u8 = 1;
 const OVER: u8 = 2;
 
-/// One run, in an empty directory.
-pub(crate) fn run(kind: Kind, load: Load, seconds: f64, directory: &Path) -> Result<Outcome, Error> {
+/// How long, and where.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) seconds: f64,
+    /// Empty.
+    pub(crate) directory: &'a Path,
+    /// Where a writer that is alone runs; None: wherever the system likes.
+    pub(crate) cpu: Option<usize>,
+}
+
+/// One run.
+pub(crate) fn run(kind: Kind, load: Load, place: Place<'_>) -> Result<Outcome, Error> {
+    let Place { seconds, directory, cpu } = place;
     let open = kind.open(directory, load.writers)?;
     let threads = kind.writers(load.writers);
     let mut writers = (0..threads).map(|index| open.writer(index)).collect::<Result<Vec<_>, _>>()?;
     fill(writers[0].as_mut(), kind.fill_bytes())?;
     thread::sleep(REST);
     let (phase, barrier) = (Arc::new(AtomicU8::new(WARMING)), Arc::new(Barrier::new(threads + 1)));
+    let cpu = cpu.filter(|_| threads == 1);
     let start = |(index, mut writer): (usize, Box<dyn Append>)| {
         let (phase, barrier, record) = (Arc::clone(&phase), Arc::clone(&barrier), noise(index, load.bytes));
         thread::spawn(move || {
+            let pinned = cpu.map_or(Ok(()), pin);
             barrier.wait();
+            pinned?;
             write(writer.as_mut(), record, &phase).map_err(|error| error.to_string())
         })
     };
@@ -64,12 +79,12 @@ pub(crate) fn run(kind: Kind, load: Load, seconds: f64, directory: &Path) -> Res
     barrier.wait();
     thread::sleep(WARM_UP);
     let (disk, pid) = (Disk::of(directory)?, std::process::id());
-    let (begun, cpu, flushes) = (Instant::now(), cpu_time(pid)?, disk.flushes());
+    let (begun, used, flushes) = (Instant::now(), cpu_time(pid)?, disk.flushes());
     phase.store(COUNTING, Ordering::Release);
     thread::sleep(Duration::from_secs_f64(seconds));
     phase.store(OVER, Ordering::Release);
     let (elapsed, after) = (begun.elapsed().as_secs_f64(), disk.flushes());
-    let cores = cpu_time(pid)?.saturating_sub(cpu).as_secs_f64() / elapsed;
+    let cores = cpu_time(pid)?.saturating_sub(used).as_secs_f64() / elapsed;
     let mut latencies = Histogram::<u64>::new(3)?;
     for handle in handles {
         latencies.add(handle.join().map_err(|_| "a writer panicked")??)?;
@@ -84,6 +99,15 @@ pub(crate) fn run(kind: Kind, load: Load, seconds: f64, directory: &Path) -> Res
         flushes: after.zip(flushes).map(|(after, before)| (after - before) as f64 / elapsed),
         cores,
     })
+}
+
+fn pin(cpu: usize) -> Result<(), String> {
+    let mut one = CpuSet::new();
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(format!("there is no processor {cpu}"));
+    }
+    one.set(cpu);
+    sched_setaffinity(None, &one).map_err(|error| format!("processor {cpu}: {error}"))
 }
 
 /// Appends until it is over; the latencies of what became durable while it counted, in nanoseconds.
@@ -118,4 +142,33 @@ fn noise(seed: usize, bytes: usize) -> Vec<u8> {
         (state >> 32) as u8
     };
     std::iter::repeat_with(next).take(bytes.max(8)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_counts_what_became_durable_while_it_counted() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place { seconds: 0.2, directory: directory.path(), cpu: Some(0) };
+        let outcome = run(Kind::Bare, Load { writers: 1, bytes: 100 }, place).unwrap();
+        assert!(outcome.rate > 0.0 && outcome.p50 > 0.0 && outcome.p50 <= outcome.p99);
+        assert!(outcome.p99 <= outcome.max);
+    }
+
+    #[test]
+    fn a_processor_that_is_not_there_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place { seconds: 0.1, directory: directory.path(), cpu: Some(usize::MAX) };
+        assert!(run(Kind::Bare, Load { writers: 1, bytes: 100 }, place).is_err());
+    }
+
+    #[test]
+    fn noise_does_not_repeat_itself() {
+        let bytes = noise(3, 64);
+        assert_eq!(bytes.len(), 64);
+        assert!((1..32).all(|period| bytes[..32] != bytes[period..period + 32]));
+        assert_ne!(noise(5, 64), bytes);
+    }
 }

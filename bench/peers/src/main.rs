@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use load::Load;
+use load::{Load, Place};
 use machine::{Disk, Machine};
 use peer::Kind;
 use report::{Report, Row, thousands};
@@ -52,6 +52,9 @@ struct Arguments {
     /// Directory for peers.md and peers.json.
     #[arg(long, default_value = "target/peers")]
     out: PathBuf,
+    /// Processor on which a writer that is alone runs.
+    #[arg(long)]
+    cpu: Option<usize>,
     /// Fail unless Leveret is ahead of every peer under every load.
     #[arg(long)]
     check: bool,
@@ -132,5 +135,6 @@ fn one(load: Load, arguments: &Arguments, report: &mut Report) {
 
 fn in_new_directory(kind: Kind, load: Load, arguments: &Arguments) -> Result<load::Outcome, Error> {
     let directory = tempfile::Builder::new().prefix("peers-").tempdir_in(&arguments.data_dir)?;
-    load::run(kind, load, arguments.seconds, directory.path())
+    let Arguments { seconds, cpu, .. } = *arguments;
+    load::run(kind, load, Place { seconds, directory: directory.path(), cpu })
 }
