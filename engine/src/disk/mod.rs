@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+mod direct;
 mod map;
 mod real;
 #[cfg(feature = "sim")]
@@ -84,8 +85,20 @@ pub trait DiskFile: Send + Sync + Debug {
     fn will_not_read(&self, offset: u64, bytes: u64) {
         let _ = (offset, bytes);
     }
+    /// A way to write much of it at once that costs the processor less, if there is one.
+    fn direct(&self) -> Option<Box<dyn DirectFile>> {
+        None
+    }
     /// Maps a file that is never written again.
     fn map(&self) -> io::Result<Box<dyn DiskMap>>;
+}
+
+/// A way to write into a file past what the system keeps of it in memory. What is written through it is as durable as
+/// what [`DiskFile::write_at`] has written: it takes the same sync.
+pub trait DirectFile: Send + Debug {
+    /// Writes all of `bytes` at `offset`, growing the file if need be. Fast only where the offset, the length and the
+    /// address of the bytes are multiples of 4 KiB.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 }
 
 /// A file in memory, as far as the system keeps it there.

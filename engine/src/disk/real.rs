@@ -10,8 +10,9 @@ use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 
+use super::direct::RealDirect;
 use super::map::RealMap;
-use super::{Disk, DiskFile, DiskMap, SyncTimes};
+use super::{DirectFile, Disk, DiskFile, DiskMap, SyncTimes};
 use crate::error::{Error, Result};
 
 /// A directory of the machine, locked against other processes for as long as this lives.
@@ -265,6 +266,10 @@ impl DiskFile for RealFile {
     fn will_not_read(&self, offset: u64, bytes: u64) {
         let bytes = std::num::NonZeroU64::new(bytes);
         let _ = rustix::fs::fadvise(&*self.file, offset, bytes, rustix::fs::Advice::DontNeed);
+    }
+
+    fn direct(&self) -> Option<Box<dyn DirectFile>> {
+        RealDirect::open(&self.file).map(|direct| Box::new(direct) as Box<dyn DirectFile>)
     }
 
     fn map(&self) -> io::Result<Box<dyn DiskMap>> {
