@@ -1,0 +1,1 @@
+//! Guards against publishes that pass each other on their way.
