@@ -47,7 +47,8 @@ impl Scene {
             blob: None,
             extras: None,
         };
-        self.held.push(vec![Input::Publish { chan: CHANNEL, tag: self.tag, vhost: "/".into(), publish }], length)
+        self.held
+            .push(vec![Input::Publish { chan: CHANNEL, tag: self.tag, vhost: "/".into(), publish }], length)
     }
 
     /// Something that is no publish.

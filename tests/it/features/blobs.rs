@@ -179,7 +179,8 @@ async fn whoever_goes_right_behind_many_of_them_without_confirms_has_sent_them()
         }
         if closes {
             let arguments = Writer::new().short(200).shortstr("").short(0).short(0);
-            let closed = connection.call(0, method::CONNECTION_CLOSE, &arguments, method::CONNECTION_CLOSE_OK);
+            let closed =
+                connection.call(0, method::CONNECTION_CLOSE, &arguments, method::CONNECTION_CLOSE_OK);
             closed.await.expect("closed");
             let ready = client.queue_info("q").await.messages_ready;
             assert_eq!(ready, 20, "what came before a close is there when that is answered");
