@@ -4,6 +4,10 @@
 //! The room that a body takes in memory is counted for as long as the blob writer has it, also when whoever sent it has
 //! gone: a client that gives up and tries again must not have one copy after the other wait here.
 
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use bytes::Bytes;
 use leveret_broker::{Blob, Input, Publish};
 use leveret_engine::{BlobRef, Blobs, BodyWaiter, NotWritten};
@@ -27,10 +31,13 @@ pub(crate) enum NoBodies {
     NotWritten(NotWritten),
 }
 
+/// What comes back of a body, with the room that it took.
+type WayBack = (Result<BlobRef, NotWritten>, Permit);
+
 /// One body's way back, with the room that it takes.
 struct Waiter {
     share: Permit,
-    done: oneshot::Sender<(Result<BlobRef, NotWritten>, Permit)>,
+    done: oneshot::Sender<WayBack>,
 }
 
 impl BodyWaiter for Waiter {
@@ -42,6 +49,15 @@ impl BodyWaiter for Waiter {
         // Whoever waited may have gone: then nothing holds the body, and it is freed.
         drop(self.done.send((written, self.share)));
     }
+}
+
+/// Bodies that are being written, in order.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    /// None once it was given away.
+    permit: Option<Permit>,
+    waiting: VecDeque<(usize, oneshot::Receiver<WayBack>)>,
+    written: Vec<(usize, Blob)>,
 }
 
 /// Bodies that are on the disk.
@@ -69,24 +85,39 @@ impl LargeBodies {
         self.bodies.is_empty()
     }
 
-    /// Has them written. Ready when all are on the disk, with the permit of the publishes they belong to. Whoever does not
-    /// wait for that gets neither: the bodies' part of the permit comes back when they are let go of.
-    pub(crate) async fn write(self, mut permit: Permit) -> Result<(Permit, Written), NoBodies> {
-        let Some(blobs) = self.blobs else { return Ok((permit, Written::default())) };
+    /// Has them written, from now on. Ready when all are on the disk, with the permit of the publishes they belong to. Whoever
+    /// does not wait for that gets neither: the bodies' part of the permit comes back when they are let go of.
+    pub(crate) fn write(self, mut permit: Permit) -> Writing {
+        let Some(blobs) = self.blobs else {
+            return Writing { permit: Some(permit), waiting: VecDeque::new(), written: Vec::new() };
+        };
         let begin = |(number, body): (usize, Bytes)| {
             let (done, written) = oneshot::channel();
             let share = permit.split(body.len());
             blobs.put_for(body, Box::new(Waiter { share, done }));
             (number, written)
         };
-        let writing: Vec<_> = self.bodies.into_iter().map(begin).collect();
-        let mut written = Vec::with_capacity(writing.len());
-        for (number, body) in writing {
-            let (blob, share) = body.await.map_err(|_| NoBodies::Gone)?;
-            permit.merge(share);
-            written.push((number, Blob::new(blob.map_err(NoBodies::NotWritten)?)));
+        let waiting: VecDeque<_> = self.bodies.into_iter().map(begin).collect();
+        let written = Vec::with_capacity(waiting.len());
+        Writing { permit: Some(permit), waiting, written }
+    }
+}
+
+impl Future for Writing {
+    type Output = Result<(Permit, Written), NoBodies>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { permit, waiting, written } = &mut *self;
+        while let Some((number, body)) = waiting.front_mut() {
+            let (blob, share) = ready!(Pin::new(body).poll(cx)).map_err(|_| NoBodies::Gone)?;
+            if let Some(permit) = permit {
+                permit.merge(share);
+            }
+            written.push((*number, Blob::new(blob.map_err(NoBodies::NotWritten)?)));
+            waiting.pop_front();
         }
-        Ok((permit, Written(written)))
+        let permit = permit.take().ok_or(NoBodies::Gone)?;
+        Poll::Ready(Ok((permit, Written(std::mem::take(written)))))
     }
 }
 

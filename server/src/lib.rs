@@ -14,6 +14,7 @@ pub mod config;
 mod core_thread;
 pub mod exit;
 pub mod grpc;
+mod held;
 pub mod host;
 pub mod http;
 pub mod hub;

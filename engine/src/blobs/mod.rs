@@ -31,6 +31,7 @@ use crate::ids::{EditNo, Epoch, FileId};
 
 mod files;
 mod free;
+mod group;
 mod put;
 #[cfg(all(test, feature = "sim"))]
 mod tests;

@@ -407,3 +407,22 @@ fn a_write_that_fails_lets_go_of_its_bodies_only_when_nothing_is_freed_any_more(
         assert!(!heard.is_empty() && heard.iter().all(|failed| *failed), "{call}: {heard:?}");
     }
 }
+
+/// Guards against bodies that are cut where one write ends and the next begins, or that lose their place in a group.
+#[test]
+fn bodies_that_are_written_together_stand_whole_whatever_their_lengths() {
+    let block = 4096 - super::BODY_HEADER_BYTES;
+    let lengths = [1, block - 1, block, block + 1, (1 << 20) + 17, 2 << 20, 3, 1 << 20, 5 * block, 700_000];
+    let mut rig = Rig::new();
+    let bodies: Vec<_> = lengths.iter().zip(1..).map(|(length, seed)| body(seed, *length)).collect();
+    let done: Vec<_> = bodies.iter().map(|body| rig.write(body)).collect();
+    rig.blobs();
+    for (seq, done) in (1..).zip(&done) {
+        let blob = lock(done).pop().expect("written");
+        rig.commit(put(Some(&blob), &[(1, seq)]));
+    }
+    let mut rig = rig.reopen();
+    assert!(rig.recovered.report.damaged.is_empty());
+    assert!(rig.bodies(1).into_values().eq(bodies), "not what was written");
+    assert!(check(&rig.disk, &mut |_, _| ()).expect("readable").sound);
+}

@@ -1,16 +1,15 @@
 //! The blob writer: makes blob files, writes and syncs bodies, tells whoever waits, and gives back what is dead. One
 //! waiting call to the disk per step.
 
-use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::files::BlobFile;
 use super::free::Freeing;
-use super::put::{Body, NotWritten};
-use super::{BLOB_TMP_NAME, BODY_HEADER_BYTES, BlobHeader, BlobPlace, blob_name};
-use crate::controls::Control;
+use super::group::{Group, Staging};
+use super::put::NotWritten;
+use super::{BLOB_TMP_NAME, BlobHeader, blob_name};
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 use crate::format::BLOCK_BYTES;
@@ -18,12 +17,6 @@ use crate::ids::FileId;
 use crate::manifest::Edit;
 use crate::shared::{Counters, Shared, Step, lock};
 
-/// Bodies that are written and synced together, in bytes; at least one.
-const GROUP_BYTES: u64 = 4 << 20;
-/// Bytes written by one step.
-const WRITE_BYTES: usize = 1 << 20;
-/// Bytes between two syncs, so that no large write stands before a confirm's sync.
-const SYNC_BYTES: u64 = 4 << 20;
 /// How long to wait before trying again what failed, and where the disk is full.
 const RETRY_MS: u64 = 1_000;
 const SPACE_RETRY_MS: u64 = 100;
@@ -40,6 +33,8 @@ pub struct BlobWriter {
     pub(super) shared: Arc<Shared>,
     job: Job,
     pub(super) current: Option<Current>,
+    /// What the next write takes; kept, since room that is new costs more than what is put into it.
+    staging: Option<Staging>,
     /// Nothing is written before this time: the last try failed.
     from_ms: u64,
     /// Tries in a row that found the disk full.
@@ -55,9 +50,9 @@ pub struct BlobWriter {
 #[derive(Debug)]
 pub(super) struct Current {
     pub(super) id: FileId,
-    file: Arc<dyn DiskFile>,
+    pub(super) file: Arc<dyn DiskFile>,
     /// Offset of the next body.
-    end: u64,
+    pub(super) end: u64,
 }
 
 /// The current file, and where in it ends what counts.
@@ -84,22 +79,13 @@ enum Job {
     Free,
 }
 
-/// Bodies that are written together.
-#[derive(Debug)]
-struct Group {
-    bodies: VecDeque<(BlobPlace, Body)>,
-    /// The body that is written now, and how much of it with its header is.
-    index: usize,
-    written: u64,
-    unsynced: u64,
-}
-
 impl BlobWriter {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
             job: Job::None,
             current: None,
+            staging: None,
             from_ms: 0,
             full_tries: 0,
             cut_off: None,
@@ -190,14 +176,16 @@ impl BlobWriter {
             Job::ListSync(id, file) => {
                 shared.manifest.sync()?;
                 lock(&shared.blobs).files.insert(*id, BlobFile::made(Arc::clone(file)));
-                self.current = Some(Current { id: *id, file: Arc::clone(file), end: BLOCK_BYTES as u64 });
+                let (id, file) = (*id, Arc::clone(file));
+                self.current = Some(Current { id, file, end: BLOCK_BYTES as u64 });
                 self.job = Job::None;
             }
             Job::Write(group) => {
                 let Some(current) = &mut self.current else {
                     return Err(Error::Settings("no blob file is open".into()));
                 };
-                if write(&shared, current, group)? {
+                let staging = self.staging.get_or_insert_default();
+                if group.write(&shared, current, staging)? {
                     self.job = Job::None;
                     self.free_next = true;
                     // Not where it was only the part of a group that found room.
@@ -247,7 +235,7 @@ impl BlobWriter {
                 self.current = None;
                 Job::Create(self.shared.next_file())
             } else {
-                Job::Write(self.take_group())
+                Job::Write(Group::take(&self.shared, self.current.as_mut()))
             };
             return Step::Worked;
         }
@@ -276,31 +264,6 @@ impl BlobWriter {
         };
         drop(gone);
         waits
-    }
-
-    /// Takes what waits, up to a bound, and gives each body its place.
-    fn take_group(&mut self) -> Group {
-        let mut group = Group { bodies: VecDeque::new(), index: 0, written: 0, unsynced: 0 };
-        let Some(current) = &mut self.current else { return group };
-        let mut bytes = 0;
-        let mut waiting = lock(&self.shared.bodies);
-        while let Some(body) = waiting.bodies.front() {
-            bytes += body.bytes.len() as u64;
-            if bytes > GROUP_BYTES && !group.bodies.is_empty() {
-                break;
-            }
-            let Some(body) = waiting.bodies.pop_front() else { break };
-            let place = BlobPlace {
-                file: current.id,
-                offset: current.end,
-                bytes: body.bytes.len() as u64,
-                // Made by `write`, without the lock.
-                crc: 0,
-            };
-            current.end = place.end();
-            group.bodies.push_back((place, body));
-        }
-        group
     }
 
     /// Gives work up that could not be done, says so, and sees to it that it is tried again: for ever where the disk is
@@ -334,7 +297,8 @@ impl BlobWriter {
                             self.cut_off = Some(CutOff { file: Arc::clone(&current.file), end: cut.offset });
                         }
                         if !group.bodies.is_empty() {
-                            self.job = Job::Write(Group { written: 0, ..group });
+                            group.written = 0;
+                            self.job = Job::Write(group);
                         }
                     }
                     // Nothing is known of a file whose sync failed, and where a write failed the place is not worth trying
@@ -372,53 +336,4 @@ impl BlobWriter {
     fn count_try(&self, full: bool) {
         lock(&self.shared.bodies).bodies.iter_mut().for_each(|body| body.tries += u8::from(!full));
     }
-}
-
-/// Makes one call to the disk for a group; true when all of it is on the disk, and everybody was told.
-fn write(shared: &Arc<Shared>, current: &Current, group: &mut Group) -> Result<bool> {
-    let name = || blob_name(current.id);
-    let hasty = shared.settings.has(Control::BlobBeforeSync);
-    if group.unsynced >= SYNC_BYTES || (group.index == group.bodies.len() && group.unsynced > 0 && !hasty) {
-        current.file.sync().map_err(Error::io("sync", name()))?;
-        group.unsynced = 0;
-        return Ok(false);
-    }
-    let Some((place, body)) = group.bodies.get_mut(group.index) else {
-        for (place, Body { bytes, waiter, tries: _ }) in group.bodies.drain(..) {
-            let mut blobs = lock(&shared.blobs);
-            blobs.add(place);
-            if let Some(file) = blobs.files.get_mut(&place.file) {
-                file.bytes += place.end() - place.offset;
-                file.end = place.end();
-            }
-            let held = blobs.hold(shared, place);
-            drop(blobs);
-            Counters::add(&shared.counters.blobs, 1);
-            Counters::add(&shared.counters.blob_bytes, place.bytes);
-            // Whoever counts it may stop doing so now.
-            drop(bytes);
-            if let Ok((blob, _)) = held {
-                waiter.written(Ok(blob));
-            }
-        }
-        return Ok(true);
-    };
-    let header = BODY_HEADER_BYTES as u64;
-    if group.written == 0 {
-        place.crc = crc32fast::hash(&body.bytes);
-        let bytes = place.encode_header();
-        current.file.write_at(place.offset, &bytes).map_err(Error::io("write", name()))?;
-        group.written = header;
-        group.unsynced += header;
-    } else {
-        let from = (group.written - header) as usize;
-        let part = &body.bytes[from..body.bytes.len().min(from + WRITE_BYTES)];
-        current.file.write_at(place.offset + group.written, part).map_err(Error::io("write", name()))?;
-        group.written += part.len() as u64;
-        group.unsynced += part.len() as u64;
-    }
-    if group.written == header + body.bytes.len() as u64 {
-        (group.index, group.written) = (group.index + 1, 0);
-    }
-    Ok(false)
 }

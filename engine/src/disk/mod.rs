@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 mod blocks;
+mod direct;
 mod map;
 mod real;
 #[cfg(feature = "sim")]
@@ -57,8 +58,8 @@ pub struct SyncTimes {
 pub trait DiskFile: Send + Sync + Debug {
     /// Writes all of `bytes` at `offset`, growing the file if need be.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// The same for whole blocks of 4 KiB that stand on such a boundary in the file and in memory: they may go past the
-    /// page cache.
+    /// The same, at less cost to the processor where there is such a way, for whole blocks of 4 KiB that stand on such a
+    /// boundary in the file and in memory. They take the same sync.
     fn write_blocks(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_at(offset, bytes)
     }

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +10,7 @@ use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
 
+use super::direct::RealDirect;
 use super::map::RealMap;
 use super::{Disk, DiskFile, DiskMap, SyncTimes};
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ struct Times {
 struct RealFile {
     file: Arc<File>,
     /// The same file for writes past the page cache, from the first one on; None where it takes none.
-    direct: OnceLock<Option<File>>,
+    direct: OnceLock<Option<RealDirect>>,
     times: Arc<Times>,
 }
 
@@ -198,16 +198,6 @@ impl RealFile {
     fn new(file: File, times: &Arc<Times>) -> Self {
         Self { file: Arc::new(file), direct: OnceLock::new(), times: Arc::clone(times) }
     }
-
-    /// Opened once more, since the flag would be that of all who use the descriptor: reads are of any length.
-    fn direct(&self) -> Option<&File> {
-        let open = || {
-            let mut options = OpenOptions::new();
-            options.write(true).custom_flags(OFlags::DIRECT.bits() as i32);
-            options.open(format!("/proc/self/fd/{}", self.file.as_raw_fd())).ok()
-        };
-        self.direct.get_or_init(open).as_ref()
-    }
 }
 
 impl DiskFile for RealFile {
@@ -215,16 +205,10 @@ impl DiskFile for RealFile {
         self.file.write_all_at(bytes, offset).map_err(full_is_full)
     }
 
-    /// Past the page cache where the file system can: to copy a large frame there cost more than all else of a sync.
     fn write_blocks(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let Some(direct) = self.direct() else { return self.write_at(offset, bytes) };
-        match direct.write_all_at(bytes, offset) {
-            // It can be opened for that, and not be written, or not with this alignment.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
-                self.write_at(offset, bytes)
-            }
-            written => written.map_err(full_is_full),
-        }
+        let direct = self.direct.get_or_init(|| RealDirect::open(&self.file));
+        let written = direct.as_ref().and_then(|direct| direct.write_at(offset, bytes));
+        written.unwrap_or_else(|| self.write_at(offset, bytes))
     }
 
     /// Past the page cache where the file system can: copying the zeros of new segments into it was a fifth of all the

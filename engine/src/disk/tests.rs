@@ -37,3 +37,26 @@ fn a_quota_that_is_used_up_is_a_full_disk() {
     assert!(error.to_string().contains("os error 122"), "{error}");
     assert_eq!(real::full_is_full(rustix::io::Errno::IO).raw_os_error(), Some(5));
 }
+
+/// Guards against a direct write that is not there for whoever reads or measures the file, or fails where it is not aligned.
+#[test]
+fn what_is_written_past_the_page_cache_is_read_like_all_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let disk = RealDisk::open(dir.path()).expect("opens");
+    let file = disk.create("bodies", 0).expect("a file");
+    file.write_at(0, &[1; 4096]).expect("written");
+    let write = |offset, bytes: &[u8]| file.write_blocks(offset, bytes);
+    let room = vec![2; 3 * 4096];
+    let start = room.as_ptr().align_offset(4096);
+    write(4096, &room[start..start + 8192]).expect("written");
+    write(12_288, &[3; 100]).expect("written, although not whole blocks");
+    write(12_388, &[4; 5000]).expect("written behind it");
+    file.sync().expect("synced");
+    let found: Vec<u8> = {
+        let mut all = vec![0; file.len().expect("known") as usize];
+        file.read_at(0, &mut all).expect("read");
+        all
+    };
+    let expected = [vec![1; 4096], vec![2; 8192], vec![3; 100], vec![4; 5000]].concat();
+    assert!(found == expected, "{} bytes", found.len());
+}

@@ -20,8 +20,9 @@ use super::half_sent::Share;
 use super::outbox::Outbox;
 use super::session::{End, Ids, Session, SessionSettings};
 use crate::auth::{Auth, Login, Refused};
-use crate::bodies::{NoBodies, Written, publishes, publishes_mut};
-use crate::hub::{Caller, Connection, Hub, Lane, Outputs, Permit};
+use crate::bodies::NoBodies;
+use crate::held::{Held, Ready};
+use crate::hub::{Caller, Connection, Hub, Lane, Outputs};
 use crate::stage::{self, Stage};
 
 /// Room for reading at first, so that a connection that says nothing costs little.
@@ -49,6 +50,9 @@ pub(super) async fn run(
     let started = Instant::now();
     let (reader, writer) = stream.split();
     let mut connection = Socket {
+        held: Held::new(hub.clone()),
+        told: false,
+        over: false,
         hub,
         auth,
         from: addr.ip(),
@@ -64,7 +68,6 @@ pub(super) async fn run(
         core: None,
         asking: None,
         login_at: 0,
-        held: None,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
     };
     let ended = connection.serve(stage).await;
@@ -97,26 +100,6 @@ struct Core {
     _connection: Connection,
 }
 
-/// Room, and the large bodies; or why not.
-type Ready = Result<(Permit, Written), NoBodies>;
-
-/// Inputs that wait for room; nothing overtakes them, and nothing more is read.
-struct Held {
-    inputs: Vec<Input>,
-    /// Ready when there is room, and large bodies are on the disk.
-    ready: Pin<Box<dyn Future<Output = Ready> + Send>>,
-    since: Instant,
-    /// The client knows.
-    told: bool,
-}
-
-impl Held {
-    /// What the core is to hear of inputs that it does not get.
-    fn closed_channels(self) -> Vec<Input> {
-        self.inputs.into_iter().filter(|input| matches!(input, Input::ChannelClosed { .. })).collect()
-    }
-}
-
 /// What the session waits for before there is a connection in the core.
 enum Answer {
     Login(Result<Arc<str>, Refused>),
@@ -143,7 +126,12 @@ struct Socket<'a> {
     asking: Option<Pin<Box<dyn Future<Output = Answer> + Send>>>,
     /// See [`ConnectionInfo`].
     login_at: u64,
-    held: Option<Held>,
+    /// What waits for room, or for large bodies; nothing overtakes it.
+    held: Held,
+    /// The client knows that its publishes wait.
+    told: bool,
+    /// The client sends nothing more.
+    over: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -167,6 +155,9 @@ impl Socket<'_> {
             if self.session.ended().is_some() {
                 return self.finish().await;
             }
+            if self.over && self.all_entered() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
             self.wait(&mut stage).await?;
         }
     }
@@ -185,7 +176,7 @@ impl Socket<'_> {
                 self.core = Some(Core { lane, outputs, _connection: connection });
             }
             self.forward();
-            if !self.fresh || self.held.is_some() || !self.session.reads() {
+            if !self.fresh || !self.held.accepts() || !self.session.reads() {
                 return;
             }
             let used = self.session.receive(&self.input);
@@ -198,10 +189,15 @@ impl Socket<'_> {
         }
     }
 
+    /// Nothing of what was read waits to enter.
+    fn all_entered(&self) -> bool {
+        !self.fresh && self.held.is_empty() && (self.core.is_none() || !self.session.has_for_core())
+    }
+
     /// What is not whole counts, unless it is the broker that lets it wait.
     fn count_half_sent(&mut self) {
         let Some(share) = &mut self.share else { return };
-        if self.held.is_some() {
+        if !self.held.accepts() {
             return share.hold(self.begun, 0);
         }
         let (bytes, since_ms) = self.session.half_sent().unwrap_or((0, u64::MAX));
@@ -242,30 +238,18 @@ impl Socket<'_> {
         if !credit.is_empty() {
             core.lane.send(credit, None);
         }
-        if self.held.is_some() || !self.session.has_for_core() {
+        if !self.held.accepts() || !self.session.has_for_core() {
             return;
         }
         let for_core = self.session.take_for_core();
-        if for_core.publish_bytes == 0 {
-            return core.lane.send(for_core.inputs, None);
+        if let Some(Ready { inputs, permit }) = self.held.push(for_core.inputs, for_core.publish_bytes) {
+            core.lane.send(inputs, permit);
         }
-        let bodies = self.hub.large_bodies(publishes(&for_core.inputs));
-        if bodies.is_empty()
-            && let Some(permit) = self.hub.try_permit(for_core.publish_bytes)
-        {
-            return core.lane.send(for_core.inputs, Some(permit));
-        }
-        let hub = self.hub.clone();
-        let ready = Box::pin(async move {
-            let permit = hub.permit(for_core.publish_bytes).await.map_err(|_| NoBodies::Gone)?;
-            bodies.write(permit).await
-        });
-        self.held = Some(Held { inputs: for_core.inputs, ready, since: Instant::now(), told: false });
     }
 
     /// Waits for the next thing to happen, and takes it in.
     async fn wait(&mut self, stage: &mut stage::Receiver) -> io::Result<()> {
-        let reads = self.session.reads() && self.held.is_none() && !self.fresh;
+        let reads = self.session.reads() && self.held.accepts() && !self.fresh && !self.over;
         if reads {
             let frame_bytes = self.session.frame_bytes(&self.input);
             make_room(&mut self.input, &mut self.read_bytes, frame_bytes);
@@ -298,24 +282,21 @@ impl Socket<'_> {
                 None => std::future::pending().await,
             }
         };
-        let ready = async {
-            match held {
-                Some(held) => held.ready.as_mut().await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             written = write(writer, session.out()), if !session.out().is_empty() => {
                 session.written(written?);
             }
-            read = reader.read_buf(input), if reads => {
-                if read? == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
+            // Before reading, or who always has more to say would wait for ever.
+            ready = held.next(), if !held.is_empty() => self.let_in(ready),
+            read = reader.read_buf(input), if reads => match read? {
+                // What came before enters all the same.
+                0 => self.over = true,
+                _ => {
+                    session.heard();
+                    self.fresh = true;
                 }
-                session.heard();
-                self.fresh = true;
-            }
+            },
             batch = outputs => match batch {
                 Some(batch) => {
                     session.output(batch);
@@ -331,7 +312,6 @@ impl Socket<'_> {
                 session.evict_half_sent(bytes_max);
                 self.share = None;
             }
-            ready = ready => self.let_in(ready),
             answer = answer => {
                 self.asking = None;
                 match answer {
@@ -357,32 +337,31 @@ impl Socket<'_> {
     }
 
     /// There is room, or the broker is gone, or the disk does not take the bodies.
-    fn let_in(&mut self, ready: Ready) {
-        let Some(mut held) = self.held.take() else { return };
+    fn let_in(&mut self, ready: Result<Ready, NoBodies>) {
+        self.told = false;
         match (ready, &self.core) {
-            (Ok((permit, written)), Some(core)) => {
-                written.give_to(publishes_mut(&mut held.inputs));
-                core.lane.send(held.inputs, Some(permit));
+            (Ok(Ready { inputs, permit }), Some(core)) => {
+                core.lane.send(inputs, permit);
                 self.session.set_blocked(false);
             }
             (Err(NoBodies::NotWritten(why)), Some(core)) => {
-                let closed = held.closed_channels();
+                let closed = self.held.clear();
                 if !closed.is_empty() {
                     core.lane.send(closed, None);
                 }
                 self.session.not_stored(&why.to_string());
             }
-            _ => self.session.shut_down(),
+            _ => {
+                self.held.clear();
+                self.session.shut_down();
+            }
         }
     }
 
     fn tick(&mut self) {
         self.session.at(self.now_ms());
-        if let Some(held) = &mut self.held
-            && !held.told
-            && held.since.elapsed() >= BLOCKED_AFTER
-        {
-            held.told = true;
+        if !self.told && self.held.waits_since().is_some_and(|since| since.elapsed() >= BLOCKED_AFTER) {
+            self.told = true;
             self.session.set_blocked(true);
         }
         self.session.tick();
@@ -395,8 +374,7 @@ impl Socket<'_> {
 
     fn deadline(&self) -> Option<Instant> {
         let tick = self.session.next_tick_ms().map(|ms| self.started + Duration::from_millis(ms));
-        let held = self.held.as_ref().filter(|held| !held.told);
-        let blocked = held.map(|held| held.since + BLOCKED_AFTER);
+        let blocked = self.held.waits_since().filter(|_| !self.told).map(|since| since + BLOCKED_AFTER);
         match (tick, blocked) {
             (Some(tick), Some(blocked)) => Some(tick.min(blocked)),
             (tick, blocked) => tick.or(blocked),
@@ -405,7 +383,16 @@ impl Socket<'_> {
 
     /// Writes what is left and closes the socket in an order in which the other side can read it all.
     async fn finish(&mut self) -> io::Result<()> {
-        let Self { session, reader, writer, input, .. } = self;
+        let Self { session, reader, writer, input, held, core, .. } = self;
+        // What came before a mistake was taken before it.
+        let entering = async {
+            while let Some(core) = core
+                && !held.is_empty()
+                && let Ok(Ready { inputs, permit }) = held.next().await
+            {
+                core.lane.send(inputs, permit);
+            }
+        };
         let last = async {
             while !session.out().is_empty() {
                 let count = write(writer, session.out()).await?;
@@ -421,12 +408,13 @@ impl Socket<'_> {
                 }
             }
         };
-        tokio::time::timeout(LINGER, last).await.unwrap_or(Ok(()))
+        let ended = async { tokio::join!(last, entering).0 };
+        tokio::time::timeout(LINGER, ended).await.unwrap_or(Ok(()))
     }
 
     /// What the core is to hear of a connection that is over. What waited for room was not accepted.
     fn abandon(&mut self) -> Vec<Input> {
-        let mut inputs = self.held.take().map(Held::closed_channels).unwrap_or_default();
+        let mut inputs = self.held.clear();
         inputs.extend(self.session.abandon());
         inputs
     }

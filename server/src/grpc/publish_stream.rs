@@ -18,7 +18,8 @@ use super::convert::{PublishReader, publish_message_to};
 use super::errors;
 use super::lane::{Collect, End, Lane, LaneStream};
 use super::names;
-use crate::bodies::{publishes, publishes_mut};
+use crate::bodies::{NoBodies, publishes};
+use crate::held::{Held, Ready};
 use crate::hub::{Channel, Hub, Output, Outputs};
 use crate::publish_in::publish_cost_bytes;
 use crate::recent::Recent;
@@ -45,7 +46,7 @@ pub(super) fn open(
     let lane = Lane::new(channel, outputs, Confirms::default());
     let reader = Reader {
         lane: Arc::clone(&lane),
-        hub,
+        held: Held::new(hub),
         batch: Vec::new(),
         batch_bytes: 0,
         publishes: PublishReader::new(message_bytes_max),
@@ -59,7 +60,8 @@ pub(super) fn open(
 /// The request half.
 struct Reader {
     lane: Arc<Lane<Confirms>>,
-    hub: Hub,
+    /// Read, but waiting for room, or for large bodies that are written.
+    held: Held,
     /// Read, but not sent to the core yet.
     batch: Vec<Input>,
     batch_bytes: usize,
@@ -75,7 +77,7 @@ impl Reader {
     /// Reads to the end. What was taken before an error is still confirmed before the stream ends with it.
     async fn run(mut self, mut requests: Streaming<PublishStreamRequest>, stage: stage::Receiver) -> End {
         let read = self.read(&mut requests, stage).await;
-        let result = self.send().await.and(read);
+        let result = self.send_all().await.and(read);
         let sent = self.sent;
         self.lane.update(|confirms| confirms.sent = Some(sent));
         End::WhenAnswered(result)
@@ -94,6 +96,10 @@ impl Reader {
                     self.send().await?;
                     tokio::select! {
                         next = requests.next() => next,
+                        ready = self.held.next() => {
+                            self.let_in(ready)?;
+                            continue;
+                        }
                         () = &mut draining => return Err(errors::status(errors::shutting_down())),
                     }
                 }
@@ -133,25 +139,46 @@ impl Reader {
         Ok(())
     }
 
-    /// Sends what was read to the core, once there is room for it. What cannot be sent is dropped: the stream ends with the
-    /// error, and nothing of it is ever confirmed.
+    /// Sends what was read to the core as soon as it may enter, and waits until more may be read. What cannot be sent is
+    /// dropped: the stream ends with the error, and nothing of it is ever confirmed.
     async fn send(&mut self) -> Result<(), Status> {
-        let (mut batch, bytes) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.batch_bytes));
-        if batch.is_empty() {
-            return Ok(());
+        let (batch, bytes) = (std::mem::take(&mut self.batch), std::mem::take(&mut self.batch_bytes));
+        if !batch.is_empty() {
+            self.publishes.part();
+            self.vhost.iter_mut().for_each(Recent::part);
         }
-        self.publishes.part();
-        self.vhost.iter_mut().for_each(Recent::part);
-        let mut permit = self.hub.permit(bytes).await.map_err(errors::status)?;
-        let bodies = self.hub.large_bodies(publishes(&batch));
-        if !bodies.is_empty() {
-            // Nothing of this stream overtakes them; everybody else goes on.
-            let written;
-            (permit, written) = bodies.write(permit).await.map_err(errors::no_bodies)?;
-            written.give_to(publishes_mut(&mut batch));
+        if !batch.is_empty()
+            && let Some(ready) = self.held.push(batch, bytes)
+        {
+            self.let_in(Ok(ready))?;
         }
-        self.lane.channel.send(batch, Some(permit));
-        self.sent = self.numbered;
+        while let Some(ready) = self.held.at_once().await {
+            self.let_in(ready)?;
+        }
+        while !self.held.accepts() {
+            let ready = self.held.next().await;
+            self.let_in(ready)?;
+        }
+        Ok(())
+    }
+
+    /// The same to the end.
+    async fn send_all(&mut self) -> Result<(), Status> {
+        self.send().await?;
+        while !self.held.is_empty() {
+            let ready = self.held.next().await;
+            self.let_in(ready)?;
+        }
+        Ok(())
+    }
+
+    fn let_in(&mut self, ready: Result<Ready, NoBodies>) -> Result<(), Status> {
+        let Ready { inputs, permit } = ready.map_err(|why| {
+            self.held.clear();
+            errors::no_bodies(why)
+        })?;
+        self.sent += publishes(&inputs).count() as u64;
+        self.lane.channel.send(inputs, permit);
         Ok(())
     }
 }

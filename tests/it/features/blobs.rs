@@ -5,7 +5,8 @@ use std::time::Duration;
 use leveret_proto::v1::{
     DeclareQueueRequest, StatusRequest, StatusResponse, Table, TableEntry, Value, value,
 };
-use leveret_tests::amqp::Connection;
+use leveret_tests::amqp::codec::Writer;
+use leveret_tests::amqp::{Connection, method};
 use leveret_tests::client::{Client, queue, to_exchange, to_queue};
 use leveret_tests::payload::{self, MsgId};
 use leveret_tests::server::{Options, Server};
@@ -124,4 +125,68 @@ async fn over_amqp_as_well_and_transactions_hold_all_or_nothing_of_them() {
     let server = server.kill_and_restart().await;
     let found = server.client().await.drain("q").await;
     assert_eq!(found, [large(1), "small".into(), large(3), large(4)]);
+}
+
+/// Reads confirms until both channels have so many; each channel's come in order.
+async fn confirmed_on_both(connection: &mut Connection, count: u64) {
+    let mut upto = [0; 2];
+    while upto != [count; 2] {
+        let frame = connection.next().await.expect("a confirm");
+        assert_eq!(frame.method(), Some(method::BASIC_ACK));
+        let mut arguments = frame.arguments();
+        let (tag, multiple) = (arguments.longlong(), arguments.octet() != 0);
+        let last = &mut upto[usize::from(frame.channel) - 1];
+        assert!(tag == *last + 1 || multiple && tag > *last, "{tag} behind {last}");
+        *last = tag;
+    }
+}
+
+#[tokio::test]
+async fn many_of_one_connection_are_confirmed_and_stored_in_their_order_with_small_ones_between() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.declare_queue("both").await;
+    let mut connection = Connection::open(server.amqp_port()).await.expect("a connection");
+    for channel in [1, 2] {
+        connection.channel(channel).await.expect("a channel");
+        connection.confirm_select(channel).await.expect("confirms");
+    }
+    let body = |seq: u64| {
+        let length = if seq % 5 < 3 { LARGE } else { 100 };
+        payload::encode(MsgId { publisher: 1, seq }, length)
+    };
+    for seq in 0..80 {
+        let channel = 1 + (seq / 4 % 2) as u16;
+        connection.publish(channel, "", "both", true, &body(seq)).await.expect("published");
+    }
+    confirmed_on_both(&mut connection, 40).await;
+    let server = server.kill_and_restart().await;
+    let found = server.client().await.drain("both").await;
+    assert!(found == (0..80).map(body).collect::<Vec<_>>(), "not in their order");
+}
+
+#[tokio::test]
+async fn whoever_goes_right_behind_many_of_them_without_confirms_has_sent_them() {
+    let server = Server::start().await;
+    let mut client = server.client().await;
+    client.declare_queue("q").await;
+    for (round, closes) in [true, false].into_iter().enumerate() {
+        let mut connection = Connection::open(server.amqp_port()).await.expect("a connection");
+        connection.channel(1).await.expect("a channel");
+        let first = round as u64 * 20;
+        for seq in first..first + 20 {
+            connection.publish(1, "", "q", true, &large(seq)).await.expect("published");
+        }
+        if closes {
+            let arguments = Writer::new().short(200).shortstr("").short(0).short(0);
+            let closed =
+                connection.call(0, method::CONNECTION_CLOSE, &arguments, method::CONNECTION_CLOSE_OK);
+            closed.await.expect("closed");
+            let ready = client.queue_info("q").await.messages_ready;
+            assert_eq!(ready, 20, "what came before a close is there when that is answered");
+        }
+        drop(connection);
+        client.wait_queue("q", "all of them", |info| info.messages_ready == first + 20).await;
+    }
+    assert!(client.drain("q").await == (0..40).map(large).collect::<Vec<_>>(), "not in their order");
 }

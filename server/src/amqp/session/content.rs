@@ -11,8 +11,10 @@ use crate::amqp::frame::CONTENT_HEAD_BYTES;
 use crate::amqp::reply_code::{Failure, ReplyCode};
 use crate::publish_in::{self, Accepted, publish_cost_bytes};
 
-/// Room made for a body that has only been announced; the rest grows with what comes.
+/// Room made for a body that has only been announced; the rest grows with what comes...
 const BODY_START_BYTES: usize = 256 * 1024;
+/// ...to so many times of that: what is never filled is never touched, and takes no memory, but each growth copies all.
+const GROWTH: usize = 8;
 
 /// A publish whose content is coming in.
 #[derive(Debug)]
@@ -197,11 +199,11 @@ impl Session {
     }
 }
 
-/// Appends, with no more room than the whole body needs, and not much more than has come.
+/// Appends, with no more room than the whole body needs, and not beyond all measure of what has come.
 fn grow(body: &mut Vec<u8>, part: &[u8], body_bytes: u64) {
     let needed = body.len() + part.len();
     if needed > body.capacity() {
-        let room = needed.max(body.capacity() * 2).max(BODY_START_BYTES);
+        let room = needed.saturating_mul(GROWTH).max(BODY_START_BYTES);
         let room = room.min(usize::try_from(body_bytes).unwrap_or(usize::MAX));
         body.reserve_exact(room.saturating_sub(body.len()));
     }

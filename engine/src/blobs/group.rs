@@ -1,0 +1,161 @@
+//! Bodies that are written and synced together.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::put::Body;
+use super::writer::Current;
+use super::{BODY_HEADER_BYTES, BlobPlace, blob_name};
+use crate::controls::Control;
+use crate::disk::Blocks;
+use crate::error::{Error, Result};
+use crate::shared::{Counters, Shared, lock};
+
+/// Bodies of a group, in bytes; at least one. What a sync costs, and the entries of the file's new blocks in it, is
+/// little beside writing so many.
+const GROUP_BYTES: u64 = 4 << 20;
+/// Bytes written by one step.
+const WRITE_BYTES: usize = 1 << 20;
+/// Bytes between two syncs, so that no large write stands before a confirm's sync.
+const SYNC_BYTES: u64 = 4 << 20;
+
+/// Bodies that are written together: one behind the other, as they will stand in the file.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) bodies: VecDeque<(BlobPlace, Body)>,
+    /// The body that is written now, and how much of its place is.
+    pub(super) index: usize,
+    pub(super) written: u64,
+    unsynced: u64,
+}
+
+/// What one write takes: whole blocks.
+#[derive(Debug)]
+pub(super) struct Staging(Blocks);
+
+impl Group {
+    /// Takes what waits, up to a bound, and gives each body its place.
+    pub(super) fn take(shared: &Shared, current: Option<&mut Current>) -> Self {
+        let mut group = Self { bodies: VecDeque::new(), index: 0, written: 0, unsynced: 0 };
+        let Some(current) = current else { return group };
+        let mut bytes = 0;
+        let mut waiting = lock(&shared.bodies);
+        while let Some(body) = waiting.bodies.front() {
+            bytes += body.bytes.len() as u64;
+            if bytes > GROUP_BYTES && !group.bodies.is_empty() {
+                break;
+            }
+            let Some(body) = waiting.bodies.pop_front() else { break };
+            let place = BlobPlace {
+                file: current.id,
+                offset: current.end,
+                bytes: body.bytes.len() as u64,
+                // Made by `stage`, without the lock.
+                crc: 0,
+            };
+            current.end = place.end();
+            group.bodies.push_back((place, body));
+        }
+        group
+    }
+
+    /// Makes one call to the disk; true when all of it is on the disk, and everybody was told.
+    pub(super) fn write(
+        &mut self,
+        shared: &Arc<Shared>,
+        current: &Current,
+        staging: &mut Staging,
+    ) -> Result<bool> {
+        let name = || blob_name(current.id);
+        let hasty = shared.settings.has(Control::BlobBeforeSync);
+        let all = self.index == self.bodies.len();
+        if self.unsynced >= SYNC_BYTES || (all && self.unsynced > 0 && !hasty) {
+            current.file.sync().map_err(Error::io("sync", name()))?;
+            self.unsynced = 0;
+            return Ok(false);
+        }
+        let Some((place, _)) = self.bodies.get(self.index) else {
+            self.tell(shared);
+            return Ok(true);
+        };
+        let offset = place.offset + self.written;
+        let upto = self.stage(staging);
+        let bytes = &staging.0;
+        current.file.write_blocks(offset, bytes).map_err(Error::io("write", name()))?;
+        self.unsynced += bytes.len() as u64;
+        (self.index, self.written) = upto;
+        Ok(false)
+    }
+
+    /// Puts together what is written next, from where the last write ended. Says where this one will.
+    fn stage(&mut self, staging: &mut Staging) -> (usize, u64) {
+        staging.0.clear();
+        let (mut index, mut written) = (self.index, self.written);
+        while let Some((place, body)) = self.bodies.get_mut(index)
+            && staging.free() > 0
+        {
+            if written == 0 {
+                place.crc = crc32fast::hash(&body.bytes);
+                // A place begins where a block does, so there is room.
+                written += staging.push(&place.encode_header());
+            }
+            let from = written as usize - BODY_HEADER_BYTES;
+            written += staging.push(body.bytes.get(from..).unwrap_or_default());
+            let place_bytes = place.end() - place.offset;
+            if written >= place.bytes_end() - place.offset {
+                written += staging.push_zeros((place_bytes - written) as usize);
+            }
+            if written == place_bytes {
+                (index, written) = (index + 1, 0);
+            }
+        }
+        (index, written)
+    }
+
+    /// All of them are on the disk.
+    fn tell(&mut self, shared: &Arc<Shared>) {
+        for (place, Body { bytes, waiter, tries: _ }) in self.bodies.drain(..) {
+            let mut blobs = lock(&shared.blobs);
+            blobs.add(place);
+            if let Some(file) = blobs.files.get_mut(&place.file) {
+                file.bytes += place.end() - place.offset;
+                file.end = place.end();
+            }
+            let held = blobs.hold(shared, place);
+            drop(blobs);
+            Counters::add(&shared.counters.blobs, 1);
+            Counters::add(&shared.counters.blob_bytes, place.bytes);
+            // Whoever counts it may stop doing so now.
+            drop(bytes);
+            if let Ok((blob, _)) = held {
+                waiter.written(Ok(blob));
+            }
+        }
+    }
+}
+
+impl Default for Staging {
+    fn default() -> Self {
+        Self(Blocks::with_room(WRITE_BYTES))
+    }
+}
+
+impl Staging {
+    fn free(&self) -> usize {
+        WRITE_BYTES - self.0.len()
+    }
+
+    /// Takes of these bytes what it has room for; says how many.
+    fn push(&mut self, bytes: &[u8]) -> u64 {
+        let count = bytes.len().min(self.free());
+        self.0.extend(&bytes[..count]);
+        count as u64
+    }
+
+    /// The same with zeros.
+    fn push_zeros(&mut self, bytes: usize) -> u64 {
+        let count = bytes.min(self.free());
+        self.0.resize(self.0.len() + count);
+        count as u64
+    }
+}
