@@ -162,8 +162,8 @@ impl Report {
                 "\nThe disk was told to flush {flushes:.0} times a second before the first run."
             );
         }
-        for left_out in &self.left_out {
-            let _ = writeln!(text, "\nLeft out: {left_out}.");
+        if !self.left_out.is_empty() {
+            let _ = writeln!(text, "\nLeft out: {}.", self.left_out.join("; "));
         }
         for load in self.loads() {
             let Load { writers, bytes } = load;

@@ -85,7 +85,9 @@ fn leveret_is_not_ahead_when_it_is_behind_alone_or_somebody_failed() {
     failed.failures.push("full".into());
     let report = report(vec![leveret(), row(Kind::Rocksdb, &[1e3], 16.0), failed]);
     assert!(!report.is_ahead());
+    let report = Report { left_out: vec!["fjall (why)".into(), "RocksDB (not)".into()], ..report };
     let text = report.markdown();
+    assert!(text.contains("\nLeft out: fjall (why); RocksDB (not).\n"));
     let line = text.lines().find(|line| line.contains("failed: full")).unwrap();
     assert_eq!(line.matches('|').count(), HEAD.matches('|').count());
 }
