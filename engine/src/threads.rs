@@ -29,6 +29,8 @@ const WRITER: &str = "leveret-writer";
 const INLINE_SLOW: Duration = Duration::from_millis(3);
 /// ...the next so many times.
 const INLINE_PASS_OVER: u32 = 32;
+/// So long the writer's thread leaves alone who writes inline.
+const BUSY_INLINE_MS: u64 = 50;
 /// Steps of one group: take it, write its frames, sync.
 const INLINE_STEPS_MAX: u32 = 8;
 
@@ -83,13 +85,13 @@ pub fn start_threads(
     let stepped = Arc::clone(&w);
     let shared = &store.shared;
     let handles = vec![
-        spawn(WRITER, writer, start, shared, move |now_ms| lock(&stepped).step(now_ms))?,
-        spawn("leveret-reader", reader, start, shared, move |_| r.step())?,
-        spawn("leveret-keeper", keeper, start, shared, move |now_ms| k.step(now_ms))?,
-        spawn("leveret-settler", settler, start, shared, move |now_ms| s.step(now_ms))?,
-        spawn("leveret-spiller", spiller, start, shared, move |now_ms| v.step(now_ms))?,
-        spawn("leveret-scrub", scrub, start, shared, move |now_ms| x.step(now_ms))?,
-        spawn("leveret-blobs", blobs, start, shared, move |now_ms| b.step(now_ms))?,
+        spawn(WRITER, writer, start, shared, move |now_ms, rung| step_writer(&stepped, now_ms, rung))?,
+        spawn("leveret-reader", reader, start, shared, move |_, _| r.step())?,
+        spawn("leveret-keeper", keeper, start, shared, move |now_ms, _| k.step(now_ms))?,
+        spawn("leveret-settler", settler, start, shared, move |now_ms, _| s.step(now_ms))?,
+        spawn("leveret-spiller", spiller, start, shared, move |now_ms, _| v.step(now_ms))?,
+        spawn("leveret-scrub", scrub, start, shared, move |now_ms, _| x.step(now_ms))?,
+        spawn("leveret-blobs", blobs, start, shared, move |now_ms, _| b.step(now_ms))?,
     ];
     Ok(Threads { handles, writer: w, shared: Arc::clone(shared), start, passed_over: AtomicU32::new(0) })
 }
@@ -133,22 +135,37 @@ impl Threads {
     }
 }
 
+/// A step of the writer's own thread. Who only looks by the way whether there is something to do, and finds that somebody
+/// writes inline, looks again later: waiting for the lock it would be woken each time that it is given back, and take it from
+/// whoever writes inline next.
+fn step_writer(writer: &Mutex<Writer>, now_ms: u64, rung: bool) -> Step {
+    if rung {
+        return lock(writer).step(now_ms);
+    }
+    match writer.try_lock() {
+        Ok(mut writer) => writer.step(now_ms),
+        Err(_) => Step::Idle { again_ms: Some(BUSY_INLINE_MS) },
+    }
+}
+
+/// `step` is told the time, and whether it was called for: else it has only waited as long as it had said.
 fn spawn(
     name: &'static str,
     bell: Arc<Bell>,
     start: Instant,
     shared: &Arc<Shared>,
-    step: impl FnMut(u64) -> Step + Send + 'static,
+    step: impl FnMut(u64, bool) -> Step + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     let guard = PanicGuard { thread: name, shared: Arc::clone(shared) };
     Builder::new().name(name.into()).spawn(move || {
         // Dropped in the other order: the failure stands before the worker lets go of anything.
         let mut step = step;
         let _guard = guard;
+        let mut rung = true;
         loop {
-            match step(start.elapsed().as_millis() as u64) {
-                Step::Worked => {}
-                Step::Idle { again_ms } => bell.wait(again_ms.map(Duration::from_millis)),
+            match step(start.elapsed().as_millis() as u64, rung) {
+                Step::Worked => rung = true,
+                Step::Idle { again_ms } => rung = bell.wait(again_ms.map(Duration::from_millis)),
                 Step::Done => return,
             }
         }
@@ -175,7 +192,8 @@ impl Bell {
         self.heard.notify_one();
     }
 
-    fn wait(&self, timeout: Option<Duration>) {
+    /// Says whether it was rung.
+    fn wait(&self, timeout: Option<Duration>) -> bool {
         let mut rung = lock(&self.rung);
         if !*rung {
             rung = match timeout {
@@ -185,7 +203,7 @@ impl Bell {
                 None => self.heard.wait(rung).unwrap_or_else(PoisonError::into_inner),
             };
         }
-        *rung = false;
+        std::mem::take(&mut *rung)
     }
 }
 
