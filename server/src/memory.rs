@@ -7,9 +7,9 @@ use std::time::Duration;
 /// As long as the allocator keeps what was freed for who may want it again.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// So long the allocator keeps pages that are free of everything. By itself it does for a second: what a burst of large
+/// So long the allocator keeps pages that are free of everything. By itself it does so much longer: what a burst of large
 /// messages took then counts once more while the next burst takes other pages.
-const PURGE_DELAY_MS: c_long = 100;
+const PURGE_DELAY_MS: c_long = 10;
 /// `mi_option_purge_delay` of mimalloc.h, which its crate does not name.
 const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 
