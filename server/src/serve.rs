@@ -138,7 +138,6 @@ impl Bound {
                 warn!("the HTTP server ended by itself: {error}");
             }
         });
-        memory::set_up();
         tasks.spawn(memory::give_back());
         let health = Health::new().await;
         let auth = Auth::new(backend.hub().clone(), settings.loopback_users.0.clone())
