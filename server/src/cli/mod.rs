@@ -53,7 +53,10 @@ pub fn run() -> ExitCode {
             Some(flag) => fail(&Failure::Usage(format!(
                 "--{flag} is for the client commands; `leveret serve --help` lists what serve takes"
             ))),
-            None => serve::run(&args),
+            None => {
+                crate::memory::set_up();
+                serve::run(&args)
+            }
         },
         Command::Generate(what) => match generate::run(what, command()) {
             Ok(()) => Exit::Done.into(),
