@@ -11,13 +11,14 @@ use crate::disk::Blocks;
 use crate::error::{Error, Result};
 use crate::shared::{Counters, Shared, lock};
 
-/// Bodies of a group, in bytes; at least one. What a sync costs, and the entries of the file's new blocks in it, is
-/// little beside writing so many.
-const GROUP_BYTES: u64 = 4 << 20;
-/// Bytes written by one step.
+/// Blocks of a group's bodies, in bytes; at least one body. What a sync costs, and the entries of the file's new blocks
+/// in it, is little beside writing so many; and it is well below what one client may have on its way, so that the next
+/// ones come in meanwhile. 2, 4 and 8 MiB gave less.
+const GROUP_BYTES: u64 = 6 << 20;
+/// Bytes written by one step: what a confirm's write may have to wait for.
 const WRITE_BYTES: usize = 1 << 20;
-/// Bytes between two syncs, so that no large write stands before a confirm's sync.
-const SYNC_BYTES: u64 = 4 << 20;
+/// Bytes of one body between two syncs, so that no large write stands before a confirm's sync.
+const SYNC_BYTES: u64 = 8 << 20;
 
 /// Bodies that are written together: one behind the other, as they will stand in the file.
 #[derive(Debug)]
@@ -41,18 +42,17 @@ impl Group {
         let mut bytes = 0;
         let mut waiting = lock(&shared.bodies);
         while let Some(body) = waiting.bodies.front() {
-            bytes += body.bytes.len() as u64;
-            if bytes > GROUP_BYTES && !group.bodies.is_empty() {
-                break;
-            }
-            let Some(body) = waiting.bodies.pop_front() else { break };
             let place = BlobPlace {
                 file: current.id,
                 offset: current.end,
                 bytes: body.bytes.len() as u64,
-                // Made by `stage`, without the lock.
-                crc: 0,
+                crc: body.crc,
             };
+            bytes += place.end() - place.offset;
+            if bytes > GROUP_BYTES && !group.bodies.is_empty() {
+                break;
+            }
+            let Some(body) = waiting.bodies.pop_front() else { break };
             current.end = place.end();
             group.bodies.push_back((place, body));
         }
@@ -91,11 +91,10 @@ impl Group {
     fn stage(&mut self, staging: &mut Staging) -> (usize, u64) {
         staging.0.clear();
         let (mut index, mut written) = (self.index, self.written);
-        while let Some((place, body)) = self.bodies.get_mut(index)
+        while let Some((place, body)) = self.bodies.get(index)
             && staging.free() > 0
         {
             if written == 0 {
-                place.crc = crc32fast::hash(&body.bytes);
                 // A place begins where a block does, so there is room.
                 written += staging.push(&place.encode_header());
             }
@@ -114,7 +113,7 @@ impl Group {
 
     /// All of them are on the disk.
     fn tell(&mut self, shared: &Arc<Shared>) {
-        for (place, Body { bytes, waiter, tries: _ }) in self.bodies.drain(..) {
+        for (place, Body { bytes, waiter, crc: _, tries: _ }) in self.bodies.drain(..) {
             let mut blobs = lock(&shared.blobs);
             blobs.add(place);
             if let Some(file) = blobs.files.get_mut(&place.file) {

@@ -41,6 +41,7 @@ pub(crate) struct Waiting {
 /// One of them.
 pub(crate) struct Body {
     pub(super) bytes: Bytes,
+    pub(super) crc: u32,
     pub(super) waiter: Box<dyn BodyWaiter>,
     /// How often it could not be written.
     pub(super) tries: u8,
@@ -116,11 +117,13 @@ impl Blobs {
     }
 
     /// Has a body written for somebody, unless he goes before that; in the order of the calls. A full disk makes it wait.
+    /// Takes as long as its checksum does, which the blob writer would have the disk wait for.
     pub fn put_for(&self, body: Bytes, waiter: Box<dyn BodyWaiter>) {
         let Some(shared) = self.shared.upgrade() else { return };
+        let crc = crc32fast::hash(&body);
         let mut waiting = lock(&shared.bodies);
         if !waiting.closed {
-            waiting.bodies.push_back(Body { bytes: body, waiter, tries: 0 });
+            waiting.bodies.push_back(Body { bytes: body, crc, waiter, tries: 0 });
         }
         drop(waiting);
         shared.ring(|bells| bells.ring_blobs());
