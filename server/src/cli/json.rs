@@ -37,7 +37,7 @@ pub(super) fn delivery(delivery: &Delivery) -> Value {
         "routing_key": delivery.routing_key,
         "redelivered": delivery.redelivered,
         "persistent": message.is_none_or(|message| message.persistent.unwrap_or(true)),
-        "properties": message.and_then(|message| message.properties.as_ref()).map_or_else(|| json!({}), properties),
+        "properties": message.and_then(|message| message.properties.as_deref()).map_or_else(|| json!({}), properties),
         "body_encoding": encoding,
         "body": text,
     })

@@ -110,7 +110,7 @@ impl Template {
         let message = Message {
             body: None,
             persistent: Some(!args.transient),
-            properties: (properties != Properties::default()).then_some(properties),
+            properties: (properties != Properties::default()).then(|| Box::new(properties)),
         };
         Self {
             vhost: options.vhost.clone(),

@@ -90,8 +90,11 @@ fn body_from(body: Option<v1::message::Body>, alone: bool) -> Bytes {
 }
 
 /// Encoded properties.
-fn properties_from(persistent: Option<bool>, properties: Option<v1::Properties>) -> Result<Bytes, Refusal> {
-    let Some(p) = properties else {
+fn properties_from(
+    persistent: Option<bool>,
+    properties: Option<Box<v1::Properties>>,
+) -> Result<Bytes, Refusal> {
+    let Some(p) = properties.map(|boxed| *boxed) else {
         let encoded = if persistent == Some(false) { NO_PROPERTIES } else { PERSISTENT_ONLY };
         return Ok(Bytes::from_static(encoded));
     };
@@ -137,7 +140,7 @@ pub(super) fn message_to(message: &Message, body: BodyAs) -> v1::Message {
     v1::Message {
         body: Some(body),
         persistent: Some(message.persistent),
-        properties: properties_to(&message.properties),
+        properties: properties_to(&message.properties).map(Box::new),
     }
 }
 

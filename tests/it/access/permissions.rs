@@ -245,7 +245,7 @@ async fn a_message_carries_its_senders_own_name_or_an_impersonators() {
     let message = |user: &str| {
         let mut publish = leveret_tests::client::to_queue("q", "b");
         let properties = leveret_proto::v1::Properties { user_id: Some(user.into()), ..Default::default() };
-        publish.message.as_mut().expect("a message").properties = Some(properties);
+        publish.message.as_mut().expect("a message").properties = Some(Box::new(properties));
         publish
     };
     let mut client = scene.grpc(USER).await;

@@ -238,7 +238,7 @@ async fn properties_out_of_range() {
         Properties { headers: Some(nested(30)), ..Default::default() },
         Properties { headers: Some(nested(500)), ..Default::default() },
     ] {
-        let message = Message { properties: Some(properties.clone()), ..Default::default() };
+        let message = Message { properties: Some(Box::new(properties.clone())), ..Default::default() };
         let publish =
             PublishMessage { routing_key: "bystander".into(), message: Some(message), ..Default::default() };
         let refused =

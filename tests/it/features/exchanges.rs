@@ -32,7 +32,7 @@ fn asking(how: &str) -> BindRequest {
 
 fn with_headers(headers: &[(&str, value::Kind)], body: &'static str) -> PublishMessage {
     let mut publish = to_exchange("sorter", "ignored", body);
-    let properties = Some(Properties { headers: table(headers), ..Default::default() });
+    let properties = Some(Box::new(Properties { headers: table(headers), ..Default::default() }));
     publish.message = publish.message.map(|message| Message { properties, ..message });
     publish
 }

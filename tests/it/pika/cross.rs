@@ -126,7 +126,7 @@ async fn what_pika_publishes_is_the_same_over_grpc() {
         assert_eq!((delivery.exchange.as_str(), delivery.routing_key.as_str()), ("", "crossing"));
         let message = delivery.message.expect("a message");
         assert_eq!(message.persistent, Some(true));
-        assert_eq!(message.properties, Some(properties(headers_of_pika())));
+        assert_eq!(message.properties.as_deref(), Some(&properties(headers_of_pika())));
     }
 }
 
@@ -141,7 +141,7 @@ async fn what_grpc_publishes_is_the_same_to_pika() {
         message: Some(Message {
             body: Some(message::Body::Bytes(BODY.into())),
             persistent: None,
-            properties: Some(properties(headers_to_pika())),
+            properties: Some(Box::new(properties(headers_to_pika()))),
         }),
         ..Default::default()
     };

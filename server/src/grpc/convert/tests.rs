@@ -120,7 +120,7 @@ proptest! {
         some_properties: bool,
     ) {
         let properties = (some_properties || mode.is_some())
-            .then(|| v1::Properties { delivery_mode: mode.map(u32::from), ..Default::default() });
+            .then(|| Box::new(v1::Properties { delivery_mode: mode.map(u32::from), ..Default::default() }));
         let encoded = properties_from(persistent, properties).unwrap();
         let is_persistent = inspect(&encoded).unwrap().delivery_mode == Some(PERSISTENT);
         prop_assert_eq!(is_persistent, persistent.unwrap_or(mode.unwrap_or(PERSISTENT) == PERSISTENT));
@@ -171,7 +171,7 @@ fn what_cannot_be_said_is_refused_by_name() {
     };
     let publish = |change: &dyn Fn(&mut v1::PublishMessage, &mut v1::Properties)| {
         let mut message = v1::PublishMessage::default();
-        let mut properties = v1::Properties::default();
+        let mut properties = Box::<v1::Properties>::default();
         change(&mut message, &mut properties);
         message.message = Some(v1::Message { properties: Some(properties), ..Default::default() });
         field(PublishReader::new(10).read(message, true).unwrap_err())

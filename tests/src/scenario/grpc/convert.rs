@@ -92,7 +92,11 @@ pub(super) fn message(step: &Publish, body: Vec<u8>) -> Message {
     };
     let persistent =
         if wanted.delivery_mode.is_some() { step.persistent } else { step.persistent.or(Some(true)) };
-    Message { body: Some(message::Body::Bytes(body.into())), persistent, properties: Some(properties) }
+    Message {
+        body: Some(message::Body::Bytes(body.into())),
+        persistent,
+        properties: Some(Box::new(properties)),
+    }
 }
 
 /// The properties of a message that came.

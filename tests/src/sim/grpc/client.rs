@@ -403,7 +403,7 @@ impl Publisher {
         let message = v1::Message {
             body: Some(message::Body::Bytes(body.to_vec().into())),
             persistent: Some(keep == Keep::Persistent),
-            properties,
+            properties: properties.map(Box::new),
         };
         let (exchange, routing_key) = (String::new(), queue.name.to_string());
         let mandatory = rng.bool();
