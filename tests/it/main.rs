@@ -22,6 +22,7 @@ mod features;
 mod flood;
 mod formats;
 mod grpcurl;
+mod instructions;
 mod java_client;
 mod lapin;
 mod memory;

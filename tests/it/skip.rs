@@ -45,7 +45,7 @@ pub(crate) fn without_fuse(test: &str) -> bool {
 }
 
 /// Into the file that the tally reads and prints; or, where there is none, past libtest's capture.
-fn say(line: &str) {
+pub(crate) fn say(line: &str) {
     match std::env::var_os("LEVERET_SKIP_LOG") {
         Some(log) => {
             let file = OpenOptions::new().create(true).append(true).open(log).expect("the log of skips");

@@ -18,6 +18,8 @@ use crate::client::{self, Client};
 
 /// How long a server may take until it serves.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same of one that runs in something slow, as valgrind is.
+const WRAPPED_START_TIMEOUT: Duration = Duration::from_secs(600);
 /// Starts on new ports when another process took ours between choosing and binding.
 const PORT_TRIES: usize = 5;
 
@@ -41,6 +43,8 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Environment variables.
     pub env: Vec<(String, String)>,
+    /// A program that runs the server in its own process, and its arguments; none as a rule.
+    pub wrapper: Vec<String>,
 }
 
 impl Default for Options {
@@ -54,6 +58,7 @@ impl Default for Options {
             message_max: "512KiB".into(),
             flags: Vec::new(),
             env: Vec::new(),
+            wrapper: Vec::new(),
         }
     }
 }
@@ -232,9 +237,11 @@ impl Server {
     pub async fn wait_serving(&mut self) -> Result<(), NotServing> {
         self.wait_listening().await?;
         let listening = Instant::now();
+        // Who counts what a server does wants few questions among it.
+        let pause = Duration::from_millis(if self.options.wrapper.is_empty() { 1 } else { 200 });
         while !client::serving(self.ports.grpc).await {
             self.still_starting()?;
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(pause).await;
         }
         self.recovery = listening.elapsed();
         Ok(())
@@ -254,8 +261,9 @@ impl Server {
         if let Ok(Some(status)) = self.child.try_wait() {
             return Err(NotServing::Exited(status));
         }
-        if self.started.elapsed() > START_TIMEOUT {
-            return Err(NotServing::Timeout);
+        let patience = if self.options.wrapper.is_empty() { START_TIMEOUT } else { WRAPPED_START_TIMEOUT };
+        if self.started.elapsed() > patience {
+            return Err(NotServing::Timeout(patience));
         }
         Ok(())
     }
@@ -376,13 +384,20 @@ pub enum NotServing {
     #[error("it ended with {0}")]
     Exited(ExitStatus),
     /// It took too long.
-    #[error("it took more than {START_TIMEOUT:?}")]
-    Timeout,
+    #[error("it took more than {0:?}")]
+    Timeout(Duration),
 }
 
 /// The command line of a server.
 pub fn command(data: &Path, ports: Ports, options: &Options) -> Command {
-    let mut command = Command::new(binary::leveret());
+    let mut command = match options.wrapper.split_first() {
+        Some((program, arguments)) => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(binary::leveret());
+            command
+        }
+        None => Command::new(binary::leveret()),
+    };
     // The tests' own variables, and the user's, are not this server's.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LEVERET_")) {
         command.env_remove(name);

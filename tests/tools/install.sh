@@ -3,7 +3,7 @@
 # pika, aio-pika and Celery (by pip, each in a Python environment of its own), the clients that use lapin (by cargo,
 # outside the workspace), amqp091-go (by go) and the Java client (by Maven and javac), amqp-tools (Debian's package,
 # unpacked and not installed), and RabbitMQ, to compare with (by apt, unless Debian's package is there; it needs root or
-# sudo without a password), and systemd-analyze, if it is not there; and it builds the examples, by the
+# sudo without a password), and systemd-analyze and valgrind, if they are not there; and it builds the examples, by the
 # lines in their README. An install is tried three times; when it fails, what it said stands in tests/.tools/NAME.skip,
 # and the tests that need it are skipped by name.
 set -uo pipefail
@@ -23,6 +23,8 @@ SLF4J_VERSION=2.0.17
 AMQP_TOOLS_VERSION=0.11.0
 # Debian 12's, whatever its last security update.
 RABBITMQ_VERSION=3.10
+# Debian 12's. Instructions are counted before it translates them, but it says which of them the processor has.
+VALGRIND_VERSION=3.19
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 tools=$root/.tools
@@ -180,6 +182,24 @@ install_systemd_analyze() {
     systemd-analyze --version && ln -sf "$(command -v systemd-analyze)" "$tools/bin/systemd-analyze"
 }
 
+# bin/valgrind, to count the server's instructions with.
+install_valgrind() {
+    if ! command -v valgrind >/dev/null; then
+        command -v apt-get >/dev/null || { echo "neither valgrind nor apt-get is there"; return 1; }
+        local as_root=()
+        ((EUID == 0)) || as_root=(sudo -n)
+        "${as_root[@]}" apt-get update &&
+            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+                apt-get install -y --no-install-recommends "valgrind=1:$VALGRIND_VERSION.*" || return 1
+    fi
+    [[ $(valgrind --version) == valgrind-"$VALGRIND_VERSION".* ]] ||
+        { echo "the valgrind that is installed is not $VALGRIND_VERSION"; return 1; }
+    # No link: Debian's is a script that finds the rest beside its own name.
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null true &&
+        printf '#!/bin/sh\nexec "%s" "$@"\n' "$(command -v valgrind)" >"$tools/bin/valgrind" &&
+        chmod +x "$tools/bin/valgrind"
+}
+
 # The install lines of examples/README.md, in a copy of the examples: bin/example-NAME is that copy, with all of them.
 install_example() {
     local name=$1 lines
@@ -211,6 +231,7 @@ try java-client "$JAVA_CLIENT_VERSION $JAVA_CLIENT_SOURCES" install_java_client 
     try rabbitmq "$RABBITMQ_VERSION" install_rabbitmq
     try amqp-tools "$AMQP_TOOLS_VERSION" install_amqp_tools
     try systemd-analyze any install_systemd_analyze
+    try valgrind "$VALGRIND_VERSION" install_valgrind
 } &
 try lapin "$LAPIN_VERSION" install_lapin &
 for example in amqp-{python,node,go,java} grpc-{python,node,go,java}; do
