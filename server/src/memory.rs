@@ -26,7 +26,8 @@ pub(crate) fn set_up() {
         debug!("huge pages cannot be declined, memory will be rounded up to them: {error}");
     }
     if env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
-        // SAFETY: sets a number that the allocator reads when it looks for pages to give back; may be called at any time.
+        // SAFETY: sets a number that the allocator reads when it looks for pages to give back. Nothing else sets it, and the
+        // server has no other thread yet.
         unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) }
     }
 }

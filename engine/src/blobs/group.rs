@@ -13,7 +13,7 @@ use crate::shared::{Counters, Shared, lock};
 
 /// Blocks of a group's bodies, in bytes; at least one body. What a sync costs, and the entries of the file's new blocks
 /// in it, is little beside writing so many; and it is well below what one client may have on its way, so that the next
-/// ones come in meanwhile. 2, 4 and 8 MiB gave less.
+/// ones come in meanwhile. Against 4 MiB it saves a third of the syncs; on a quiet machine the rate is the same.
 const GROUP_BYTES: u64 = 6 << 20;
 /// Bytes written by one step: what a confirm's write may have to wait for.
 const WRITE_BYTES: usize = 1 << 20;
