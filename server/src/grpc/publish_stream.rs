@@ -95,12 +95,14 @@ impl Reader {
                 None => {
                     self.send().await?;
                     tokio::select! {
-                        next = requests.next() => next,
+                        biased;
+                        () = &mut draining => return Err(errors::status(errors::shutting_down())),
+                        // Before reading, or who always has more to say would wait for ever.
                         ready = self.held.next() => {
                             self.let_in(ready)?;
                             continue;
                         }
-                        () = &mut draining => return Err(errors::status(errors::shutting_down())),
+                        next = requests.next() => next,
                     }
                 }
             };
