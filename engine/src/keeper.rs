@@ -14,6 +14,7 @@ use crate::ledger::Ledger;
 use crate::manifest::{CheckpointEntry, Edit};
 use crate::ranges::Places;
 use crate::reserve::Purpose;
+use crate::settings::Settings;
 use crate::shared::{Counters, Delivered, Shared, Step, lock};
 
 mod room;
@@ -22,6 +23,9 @@ mod room;
 const FILL_BYTES: u64 = 1 << 20;
 /// Zeros between two syncs of a segment that is made, so that no large write stands before a confirm's sync.
 const FILL_SYNC_BYTES: u64 = 4 << 20;
+/// Frames of so many bytes on the average: the sync of one in a segment that was never written takes a sixth longer than in
+/// one of zeros, while the zeros are half of all that the disk has to write. Of frames of 128 KiB it takes twice as long.
+const LARGE_FRAME_BYTES: u64 = 512 << 10;
 /// An unused rest smaller than this is not worth giving back.
 const PUNCH_BYTES_MIN: u64 = 1 << 20;
 
@@ -53,6 +57,8 @@ pub struct Keeper {
     /// Length of the newest checkpoint.
     checkpoint_bytes: u64,
     closing: Closing,
+    /// Frames and their bytes when the last spare was begun.
+    frames_before: (u64, u64),
     /// When the room was looked at last.
     room_at_ms: Option<u64>,
 }
@@ -70,16 +76,40 @@ enum Closing {
 #[derive(Debug)]
 enum Job {
     None,
-    Fill { id: FileId, file: Arc<dyn DiskFile>, offset: u64, synced: u64 },
-    FillSyncDir { id: FileId, file: Arc<dyn DiskFile> },
+    Fill {
+        id: FileId,
+        file: Arc<dyn DiskFile>,
+        offset: u64,
+        synced: u64,
+    },
+    /// A spare without zeros: its length must hold.
+    FillSync {
+        id: FileId,
+        file: Arc<dyn DiskFile>,
+    },
+    FillSyncDir {
+        id: FileId,
+        file: Arc<dyn DiskFile>,
+    },
     CheckpointCreate(NewCheckpoint),
-    CheckpointWrite { new: NewCheckpoint, file: Arc<dyn DiskFile>, offset: u64 },
-    CheckpointSync { new: NewCheckpoint, file: Arc<dyn DiskFile> },
+    CheckpointWrite {
+        new: NewCheckpoint,
+        file: Arc<dyn DiskFile>,
+        offset: u64,
+    },
+    CheckpointSync {
+        new: NewCheckpoint,
+        file: Arc<dyn DiskFile>,
+    },
     CheckpointRename(NewCheckpoint),
     CheckpointSyncDir(NewCheckpoint),
     CheckpointList(NewCheckpoint),
-    CheckpointListSync { old: Vec<CheckpointEntry> },
-    CheckpointRemove { old: Vec<CheckpointEntry> },
+    CheckpointListSync {
+        old: Vec<CheckpointEntry>,
+    },
+    CheckpointRemove {
+        old: Vec<CheckpointEntry>,
+    },
     RecycleEdit(SegmentNo),
     RecycleSync(SegmentNo),
     Unlink(String),
@@ -112,6 +142,7 @@ impl Keeper {
             reserve_from_ms: 0,
             checkpoint_bytes: 0,
             closing: Closing::No,
+            frames_before: (0, 0),
             room_at_ms: None,
         }
     }
@@ -141,6 +172,10 @@ impl Keeper {
             Job::None => return self.next_job(now_ms),
             Job::Fill { id, file, offset, synced } => match self.fill(id, &file, offset, synced) {
                 Ok(job) => job,
+                Err(_) => self.abandon(id, now_ms),
+            },
+            Job::FillSync { id, file } => match file.sync() {
+                Ok(()) => Job::FillSyncDir { id, file },
                 Err(_) => self.abandon(id, now_ms),
             },
             Job::FillSyncDir { id, file } => {
@@ -325,7 +360,7 @@ impl Keeper {
         Counters::add(&self.shared.counters.recycled, 1);
         let mut log = lock(&self.shared.log);
         let Some(segment) = log.segments.remove(&no) else { return Job::None };
-        if !segment.punched && log.spares.len() < self.shared.settings.spares.max(1) {
+        if !segment.punched && log.spares.len() < spares_kept(&self.shared.settings, log.segments.len()) {
             log.spares.push((segment.file_id, segment.file));
             return Job::None;
         }
@@ -374,6 +409,15 @@ impl Keeper {
         self.closing = Closing::Checkpointed;
         self.job = Job::CheckpointCreate(new);
     }
+}
+
+/// Spares that are kept of dead segments, with a log of so many. A log at its budget changes segments all the time, and its
+/// dead ones come several at once: to take one again costs nothing, while a new one has to be made, and an old one to be
+/// given back.
+fn spares_kept(settings: &Settings, segments: usize) -> usize {
+    let in_budget = (settings.log_budget_bytes / settings.segment_bytes) as usize;
+    let spares = if segments >= in_budget / 2 { in_budget / 4 } else { 0 };
+    settings.spares.max(1).max(spares)
 }
 
 /// Says for every queue exactly which places were delivered before (E10).

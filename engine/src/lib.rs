@@ -50,7 +50,7 @@ mod volatile;
 mod writer;
 
 pub use batch::{Batch, Payload, Put, Urgency};
-pub use blobs::{BlobRef, BlobWriter, Blobs, BodyWaiter, NotWritten};
+pub use blobs::{BlobRef, BlobWriter, Blobs, BodyBuffer, BodyWaiter, NotWritten};
 pub use controls::Control;
 #[cfg(feature = "sim")]
 pub use disk::{CrashPlan, Fails, Moment, SimDisk, SimStats};

@@ -23,7 +23,7 @@ const KEEPER_RING_MS: u64 = 50;
 /// How long to wait before trying again to find space for a segment.
 const SPACE_RETRY_MS: u64 = 100;
 /// Memory of frames that is kept for the next one at most.
-const BLOCKS_KEPT_BYTES: usize = 1 << 20;
+const BLOCKS_KEPT_BYTES: usize = 4 << 20;
 /// How long a close waits for space. Then it ends with an error: the owner has been told to stop.
 const CLOSE_PATIENCE_MS: u64 = 5_000;
 

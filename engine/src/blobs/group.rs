@@ -1,14 +1,18 @@
 //! Bodies that are written and synced together.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::buffer::is_placed;
 use super::put::Body;
 use super::writer::Current;
 use super::{BODY_HEADER_BYTES, BlobPlace, blob_name};
 use crate::controls::Control;
 use crate::disk::Blocks;
 use crate::error::{Error, Result};
+use crate::format::BLOCK_BYTES;
 use crate::shared::{Counters, Shared, lock};
 
 /// Blocks of a group's bodies, in bytes; at least one body. What a sync costs, and the entries of the file's new blocks
@@ -32,7 +36,21 @@ pub(super) struct Group {
 
 /// What one write takes: whole blocks.
 #[derive(Debug)]
-pub(super) struct Staging(Blocks);
+pub(super) struct Staging {
+    /// Blocks that are put together here.
+    copied: Blocks,
+    /// All of them, in order.
+    parts: Vec<Part>,
+    bytes: usize,
+}
+
+/// Whole blocks that stand in one place.
+#[derive(Debug)]
+enum Part {
+    Copied(Range<usize>),
+    /// Of the group's body with this index.
+    Body(usize, Range<usize>),
+}
 
 impl Group {
     /// Takes what waits, up to a bound, and gives each body its place.
@@ -80,16 +98,23 @@ impl Group {
         };
         let offset = place.offset + self.written;
         let upto = self.stage(staging);
-        let bytes = &staging.0;
-        current.file.write_blocks(offset, bytes).map_err(Error::io("write", name()))?;
-        self.unsynced += bytes.len() as u64;
+        let part = |part: &Part| match part {
+            Part::Copied(range) => staging.copied.get(range.clone()),
+            Part::Body(index, range) => {
+                self.bodies.get(*index).and_then(|(_, body)| body.bytes.get(range.clone()))
+            }
+        };
+        let parts: Vec<_> = staging.parts.iter().filter_map(part).map(IoSlice::new).collect();
+        current.file.write_parts(offset, &parts).map_err(Error::io("write", name()))?;
+        self.unsynced += staging.bytes as u64;
         (self.index, self.written) = upto;
         Ok(false)
     }
 
-    /// Puts together what is written next, from where the last write ended. Says where this one will.
-    fn stage(&mut self, staging: &mut Staging) -> (usize, u64) {
-        staging.0.clear();
+    /// Puts together what is written next, from where the last write ended. Says where this one will. Where a write ends
+    /// does not depend on where in memory a body stands.
+    fn stage(&self, staging: &mut Staging) -> (usize, u64) {
+        staging.clear();
         let (mut index, mut written) = (self.index, self.written);
         while let Some((place, body)) = self.bodies.get(index)
             && staging.free() > 0
@@ -99,7 +124,14 @@ impl Group {
                 written += staging.push(&place.encode_header());
             }
             let from = written as usize - BODY_HEADER_BYTES;
-            written += staging.push(body.bytes.get(from..).unwrap_or_default());
+            let rest = body.bytes.get(from..).unwrap_or_default();
+            let in_block = written as usize % BLOCK_BYTES;
+            written += match is_placed(&body.bytes) {
+                false => staging.push(rest),
+                true if in_block > 0 => staging.push(&rest[..rest.len().min(BLOCK_BYTES - in_block)]),
+                true if rest.len() < BLOCK_BYTES => staging.push(rest),
+                true => staging.refer(index, from, rest.len() / BLOCK_BYTES * BLOCK_BYTES),
+            };
             let place_bytes = place.end() - place.offset;
             if written >= place.bytes_end() - place.offset {
                 written += staging.push_zeros((place_bytes - written) as usize);
@@ -135,26 +167,53 @@ impl Group {
 
 impl Default for Staging {
     fn default() -> Self {
-        Self(Blocks::with_room(WRITE_BYTES))
+        Self { copied: Blocks::with_room(WRITE_BYTES), parts: Vec::new(), bytes: 0 }
     }
 }
 
 impl Staging {
+    fn clear(&mut self) {
+        self.copied.clear();
+        self.parts.clear();
+        self.bytes = 0;
+    }
+
     fn free(&self) -> usize {
-        WRITE_BYTES - self.0.len()
+        WRITE_BYTES - self.bytes
     }
 
     /// Takes of these bytes what it has room for; says how many.
     fn push(&mut self, bytes: &[u8]) -> u64 {
         let count = bytes.len().min(self.free());
-        self.0.extend(&bytes[..count]);
-        count as u64
+        self.copied.extend(&bytes[..count]);
+        self.copied(count)
     }
 
     /// The same with zeros.
     fn push_zeros(&mut self, bytes: usize) -> u64 {
         let count = bytes.min(self.free());
-        self.0.resize(self.0.len() + count);
+        self.copied.resize(self.copied.len() + count);
+        self.copied(count)
+    }
+
+    fn copied(&mut self, count: usize) -> u64 {
+        if count == 0 {
+            return 0;
+        }
+        let end = self.copied.len();
+        match self.parts.last_mut() {
+            Some(Part::Copied(range)) => range.end = end,
+            _ => self.parts.push(Part::Copied(end - count..end)),
+        }
+        self.bytes += count;
+        count as u64
+    }
+
+    /// Takes whole blocks of a body from where they are.
+    fn refer(&mut self, index: usize, from: usize, bytes: usize) -> u64 {
+        let count = bytes.min(self.free());
+        self.parts.push(Part::Body(index, from..from + count));
+        self.bytes += count;
         count as u64
     }
 }

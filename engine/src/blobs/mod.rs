@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, NoFrame};
 use crate::ids::{EditNo, Epoch, FileId};
 
+mod buffer;
 mod files;
 mod free;
 mod group;
@@ -37,6 +38,7 @@ mod put;
 mod tests;
 mod writer;
 
+pub use buffer::BodyBuffer;
 pub(crate) use files::{BlobFile, BlobFiles};
 pub(crate) use put::Waiting;
 pub use put::{BlobRef, Blobs, BodyWaiter, NotWritten};

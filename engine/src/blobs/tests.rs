@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::blobs::BlobRef;
+use crate::blobs::{BlobRef, BodyBuffer};
 use crate::disk::{Fails, SimDisk};
 use crate::offline::{LeaveOut, check, repair};
 use crate::shared::{Bells, Shared, lock};
@@ -413,16 +413,40 @@ fn a_write_that_fails_lets_go_of_its_bodies_only_when_nothing_is_freed_any_more(
 fn bodies_that_are_written_together_stand_whole_whatever_their_lengths() {
     let block = 4096 - super::BODY_HEADER_BYTES;
     let lengths = [1, block - 1, block, block + 1, (1 << 20) + 17, 2 << 20, 3, 1 << 20, 5 * block, 700_000];
-    let mut rig = Rig::new();
-    let bodies: Vec<_> = lengths.iter().zip(1..).map(|(length, seed)| body(seed, *length)).collect();
-    let done: Vec<_> = bodies.iter().map(|body| rig.write(body)).collect();
-    rig.blobs();
-    for (seq, done) in (1..).zip(&done) {
-        let blob = lock(done).pop().expect("written");
-        rig.commit(put(Some(&blob), &[(1, seq)]));
-    }
-    let mut rig = rig.reopen();
-    assert!(rig.recovered.report.damaged.is_empty());
-    assert!(rig.bodies(1).into_values().eq(bodies), "not what was written");
-    assert!(check(&rig.disk, &mut |_, _| ()).expect("readable").sound);
+    let bodies = lengths.iter().zip(1..).map(|(length, seed)| body(seed, *length));
+    let anywhere: Vec<Bytes> =
+        bodies.map(|body| [&[0], &body[..]].concat()).map(|all| Bytes::from(all).slice(1..)).collect();
+    let placed: Vec<Bytes> = anywhere.iter().map(placed).collect();
+    let mixed = anywhere.iter().zip(&placed).enumerate();
+    let mixed: Vec<_> = mixed.map(|(i, (one, other))| if i % 2 == 0 { one } else { other }.clone()).collect();
+    let traces = [anywhere, placed, mixed].map(|bodies| {
+        let mut rig = Rig::new();
+        let done: Vec<_> = bodies.iter().map(|body| rig.write(body)).collect();
+        rig.blobs();
+        for (seq, done) in (1..).zip(&done) {
+            let blob = lock(done).pop().expect("written");
+            rig.commit(put(Some(&blob), &[(1, seq)]));
+        }
+        let trace = rig.disk.stats().trace;
+        let mut rig = rig.reopen();
+        assert!(rig.recovered.report.damaged.is_empty());
+        assert!(rig.bodies(1).into_values().eq(bodies), "not what was written");
+        assert!(check(&rig.disk, &mut |_, _| ()).expect("readable").sound);
+        trace
+    });
+    assert!(
+        traces.iter().all(|trace| *trace == traces[0]),
+        "where a body stands in memory shows on the disk"
+    );
+}
+
+/// The same body where it need not be copied.
+fn placed(body: &Bytes) -> Bytes {
+    let mut buffer = BodyBuffer::default();
+    buffer.make_room((64 << 10).max(body.len()));
+    body.chunks(1000).for_each(|part| buffer.extend(part));
+    assert_eq!(buffer.len(), body.len());
+    let bytes = buffer.into_bytes();
+    assert!(super::buffer::is_placed(&bytes), "not in its place");
+    bytes
 }

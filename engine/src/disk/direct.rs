@@ -4,7 +4,7 @@
 //! the disk fetch it from where it is; and what is in no cache no sync of somebody else has to write.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,7 +36,33 @@ impl RealDirect {
         if self.refused.load(Ordering::Relaxed) {
             return None;
         }
-        match self.direct.write_all_at(bytes, offset) {
+        self.unless_refused(self.direct.write_all_at(bytes, offset))
+    }
+
+    /// The same for blocks from several places.
+    pub(super) fn write_parts(&self, mut offset: u64, parts: &[IoSlice<'_>]) -> Option<io::Result<()>> {
+        if self.refused.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut parts = parts.to_vec();
+        let mut rest = parts.as_mut_slice();
+        while !rest.is_empty() {
+            match rustix::io::pwritev(&self.direct, rest, offset) {
+                Ok(0) => return Some(Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    IoSlice::advance_slices(&mut rest, count);
+                    offset += count as u64;
+                }
+                Err(Errno::INTR) => {}
+                // What was written is written again.
+                Err(error) => return self.unless_refused(Err(error.into())),
+            }
+        }
+        Some(Ok(()))
+    }
+
+    fn unless_refused(&self, written: io::Result<()>) -> Option<io::Result<()>> {
+        match written {
             Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
                 self.refused.store(true, Ordering::Relaxed);
                 None

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Debug;
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 mod blocks;
@@ -62,6 +62,11 @@ pub trait DiskFile: Send + Sync + Debug {
     /// boundary in the file and in memory. They take the same sync.
     fn write_blocks(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_at(offset, bytes)
+    }
+    /// The same for blocks that stand in several places in memory, each of them on such a boundary.
+    fn write_parts(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let whole: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        self.write_at(offset, &whole)
     }
     /// Writes zeros in a file that nobody else uses yet. What they cost the processor and the page cache, commits pay.
     fn write_zeros(&self, offset: u64, bytes: u64) -> io::Result<()> {

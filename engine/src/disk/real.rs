@@ -1,7 +1,7 @@
 //! A directory of the machine.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -209,6 +209,19 @@ impl DiskFile for RealFile {
         let direct = self.direct.get_or_init(|| RealDirect::open(&self.file));
         let written = direct.as_ref().and_then(|direct| direct.write_at(offset, bytes));
         written.unwrap_or_else(|| self.write_at(offset, bytes))
+    }
+
+    fn write_parts(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let direct = self.direct.get_or_init(|| RealDirect::open(&self.file));
+        let written = direct.as_ref().and_then(|direct| direct.write_parts(offset, parts));
+        written.unwrap_or_else(|| {
+            let mut at = offset;
+            parts.iter().try_for_each(|part| {
+                self.write_at(at, part)?;
+                at += part.len() as u64;
+                Ok(())
+            })
+        })
     }
 
     /// Past the page cache where the file system can: copying the zeros of new segments into it was a fifth of all the

@@ -51,6 +51,10 @@ fn what_is_written_past_the_page_cache_is_read_like_all_else() {
     write(4096, &room[start..start + 8192]).expect("written");
     write(12_288, &[3; 100]).expect("written, although not whole blocks");
     write(12_388, &[4; 5000]).expect("written behind it");
+    let parts = [&room[start..start + 4096], &room[start + 4096..start + 8192]].map(io::IoSlice::new);
+    file.write_parts(20_480, &parts).expect("written");
+    let elsewhere = [&room[start..start + 4096], &[5; 300]].map(io::IoSlice::new);
+    file.write_parts(28_672, &elsewhere).expect("written, although not whole blocks");
     file.sync().expect("synced");
     let found: Vec<u8> = {
         let mut all = vec![0; file.len().expect("known") as usize];
@@ -58,5 +62,7 @@ fn what_is_written_past_the_page_cache_is_read_like_all_else() {
         all
     };
     let expected = [vec![1; 4096], vec![2; 8192], vec![3; 100], vec![4; 5000]].concat();
+    let parts = [vec![0; 20_480 - expected.len()], vec![2; 8192], vec![2; 4096], vec![5; 300]].concat();
+    let expected = [expected, parts].concat();
     assert!(found == expected, "{} bytes", found.len());
 }

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{CHECKPOINT_TMP_NAME, Closing, FILL_BYTES, FILL_SYNC_BYTES, Job, Keeper, RETRY_MS, ROOM_MS};
+use super::{
+    CHECKPOINT_TMP_NAME, Closing, FILL_BYTES, FILL_SYNC_BYTES, Job, Keeper, LARGE_FRAME_BYTES, RETRY_MS,
+    ROOM_MS,
+};
 use crate::disk::DiskFile;
 use crate::error::Error;
 use crate::format::segment_name;
@@ -90,6 +93,7 @@ impl Keeper {
         }
         let id = self.shared.next_file();
         self.job = match self.shared.disk.create(&segment_name(id), self.shared.settings.segment_bytes) {
+            Ok(file) if self.frames_are_large() => Job::FillSync { id, file },
             Ok(file) => Job::Fill { id, file, offset: 0, synced: 0 },
             Err(_) => {
                 self.spares_from_ms = now_ms + RETRY_MS;
@@ -97,6 +101,15 @@ impl Keeper {
             }
         };
         true
+    }
+
+    /// The frames since the last spare were large ones: zeros ahead of them would cost more than they save.
+    fn frames_are_large(&mut self) -> bool {
+        let counters = &self.shared.counters;
+        let now = (counters.frames.load(Ordering::Relaxed), counters.frame_bytes.load(Ordering::Relaxed));
+        let (frames, bytes) = std::mem::replace(&mut self.frames_before, now);
+        let frames = now.0 - frames;
+        frames > 0 && (now.1 - bytes) / frames >= LARGE_FRAME_BYTES
     }
 
     /// Below the mark nothing is made ahead of need (E11).

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use leveret_broker::{Input, Publish, PublishExtras};
+use leveret_engine::BodyBuffer;
 
 use super::channel::Channel;
 use super::{BASIC, HALF_SENT_BYTES_MAX, Session, failed, unexpected};
@@ -24,7 +25,7 @@ pub(super) struct Content {
     mandatory: bool,
     /// Once the header has come.
     header: Option<Header>,
-    body: Vec<u8>,
+    body: BodyBuffer,
     /// When the method came.
     since_ms: u64,
 }
@@ -72,7 +73,7 @@ impl Session {
         }
         let (exchange, routing_key) = (self.exchange.share(exchange), self.routing_key.share(routing_key));
         let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
-        let (header, body, since_ms) = (None, Vec::new(), self.times.now_ms());
+        let (header, body, since_ms) = (None, BodyBuffer::default(), self.times.now_ms());
         channel.content = Some(Content { exchange, routing_key, mandatory, header, body, since_ms });
         Ok(())
     }
@@ -142,7 +143,7 @@ impl Session {
                 let mut whole = std::mem::take(content);
                 self.half_sent_bytes -= whole.len() as u64;
                 grow(&mut whole, payload, body_bytes);
-                whole.into()
+                whole.into_bytes()
             };
             self.content_complete(number, body);
             return Ok(());
@@ -200,12 +201,11 @@ impl Session {
 }
 
 /// Appends, with no more room than the whole body needs, and not beyond all measure of what has come.
-fn grow(body: &mut Vec<u8>, part: &[u8], body_bytes: u64) {
+fn grow(body: &mut BodyBuffer, part: &[u8], body_bytes: u64) {
     let needed = body.len() + part.len();
-    if needed > body.capacity() {
+    if needed > body.room() {
         let room = needed.saturating_mul(GROWTH).max(BODY_START_BYTES);
-        let room = room.min(usize::try_from(body_bytes).unwrap_or(usize::MAX));
-        body.reserve_exact(room.saturating_sub(body.len()));
+        body.make_room(room.min(usize::try_from(body_bytes).unwrap_or(usize::MAX)));
     }
-    body.extend_from_slice(part);
+    body.extend(part);
 }
