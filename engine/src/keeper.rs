@@ -23,9 +23,6 @@ mod room;
 const FILL_BYTES: u64 = 1 << 20;
 /// Zeros between two syncs of a segment that is made, so that no large write stands before a confirm's sync.
 const FILL_SYNC_BYTES: u64 = 4 << 20;
-/// Frames of so many bytes on the average: the sync of one in a segment that was never written takes a sixth longer than in
-/// one of zeros, while the zeros are half of all that the disk has to write. Of frames of 128 KiB it takes twice as long.
-const LARGE_FRAME_BYTES: u64 = 512 << 10;
 /// An unused rest smaller than this is not worth giving back.
 const PUNCH_BYTES_MIN: u64 = 1 << 20;
 

@@ -22,13 +22,19 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 /// then holds 2 MiB (a server without work had 17 MiB instead of 3, one under a full stream 76 to 89 instead of 34 to 36),
 /// and no gain could be measured. `MIMALLOC_PURGE_DELAY` still has the last word on the delay.
 pub(crate) fn set_up() {
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        debug!("huge pages cannot be declined, memory will be rounded up to them: {error}");
-    }
+    // What came of it is looked for when there is a log: see `tell`.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     if env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
         // SAFETY: sets a number that the allocator reads when it looks for pages to give back. Nothing else sets it, and the
         // server has no other thread yet.
         unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) }
+    }
+}
+
+/// Says in the log where [`set_up`] could not do what it should.
+pub(crate) fn tell() {
+    if !rustix::thread::transparent_huge_pages_are_disabled().unwrap_or(false) {
+        debug!("huge pages cannot be declined: memory is rounded up to them");
     }
 }
 

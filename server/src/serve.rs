@@ -52,6 +52,7 @@ const AMQP_CLOSE_MS: u64 = 5_000;
 pub fn run(resolved: Resolved) -> ExitCode {
     let settings = Arc::new(resolved.settings);
     logging::start(settings.log_level, settings.log_format);
+    memory::tell();
     for warning in resolved.warnings {
         warn!("{warning}");
     }

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{
-    CHECKPOINT_TMP_NAME, Closing, FILL_BYTES, FILL_SYNC_BYTES, Job, Keeper, LARGE_FRAME_BYTES, RETRY_MS,
-    ROOM_MS,
-};
+use super::{CHECKPOINT_TMP_NAME, Closing, FILL_BYTES, FILL_SYNC_BYTES, Job, Keeper, RETRY_MS, ROOM_MS};
 use crate::disk::DiskFile;
 use crate::error::Error;
 use crate::format::segment_name;
@@ -109,7 +106,7 @@ impl Keeper {
         let now = (counters.frames.load(Ordering::Relaxed), counters.frame_bytes.load(Ordering::Relaxed));
         let (frames, bytes) = std::mem::replace(&mut self.frames_before, now);
         let frames = now.0 - frames;
-        frames > 0 && (now.1 - bytes) / frames >= LARGE_FRAME_BYTES
+        frames > 0 && (now.1 - bytes) / frames >= self.shared.settings.large_frame_bytes
     }
 
     /// Below the mark nothing is made ahead of need (E11).

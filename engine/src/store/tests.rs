@@ -9,6 +9,7 @@ mod policies;
 mod pressure;
 mod reads;
 mod settling;
+mod spares;
 
 use std::collections::{BTreeMap, BTreeSet};
 

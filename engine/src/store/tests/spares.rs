@@ -1,0 +1,99 @@
+//! Segments that are there before they are needed.
+
+use std::io::ErrorKind;
+
+use crate::disk::{Fails, SimDisk};
+use crate::store::*;
+use crate::{Payload, Put, Step};
+
+const SEGMENT: u64 = 16 * 4096;
+
+fn settings() -> Settings {
+    Settings {
+        segment_bytes: SEGMENT,
+        frame_bytes_max: 16_384,
+        checkpoint_bytes: u64::MAX,
+        idle_checkpoint_ms: u64::MAX,
+        spares: 0,
+        reserve: false,
+        ..Settings::default()
+    }
+}
+
+fn open(settings: Settings) -> (SimDisk, Store, Workers) {
+    let disk = SimDisk::default();
+    let same: Arc<dyn Disk> = Arc::new(disk.clone());
+    let (mut store, mut workers, _) = Store::open(&same, settings).expect("opens");
+    commit(&mut store, &mut workers, Batch { queues_created: vec![QueueId(1)], ..Batch::default() });
+    (disk, store, workers)
+}
+
+fn commit(store: &mut Store, workers: &mut Workers, batch: Batch) {
+    let ticket = store.commit(batch, Urgency::Now).expect("small");
+    while store.durable() < ticket {
+        assert_eq!(workers.writer.step(0), Step::Worked, "{:?}", store.failure());
+    }
+}
+
+fn put(seq: u64, bytes: usize) -> Batch {
+    let payload = Payload { head: Bytes::new(), body: vec![7; bytes].into() };
+    Batch {
+        puts: vec![Put { targets: vec![(QueueId(1), Seq(seq))], payload, blob: None }],
+        ..Batch::default()
+    }
+}
+
+fn keep(workers: &mut Workers) {
+    for _ in 0..1_000 {
+        if workers.keeper.step(1) != Step::Worked {
+            return;
+        }
+    }
+    panic!("the keeper never comes to rest");
+}
+
+/// Guards against a disk that spends half of its time on zeros which nobody gains by, and against a log of small frames whose
+/// syncs take twice as long without them.
+#[test]
+fn only_before_small_frames_a_spare_is_filled_with_zeros() {
+    for (bytes, filled) in [(100, true), (10_000, false)] {
+        let (disk, mut store, mut workers) =
+            open(Settings { spares: 1, large_frame_bytes: 8_192, ..settings() });
+        // The first spare is made before there is anything to go by.
+        keep(&mut workers);
+        let mut seq = 0;
+        while store.stats().spare_segments > 0 {
+            seq += 1;
+            commit(&mut store, &mut workers, put(seq, bytes));
+        }
+        disk.fail("write", "", Fails::With(ErrorKind::Other), 1);
+        keep(&mut workers);
+        let made = store.stats().spare_segments;
+        assert_eq!((made, disk.mend()), if filled { (0, 0) } else { (1, 1) }, "frames of {bytes} bytes");
+        assert!(store.failure().is_none());
+    }
+}
+
+/// Guards against dead segments of a busy log that are removed one by one, each with a wait for the disk, while new ones are
+/// made; and against a quiet log that keeps what it does not need.
+#[test]
+fn a_log_at_its_budget_keeps_dead_segments_for_the_next_changes() {
+    for (budget, kept) in [(8 * SEGMENT, 2), (u64::MAX / 2, 1)] {
+        let (_, mut store, mut workers) =
+            open(Settings { log_budget_bytes: budget, checkpoint_bytes: 1, ..settings() });
+        let (mut seq, mut recycled) = (0, 0);
+        while recycled < 4 {
+            for _ in 0..20 {
+                seq += 1;
+                commit(&mut store, &mut workers, put(seq, 10_000));
+            }
+            let acks = vec![(QueueId(1), Seq(1), Seq(seq))];
+            commit(&mut store, &mut workers, Batch { acks, ..Batch::default() });
+            keep(&mut workers);
+            recycled = store.stats().recycled_total;
+            let spares = store.stats().spare_segments;
+            assert!(spares <= kept, "{spares} of {kept}");
+        }
+        assert_eq!(store.stats().spare_segments, kept, "after {seq} messages");
+    }
+}
