@@ -300,6 +300,10 @@ impl Keeper {
         if now_ms >= self.spares_from_ms && self.begin_spare(now_ms) {
             return Ok(Step::Worked);
         }
+        if let Some(name) = self.spare_too_many() {
+            self.job = Job::Unlink(name);
+            return Ok(Step::Worked);
+        }
         if now_ms >= self.reserve_from_ms && self.make_reserve(now_ms) {
             return Ok(Step::Worked);
         }
@@ -357,7 +361,8 @@ impl Keeper {
         Counters::add(&self.shared.counters.recycled, 1);
         let mut log = lock(&self.shared.log);
         let Some(segment) = log.segments.remove(&no) else { return Job::None };
-        if !segment.punched && log.spares.len() < spares_kept(&self.shared.settings, log.segments.len()) {
+        let kept = if self.disk_is_low() { 0 } else { log.segments.len() };
+        if !segment.punched && log.spares.len() < spares_kept(&self.shared.settings, kept) {
             log.spares.push((segment.file_id, segment.file));
             return Job::None;
         }
@@ -410,7 +415,7 @@ impl Keeper {
 
 /// Spares that are kept of dead segments, with a log of so many. A log at its budget changes segments all the time, and its
 /// dead ones come several at once: to take one again costs nothing, while a new one has to be made, and an old one to be
-/// given back.
+/// given back. On a disk that is low they are given back all the same.
 fn spares_kept(settings: &Settings, segments: usize) -> usize {
     let in_budget = (settings.log_budget_bytes / settings.segment_bytes) as usize;
     let spares = if segments >= in_budget / 2 { in_budget / 4 } else { 0 };

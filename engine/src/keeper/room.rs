@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{CHECKPOINT_TMP_NAME, Closing, FILL_BYTES, FILL_SYNC_BYTES, Job, Keeper, RETRY_MS, ROOM_MS};
+use super::{
+    CHECKPOINT_TMP_NAME, Closing, FILL_BYTES, FILL_SYNC_BYTES, Job, Keeper, RETRY_MS, ROOM_MS, spares_kept,
+};
 use crate::disk::DiskFile;
 use crate::error::Error;
 use crate::format::segment_name;
@@ -109,12 +111,27 @@ impl Keeper {
         frames > 0 && (now.1 - bytes) / frames >= self.shared.settings.large_frame_bytes
     }
 
+    pub(super) fn disk_is_low(&self) -> bool {
+        self.shared.pressure.load(Ordering::Acquire) == Pressure::number(Some(Pressure::DiskLow))
+    }
+
+    /// Takes one of the spares that a busy log kept out, where the disk is low (E11). Gives its name.
+    pub(super) fn spare_too_many(&self) -> Option<String> {
+        if !self.disk_is_low() {
+            return None;
+        }
+        let mut log = lock(&self.shared.log);
+        if log.spares.len() <= spares_kept(&self.shared.settings, 0) {
+            return None;
+        }
+        log.spares.pop().map(|(id, _)| segment_name(id))
+    }
+
     /// Below the mark nothing is made ahead of need (E11).
     fn has_room_for_a_segment(&self) -> bool {
         let Settings { disk_low_bytes, segment_bytes, .. } = self.shared.settings;
-        let held = self.shared.pressure.load(Ordering::Acquire) == Pressure::number(Some(Pressure::DiskLow));
         let free = || self.shared.disk.free_space().unwrap_or(u64::MAX);
-        !held && (disk_low_bytes == 0 || free() >= disk_low_bytes + segment_bytes)
+        !self.disk_is_low() && (disk_low_bytes == 0 || free() >= disk_low_bytes + segment_bytes)
     }
 
     /// Makes a piece of the reserve if one is missing and there is room for it.

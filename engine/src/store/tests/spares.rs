@@ -75,12 +75,16 @@ fn only_before_small_frames_a_spare_is_filled_with_zeros() {
 }
 
 /// Guards against dead segments of a busy log that are removed one by one, each with a wait for the disk, while new ones are
-/// made; and against a quiet log that keeps what it does not need.
+/// made; against a quiet log that keeps what it does not need, and against a busy one that does so on a disk that is low.
 #[test]
 fn a_log_at_its_budget_keeps_dead_segments_for_the_next_changes() {
     for (budget, kept) in [(8 * SEGMENT, 2), (u64::MAX / 2, 1)] {
-        let (_, mut store, mut workers) =
-            open(Settings { log_budget_bytes: budget, checkpoint_bytes: 1, ..settings() });
+        let (disk, mut store, mut workers) = open(Settings {
+            log_budget_bytes: budget,
+            checkpoint_bytes: 1,
+            disk_low_bytes: SEGMENT,
+            ..settings()
+        });
         let (mut seq, mut recycled) = (0, 0);
         while recycled < 4 {
             for _ in 0..20 {
@@ -95,5 +99,10 @@ fn a_log_at_its_budget_keeps_dead_segments_for_the_next_changes() {
             assert!(spares <= kept, "{spares} of {kept}");
         }
         assert_eq!(store.stats().spare_segments, kept, "after {seq} messages");
+        disk.resize(disk.used());
+        for now_ms in (1_000..3_000).step_by(50) {
+            workers.keeper.step(now_ms);
+        }
+        assert_eq!(store.stats().spare_segments, 1, "on a disk that is low");
     }
 }
