@@ -415,11 +415,13 @@ impl Keeper {
 
 /// Spares that are kept of dead segments, with a log of so many. A log at its budget changes segments all the time, and its
 /// dead ones come several at once: to take one again costs nothing, while a new one has to be made, and an old one to be
-/// given back. On a disk that is low they are given back all the same.
+/// given back. Together with the log they take no more than a quarter above its budget (P6), and on a disk that is low they
+/// are given back all the same.
 fn spares_kept(settings: &Settings, segments: usize) -> usize {
     let in_budget = (settings.log_budget_bytes / settings.segment_bytes) as usize;
-    let spares = if segments >= in_budget / 2 { in_budget / 4 } else { 0 };
-    settings.spares.max(1).max(spares)
+    let more = in_budget / 4;
+    let spares = (in_budget + more).saturating_sub(segments).min(more);
+    settings.spares.max(1).max(if segments >= in_budget / 2 { spares } else { 0 })
 }
 
 /// Says for every queue exactly which places were delivered before (E10).
