@@ -147,3 +147,31 @@ fn the_file_system_does_what_others_do() {
     let statvfs = rustix::fs::statvfs(at("")).expect("figures");
     assert!(statvfs.f_bavail * statvfs.f_frsize >= left && statvfs.f_blocks * statvfs.f_frsize == 16 << 20);
 }
+
+/// Guards against segments and pieces of the reserve that have a length and no room, so that the disk is found full in the
+/// middle of them.
+#[cfg(feature = "sim")]
+#[test]
+fn where_nothing_can_be_allocated_zeros_take_the_room() {
+    use leveret_engine::{Disk as _, RealDisk};
+    use leveret_tests::faultfs::{Call, Fault};
+    use rustix::io::Errno;
+
+    if skip::without_fuse("power::where_nothing_can_be_allocated_zeros_take_the_room") {
+        return;
+    }
+    let home = tempfile::tempdir().expect("a directory");
+    let at = home.path().join("disk");
+    let disk = Disk::mount(&at, 16 << 20).expect("mounted");
+    disk.fault(Fault::always(Call::Allocate, "", Errno::OPNOTSUPP));
+    let real = RealDisk::open(&at).expect("opened");
+    drop(real.create("segment", (5 << 20) + 4096).expect("made"));
+    assert_eq!(disk.hits(), 1);
+    let meta = fs::metadata(at.join("segment")).expect("there");
+    assert_eq!((meta.len(), meta.blocks() * 512), ((5 << 20) + 4096, (5 << 20) + 4096));
+
+    let left = disk.room_left();
+    let full = real.create("another", left + 4096).expect_err("does not fit");
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    assert!(!at.join("another").exists() && disk.room_left() == left);
+}

@@ -150,18 +150,14 @@ impl Disk for RealDisk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(FILE_MODE);
         let file = options.open(self.dir.join(name)).map_err(full_is_full)?;
-        if bytes > 0 {
-            match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-                Ok(()) => {}
-                // Not every file system can; the length is what must be right.
-                Err(rustix::io::Errno::OPNOTSUPP) => file.set_len(bytes)?,
-                Err(error) => {
-                    drop(fs::remove_file(self.dir.join(name)));
-                    return Err(full_is_full(error));
-                }
-            }
+        let file = RealFile::new(file, &self.times);
+        if bytes > 0
+            && let Err(error) = file.make_room(bytes)
+        {
+            drop(fs::remove_file(self.dir.join(name)));
+            return Err(full_is_full(error));
         }
-        Ok(Arc::new(RealFile::new(file, &self.times)))
+        Ok(Arc::new(file))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
@@ -197,6 +193,16 @@ impl Disk for RealDisk {
 impl RealFile {
     fn new(file: File, times: &Arc<Times>) -> Self {
         Self { file: Arc::new(file), direct: OnceLock::new(), times: Arc::clone(times) }
+    }
+
+    /// Gives a new file its length, and the room for it.
+    fn make_room(&self, bytes: u64) -> io::Result<()> {
+        match fallocate(&*self.file, FallocateFlags::empty(), 0, bytes) {
+            // Not every file system can. Then zeros take the room, or what is written later would find the disk full in the
+            // middle of a segment.
+            Err(rustix::io::Errno::OPNOTSUPP) => self.write_zeros(0, bytes),
+            allocated => Ok(allocated?),
+        }
     }
 }
 
