@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Error;
 
 const EVERY: Duration = Duration::from_millis(50);
+/// A machine at rest is looked at for so long.
+const REST: Duration = Duration::from_millis(250);
+/// And has nothing to do for most of it: this part of the processors, or of the disk, is taken at most.
+const REST_TAKEN: f64 = 0.05;
 
 /// Anonymous memory of a process: RssAnon of /proc/PID/status.
 pub(crate) fn anonymous_bytes(pid: u32) -> Result<u64, Error> {
@@ -73,7 +77,7 @@ impl Disk {
 
     /// Flushes so far, by whomever; None where the kernel does not count them (before 5.5, or on a device that has none).
     pub(crate) fn flushes(&self) -> Option<u64> {
-        flushes_of(&std::fs::read_to_string("/proc/diskstats").ok()?, self.device)
+        field_of(&std::fs::read_to_string("/proc/diskstats").ok()?, self.device, FLUSHES)
     }
 
     /// Flushes per second that others cause.
@@ -82,14 +86,56 @@ impl Disk {
         thread::sleep(duration);
         Some((self.flushes()? - before) as f64 / duration.as_secs_f64())
     }
+
+    /// Waits until processors and disk have next to nothing to do, so that no run pays for what one before it left to be
+    /// done behind it. False if that does not come within the limit, or cannot be known.
+    pub(crate) fn wait_for_rest(&self, limit: Duration) -> bool {
+        let begun = Instant::now();
+        let Some(mut before) = self.worked() else { return false };
+        while begun.elapsed() < limit {
+            let (then, _) = (Instant::now(), thread::sleep(REST));
+            let Some(now) = self.worked() else { return false };
+            let part = |work: Duration, workers: usize| {
+                work.as_secs_f64() / then.elapsed().as_secs_f64() / workers as f64
+            };
+            let cores = thread::available_parallelism().map_or(1, usize::from);
+            let processors = part(now.0.saturating_sub(before.0), cores);
+            let disk = part(now.1.saturating_sub(before.1), 1);
+            if processors <= REST_TAKEN && disk <= REST_TAKEN {
+                return true;
+            }
+            before = now;
+        }
+        false
+    }
+
+    /// Time that all processors together, and that the disk, have worked so far, for whomever.
+    fn worked(&self) -> Option<(Duration, Duration)> {
+        let processors = busy_time(&std::fs::read_to_string("/proc/stat").ok()?)?;
+        let disk = field_of(&std::fs::read_to_string("/proc/diskstats").ok()?, self.device, IO_MS)?;
+        Some((processors, Duration::from_millis(disk)))
+    }
 }
 
-/// The 16th figure behind the name, as Documentation/admin-guide/iostats.rst has it.
-fn flushes_of(diskstats: &str, (major, minor): (u32, u32)) -> Option<u64> {
+/// All but idle and iowait, the fourth and fifth figure of the first line (proc_stat(5)); guests' time is in users' time.
+fn busy_time(stat: &str) -> Option<Duration> {
+    let all = stat.lines().next()?.strip_prefix("cpu ")?;
+    let figures: Vec<u64> = all.split_whitespace().map_while(|text| text.parse().ok()).take(8).collect();
+    let idle = figures.get(3)? + figures.get(4)?;
+    let ticks = figures.iter().sum::<u64>() - idle;
+    Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+}
+
+/// Figures behind the name, counted from 0, as Documentation/admin-guide/iostats.rst has them: milliseconds in which
+/// something was under way, and flushes.
+const IO_MS: usize = 9;
+const FLUSHES: usize = 15;
+
+fn field_of(diskstats: &str, (major, minor): (u32, u32), figure: usize) -> Option<u64> {
     let lines = diskstats.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let mut lines = lines.filter(|fields| fields.len() > 2);
     let line = lines.find(|fields| fields[0].parse() == Ok(major) && fields[1].parse() == Ok(minor))?;
-    line.get(3 + 15)?.parse().ok()
+    line.get(3 + figure)?.parse().ok()
 }
 
 /// What a figure was measured on.
@@ -211,13 +257,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn time_that_processors_wait_is_not_time_that_they_work() {
+        let tick = 1.0 / rustix::param::clock_ticks_per_second() as f64;
+        let time = busy_time("cpu  1 2 4 1000 2000 8 16 32 64 128\ncpu0 7 7 7 7\n");
+        assert_eq!(time, Some(Duration::from_secs_f64(63.0 * tick)));
+        assert_eq!(busy_time("intr 5"), None);
+    }
+
+    #[test]
     fn flushes_are_those_of_the_device() {
         let text = "   7       0 loop0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n 254       0 vda 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n\
                     254 1 vda1 1 2 3\n";
-        assert_eq!(flushes_of(text, (254, 0)), Some(16));
+        assert_eq!(field_of(text, (254, 0), FLUSHES), Some(16));
+        assert_eq!(field_of(text, (254, 0), IO_MS), Some(10));
         // A kernel that counts none.
-        assert_eq!(flushes_of(text, (254, 1)), None);
-        assert_eq!(flushes_of(text, (8, 0)), None);
+        assert_eq!(field_of(text, (254, 1), FLUSHES), None);
+        assert_eq!(field_of(text, (8, 0), FLUSHES), None);
     }
 
     #[test]

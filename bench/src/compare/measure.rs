@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use super::amqp::{self, Span};
-use super::scenario::{Grpc, Publish, Scenario, Work};
+use super::scenario::{EndToEnd, Grpc, Load, Publish, Scenario, Work};
 use crate::load::nats::{self, NatsScan};
 use crate::load::redis::{self, RedisScan};
 use crate::load::{Batch, Message, Pace, Publisher, Role, Sample, Scan, Swarm, grpc};
@@ -18,6 +18,9 @@ use crate::{Error, disk};
 
 /// Time before the count begins.
 const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Waited for what the run before left to be done, by whomever.
+const REST_MAX: Duration = Duration::from_secs(10);
 
 /// What a run gave.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -103,9 +106,16 @@ impl Meters {
             }
         }
         let peer = stage.peer(kind)?.clone();
+        let span = Span { warm_up: warm_up(scenario), counted: Duration::from_secs_f64(self.seconds) };
+        let mut work = scenario.work;
+        if let Work::EndToEnd(through @ EndToEnd { load: Load::Half, .. }) = work {
+            self.rest(scenario);
+            work = Work::EndToEnd(EndToEnd { load: Load::Rate(amqp::half(&peer, through, span)?), ..through });
+        }
+        self.rest(scenario);
         let peak = Peak::watch(peer.pid);
         let (begun, flushes, cpu) = (Instant::now(), self.disk.flushes(), cpu_time(peer.pid)?);
-        let sample = self.sample(stage, &peer, scenario);
+        let sample = self.sample(stage, &peer, work, span);
         let seconds = begun.elapsed().as_secs_f64();
         let cpu = cpu_time(peer.pid)?.saturating_sub(cpu).as_secs_f64();
         let memory = peak.end();
@@ -123,10 +133,15 @@ impl Meters {
         })
     }
 
-    fn sample(&self, stage: &Stage, peer: &Peer, scenario: &Scenario) -> Result<Sample, Error> {
-        let counted = Duration::from_secs_f64(self.seconds);
-        let span = Span { warm_up: warm_up(scenario), counted };
-        match (peer.kind, scenario.work) {
+    fn rest(&self, scenario: &Scenario) {
+        if !self.disk.wait_for_rest(REST_MAX) {
+            eprintln!("{}: the machine did not come to rest", scenario.name);
+        }
+    }
+
+    fn sample(&self, stage: &Stage, peer: &Peer, work: Work, span: Span) -> Result<Sample, Error> {
+        let counted = span.counted;
+        match (peer.kind, work) {
             (Kind::Disk, Work::Publish(Publish { window: 1, .. })) => {
                 let latencies = disk::fdatasync(&stage.directory(Kind::Disk), counted)?;
                 let rate = latencies.len() as f64 / self.seconds;
