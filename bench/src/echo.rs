@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use leveret_proto::v1::PublishStreamRequest;
 use tokio::sync::watch;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
@@ -15,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::Error;
 use pb::echo_service_server::{EchoService, EchoServiceServer};
-use pb::{BatchStreamRequest, BatchStreamResponse};
+use pb::{BatchStreamRequest, BatchStreamResponse, RequestStreamResponse};
 use pb::{LeanStreamRequest, LeanStreamResponse, StreamRequest, StreamResponse, UnaryRequest, UnaryResponse};
 
 /// Generated.
@@ -38,6 +39,7 @@ struct Echo;
 impl EchoService for Echo {
     type StreamStream = Pin<Box<dyn Stream<Item = Result<StreamResponse, Status>> + Send>>;
     type BatchStreamStream = Pin<Box<dyn Stream<Item = Result<BatchStreamResponse, Status>> + Send>>;
+    type RequestStreamStream = Pin<Box<dyn Stream<Item = Result<RequestStreamResponse, Status>> + Send>>;
     type LeanStreamStream = Counts;
 
     async fn unary(&self, _: Request<UnaryRequest>) -> Result<Response<UnaryResponse>, Status> {
@@ -58,6 +60,14 @@ impl EchoService for Echo {
     ) -> Result<Response<Self::BatchStreamStream>, Status> {
         let answers = counts(request, |request| request.bodies.len() as u64);
         Ok(Response::new(Box::pin(answers.map(|count| Ok(BatchStreamResponse { count })))))
+    }
+
+    async fn request_stream(
+        &self,
+        request: Request<Streaming<PublishStreamRequest>>,
+    ) -> Result<Response<Self::RequestStreamStream>, Status> {
+        let answers = counts(request, |request| request.messages.len() as u64);
+        Ok(Response::new(Box::pin(answers.map(|count| Ok(RequestStreamResponse { count })))))
     }
 
     async fn lean_stream(

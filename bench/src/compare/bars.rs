@@ -41,7 +41,7 @@ enum Limit {
 
 /// All of them.
 pub(super) fn bars(report: &Report) -> Vec<Bar> {
-    use Kind::{Bare, Classic, Disk, Floor, Leveret, Quorum};
+    use Kind::{Bare, BareRequests, Classic, Disk, Floor, Leveret, Quorum};
     use Limit::{AtLeast, AtMost};
     let rate = |scenario: &str, peer| report.find(scenario, peer).map(|row| row.rate());
     let over = |scenario: &str, peer| Some(rate(scenario, Leveret)? / rate(scenario, peer)?);
@@ -78,6 +78,18 @@ pub(super) fn bars(report: &Report) -> Vec<Bar> {
         ),
         bar("PublishStream, single messages: of a bare tonic stream", AtLeast(0.5), over("grpc-1", Bare)),
         bar("PublishStream, batches of 100: of a bare tonic stream", AtLeast(0.3), over("grpc-100", Bare)),
+        // The bare stream's requests are bodies and no more, which the library takes apart in a moment; to tell what is
+        // the library's part and what the broker's, there is one with the broker's requests beside it.
+        bar(
+            "single messages: of a bare tonic stream of the same requests",
+            AtLeast(0.5),
+            over("grpc-1", BareRequests),
+        ),
+        bar(
+            "batches of 100: of a bare tonic stream of the same requests",
+            AtLeast(0.3),
+            over("grpc-100", BareRequests),
+        ),
         bar(
             "1,000 connections and queues: of the one-queue figure",
             AtLeast(0.7),

@@ -80,7 +80,7 @@ pub(super) struct Meters {
 /// What a scenario needs once, before its runs.
 pub(super) fn declare(peer: &Peer, work: Work) -> Result<(), Error> {
     match (peer.kind, work) {
-        (Kind::Disk | Kind::Bare | Kind::Nats | Kind::Redis, _) => Ok(()),
+        (Kind::Disk | Kind::Bare | Kind::BareRequests | Kind::Nats | Kind::Redis, _) => Ok(()),
         (_, Work::Publish(work)) => amqp::declare_publish(peer, work),
         (_, Work::EndToEnd(work)) => amqp::declare_end_to_end(peer, work),
         (_, Work::Drain(_)) => amqp::declare_one(peer),
@@ -110,7 +110,8 @@ impl Meters {
         let mut work = scenario.work;
         if let Work::EndToEnd(through @ EndToEnd { load: Load::Half, .. }) = work {
             self.rest(scenario);
-            work = Work::EndToEnd(EndToEnd { load: Load::Rate(amqp::half(&peer, through, span)?), ..through });
+            work =
+                Work::EndToEnd(EndToEnd { load: Load::Rate(amqp::half(&peer, through, span)?), ..through });
         }
         self.rest(scenario);
         let peak = Peak::watch(peer.pid);
@@ -164,6 +165,7 @@ impl Meters {
                 let load = grpc::Load { window, body, batch, warm_up: WARM_UP, counted };
                 match kind {
                     Kind::Bare => grpc::bare(peer.grpc, load),
+                    Kind::BareRequests => grpc::bare_requests(peer.grpc, load),
                     _ => grpc::publish_stream(peer.grpc, &amqp::emptied(peer)?, load),
                 }
             }
@@ -174,7 +176,7 @@ impl Meters {
 /// Leaves no backlog that a peer could be busy with while it is another one's turn.
 fn tidy(peer: &Peer, work: Work) -> Result<(), Error> {
     match (peer.kind, work) {
-        (Kind::Disk | Kind::Bare, _) => Ok(()),
+        (Kind::Disk | Kind::Bare | Kind::BareRequests, _) => Ok(()),
         // To open them empties their streams.
         (Kind::Nats, _) => nats::open(peer.addr).map(drop),
         (Kind::Redis, _) => redis::open(peer.addr).map(drop),

@@ -192,6 +192,7 @@ fn color(peer: Kind) -> RGBColor {
     match peer {
         Kind::Disk => RGBColor(60, 60, 60),
         Kind::Floor | Kind::Bare => RGBColor(150, 150, 150),
+        Kind::BareRequests => RGBColor(190, 190, 190),
         Kind::Leveret => RGBColor(30, 100, 200),
         Kind::Classic => RGBColor(255, 150, 60),
         Kind::Quorum => RGBColor(210, 80, 20),

@@ -189,7 +189,7 @@ pub(crate) fn all(backlog: u64) -> Vec<Scenario> {
 impl Scenario {
     /// Who takes part, in the order of the report.
     pub(crate) fn kinds(&self) -> Vec<Kind> {
-        use Kind::{Bare, Classic, Disk, Floor, Leveret, Nats, Quorum, Redis};
+        use Kind::{Bare, BareRequests, Classic, Disk, Floor, Leveret, Nats, Quorum, Redis};
         match self.work {
             Work::Publish(Publish { window, body, queues: 1, persistent: true, .. }) => {
                 let disk = window == 1 && body == 100 || window > 1 && body == 1 << 20;
@@ -200,7 +200,7 @@ impl Scenario {
                 vec![Floor, Leveret, Classic, Quorum]
             }
             Work::Publish(_) | Work::EndToEnd(_) | Work::Drain(_) => vec![Leveret, Classic, Quorum],
-            Work::Grpc(_) => vec![Bare, Leveret],
+            Work::Grpc(_) => vec![Bare, BareRequests, Leveret],
         }
     }
 

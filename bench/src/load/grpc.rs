@@ -18,7 +18,9 @@ use tonic::{Request, Status};
 use super::Sample;
 use super::swarm::cpu_time;
 use crate::Error;
-use crate::echo::pb::{BatchStreamRequest, BatchStreamResponse, StreamRequest, StreamResponse};
+use crate::echo::pb::{
+    BatchStreamRequest, BatchStreamResponse, RequestStreamResponse, StreamRequest, StreamResponse,
+};
 use crate::stream::{Requests, Stopwatch, Window, publish};
 
 /// What a stream is given.
@@ -36,12 +38,10 @@ pub(crate) struct Load {
 
 /// Publishes to a queue of the broker.
 pub(crate) fn publish_stream(addr: SocketAddr, queue: &str, load: Load) -> Result<Sample, Error> {
-    let messages = vec![publish(queue, load.body); load.batch];
-    let request = PublishStreamRequest { vhost: String::new(), messages }.encode_to_vec();
     run(
         addr,
         "/leveret.v1.Broker/PublishStream",
-        request,
+        request(queue, load),
         load,
         |answer: &PublishStreamResponse| match answer.exceptions.first() {
             None => Ok(answer.confirmed_upto),
@@ -61,6 +61,19 @@ pub(crate) fn bare(addr: SocketAddr, load: Load) -> Result<Sample, Error> {
     let request = BatchStreamRequest { bodies: vec![body; load.batch] }.encode_to_vec();
     let path = "/leveret.bench.v1.EchoService/BatchStream";
     run(addr, path, request, load, |answer: &BatchStreamResponse| Ok(answer.count))
+}
+
+/// What the broker is given, to a bare service that takes it apart and counts it.
+pub(crate) fn bare_requests(addr: SocketAddr, load: Load) -> Result<Sample, Error> {
+    let path = "/leveret.bench.v1.EchoService/RequestStream";
+    run(addr, path, request("bench-classic-00000", load), load, |answer: &RequestStreamResponse| {
+        Ok(answer.count)
+    })
+}
+
+fn request(queue: &str, load: Load) -> Vec<u8> {
+    let messages = vec![publish(queue, load.body); load.batch];
+    PublishStreamRequest { vhost: String::new(), messages }.encode_to_vec()
 }
 
 fn run<T: Message + Default + 'static>(

@@ -34,8 +34,10 @@ pub(crate) enum Kind {
     Nats,
     /// Redis Streams.
     Redis,
-    /// tonic with nothing behind it.
+    /// tonic with nothing behind it, which takes bodies.
     Bare,
+    /// The same, which takes the broker's own requests.
+    BareRequests,
 }
 
 impl Kind {
@@ -49,6 +51,7 @@ impl Kind {
             Self::Nats => "NATS JetStream",
             Self::Redis => "Redis Streams",
             Self::Bare => "bare tonic",
+            Self::BareRequests => "bare tonic, same requests",
             Self::Disk => "bare disk",
         }
     }
@@ -127,7 +130,7 @@ impl Stage {
         match kind {
             Kind::Floor => self.floor(&directory)?,
             Kind::Leveret => self.leveret(&directory)?,
-            Kind::Bare => self.bare()?,
+            Kind::Bare | Kind::BareRequests => self.bare(kind)?,
             Kind::Disk => self.disk(&directory)?,
             Kind::Classic | Kind::Quorum => {
                 // One node has queues of both types.
@@ -150,11 +153,11 @@ impl Stage {
         Ok(())
     }
 
-    fn bare(&mut self) -> Result<(), Error> {
+    fn bare(&mut self, kind: Kind) -> Result<(), Error> {
         let addr = free_addr()?;
         let mut command = Command::new(env::current_exe()?);
         let process = Process::start(command.args(["echo", &addr.to_string()]), addr)?;
-        self.add(Kind::Bare, env!("CARGO_PKG_VERSION"), "no disk", addr, process);
+        self.add(kind, env!("CARGO_PKG_VERSION"), "no disk", addr, process);
         Ok(())
     }
 

@@ -65,6 +65,10 @@ impl Fresh {
     pub(crate) fn message(&self) -> &Arc<Message> {
         &self.message
     }
+
+    pub(crate) fn into_message(self) -> Arc<Message> {
+        self.message
+    }
 }
 
 impl Body {

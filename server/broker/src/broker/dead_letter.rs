@@ -147,7 +147,7 @@ impl Broker {
                 );
                 out.push(Effect::Warn { text });
             } else {
-                let done = self.enqueue(&message, letter.priority, &targets, out);
+                let done = self.enqueue(message, letter.priority, &targets, out);
                 self.counters.dead_lettered += u64::from(done.queues > 0);
                 (put, queues) = (done.put, done.queues);
             }

@@ -49,25 +49,25 @@ impl Broker {
     /// Puts a message into its queues, those apart that are full and refuse more.
     pub(super) fn enqueue(
         &mut self,
-        message: &Arc<Message>,
+        message: Arc<Message>,
         priority: u8,
         queues: &[QueueId],
         out: &mut Vec<Effect>,
     ) -> Enqueued {
-        let fresh = Fresh::new(message.clone(), queues.len());
+        let fresh = Fresh::new(message, queues.len());
         let mut done = Enqueued::default();
         let mut targets = Targets::new();
         for id in queues {
-            if self.is_refused(*id, message, out) {
+            if self.is_refused(*id, fresh.message(), out) {
                 done.refused = Some(*id);
                 continue;
             }
-            self.prepare(*id, message, priority, out);
+            self.prepare(*id, fresh.message(), priority, out);
             let Some(queue) = self.queues.get_mut(id) else { continue };
             let level = queue.priority(priority);
             let Some(place) = queue.push(&fresh, level, &mut self.budget) else { continue };
             done.queues += 1;
-            if queue.stores(message) {
+            if queue.stores(fresh.message()) {
                 targets.push(place);
             }
             if !std::mem::replace(&mut queue.dirty, true) {
@@ -75,7 +75,7 @@ impl Broker {
             }
         }
         if !targets.is_empty() {
-            done.put = Some(Put { targets, message: message.clone() });
+            done.put = Some(Put { targets, message: fresh.into_message() });
         }
         done
     }

@@ -50,7 +50,7 @@ impl Broker {
                 if queues.is_empty() && mandatory {
                     out.push(Effect::Return { chan, tag, message: message.clone() });
                 }
-                let done = self.enqueue(&message, priority, &queues, out);
+                let done = self.enqueue(message, priority, &queues, out);
                 let outcome = done.outcome();
                 if let Some(put) = done.put {
                     self.tickets.put(put, out);
@@ -105,7 +105,7 @@ impl Broker {
                 Err(refusal) => (Outcome::Rejected(refusal.kind), Some(refusal)),
                 Ok(queues) => {
                     let (message, priority) = self.message(publish);
-                    let done = self.enqueue(&message, priority, &queues, out);
+                    let done = self.enqueue(message, priority, &queues, out);
                     let (outcome, refused) = (done.outcome(), done.refused);
                     if let Some(put) = done.put {
                         self.tickets.put(put, out);

@@ -281,7 +281,7 @@ impl Broker {
         if mandatory && queues.is_empty() {
             out.push(Effect::Return { chan, tag, message: message.clone() });
         }
-        let done = self.enqueue(&message, priority, queues, out);
+        let done = self.enqueue(message, priority, queues, out);
         let outcome = done.outcome();
         if let Some(put) = done.put {
             self.tickets.put(put, out);
