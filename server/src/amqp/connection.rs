@@ -6,6 +6,7 @@ use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -327,10 +328,13 @@ impl Socket<'_> {
         Ok(())
     }
 
-    /// Takes what else has come from the core meanwhile.
+    /// Takes what else has come from the core meanwhile. Until this task waits, what comes does not wake it: it looks again
+    /// before it waits. A task that is woken while it runs is run once more, and a second thread is woken for that: the core
+    /// may make its turn in the very call that sends to it, and with one message at a time two threads took turns.
     fn take_outputs(&mut self) {
+        let mut nobody = Context::from_waker(Waker::noop());
         while let Some(core) = &mut self.core
-            && let Ok(batch) = core.outputs.try_recv()
+            && let Poll::Ready(Some(batch)) = core.outputs.poll_recv(&mut nobody)
         {
             self.session.output(batch);
         }
