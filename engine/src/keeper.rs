@@ -15,7 +15,7 @@ use crate::manifest::{CheckpointEntry, Edit};
 use crate::ranges::Places;
 use crate::reserve::Purpose;
 use crate::settings::Settings;
-use crate::shared::{Counters, Delivered, Shared, Step, lock};
+use crate::shared::{Counters, Delivered, Shared, Spare, Step, lock};
 
 mod room;
 
@@ -87,6 +87,7 @@ enum Job {
     FillSyncDir {
         id: FileId,
         file: Arc<dyn DiskFile>,
+        written: bool,
     },
     CheckpointCreate(NewCheckpoint),
     CheckpointWrite {
@@ -172,12 +173,12 @@ impl Keeper {
                 Err(_) => self.abandon(id, now_ms),
             },
             Job::FillSync { id, file } => match file.sync() {
-                Ok(()) => Job::FillSyncDir { id, file },
+                Ok(()) => Job::FillSyncDir { id, file, written: false },
                 Err(_) => self.abandon(id, now_ms),
             },
-            Job::FillSyncDir { id, file } => {
+            Job::FillSyncDir { id, file, written } => {
                 shared.sync_dir()?;
-                lock(&shared.log).spares.push((id, file));
+                lock(&shared.log).spares.push(Spare { id, file, written });
                 Job::None
             }
             Job::CheckpointCreate(new) => {
@@ -363,7 +364,7 @@ impl Keeper {
         let Some(segment) = log.segments.remove(&no) else { return Job::None };
         let kept = if self.disk_is_low() { 0 } else { log.segments.len() };
         if !segment.punched && log.spares.len() < spares_kept(&self.shared.settings, kept) {
-            log.spares.push((segment.file_id, segment.file));
+            log.spares.push(Spare { id: segment.file_id, file: segment.file, written: true });
             return Job::None;
         }
         Job::Unlink(segment_name(segment.file_id))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::blobs::BlobFiles;
 use crate::checkpoint;
 use crate::controls::Control;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
 use crate::error::{DIRECTORY, Error, Result};
 use crate::format::{BLOCK_BYTES, FrameHeader, SegmentHeader, checkpoint_name, segment_blocks, segment_name};
 use crate::group::{Frame, Gather};
@@ -22,7 +22,7 @@ use crate::reserve::{self, Reserve};
 use crate::scan::Scan;
 use crate::settings::Settings;
 use crate::settled::SettledFile;
-use crate::shared::{Files, LogFile, LogFiles, Shared};
+use crate::shared::{Files, LogFile, LogFiles, Shared, Spare};
 use crate::writer::LogEnd;
 
 mod blobs;
@@ -306,12 +306,13 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         return write_on_in_place(disk, settings, found, files, spares, next_file, reserve);
     }
 
-    let (file_id, file) = match spares.pop() {
+    let Spare { id: file_id, file, written } = match spares.pop() {
         Some(spare) => spare,
         None => {
             let name = segment_name(next_file);
             let create = || disk.create(&name, settings.segment_bytes).map_err(Error::io("create", &name));
-            (next_file, reserve::with_room(disk.as_ref(), &mut reserve, create)?)
+            let file = reserve::with_room(disk.as_ref(), &mut reserve, create)?;
+            Spare { id: next_file, file, written: false }
         }
     };
     next_file = next_file.max(file_id.next());
@@ -335,7 +336,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
             state.next_segment = entry.no;
             // One of another length is removed by the next open.
             let old = files.remove(&entry.no).filter(|_| same_length);
-            spares.extend(old.map(|old| (old.file_id, old.file)));
+            spares.extend(old.map(|old| Spare { id: old.file_id, file: old.file, written: false }));
             None
         } else {
             files.get_mut(&entry.no)
@@ -366,6 +367,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
         file: Arc::clone(&file),
         file_name: name.clone(),
         offset: BLOCK_BYTES as u64,
+        written_upto: 0,
         next_frame,
         last_frame: FrameNo(first_frame.0 - 1),
         prev_crc: end_crc,
@@ -387,6 +389,7 @@ fn write_store(disk: &Arc<dyn Disk>, settings: Settings, mut found: Found) -> Re
     if end.offset + BLOCK_BYTES as u64 <= settings.segment_bytes {
         file.write_at(end.offset, &[0; BLOCK_BYTES]).map_err(Error::io("write", &name))?;
     }
+    end.written_upto = if written { settings.segment_bytes } else { end.offset };
     file.sync().map_err(Error::io("sync", &name))?;
     disk.sync_dir().map_err(Error::io("sync", DIRECTORY))?;
 
@@ -413,7 +416,7 @@ fn write_on_in_place(
     settings: Settings,
     found: Found,
     files: BTreeMap<SegmentNo, LogFile>,
-    spares: Vec<(FileId, Arc<dyn DiskFile>)>,
+    spares: Vec<Spare>,
     next_file: FileId,
     mut reserve: BTreeSet<u32>,
 ) -> Result<Opened> {
@@ -425,6 +428,7 @@ fn write_on_in_place(
         file: Arc::clone(&scan.file),
         file_name: scan.name.clone(),
         offset: scan.offset,
+        written_upto: settings.segment_bytes,
         next_frame: scan.last.next(),
         last_frame: scan.last,
         prev_crc: scan.last_crc,

@@ -60,6 +60,9 @@ pub struct Settings {
     /// what they save a frame is an eighth of its time at 1 MiB, about what they cost at 512 KiB, and far more than that
     /// below.
     pub large_frame_bytes: u64,
+    /// So many zeros go with a small frame that comes upon blocks of its segment which were never written, for the frames behind
+    /// it; small is up to a sixteenth of them. 0: none.
+    pub zeros_ahead_bytes: u64,
     /// A batch that nobody waits for leaves after so many milliseconds at the latest.
     pub lazy_ms: u64,
     /// After so many milliseconds without work the newest frame is proven by an empty one.
@@ -94,6 +97,7 @@ impl Default for Settings {
             reserve: true,
             spares: 1,
             large_frame_bytes: 512 << 10,
+            zeros_ahead_bytes: 1 << 20,
             lazy_ms: 10,
             idle_ms: 50,
             idle_checkpoint_ms: 5_000,
@@ -131,6 +135,12 @@ impl Settings {
             return bad(format!(
                 "the largest frame ({} bytes) must fit into a segment ({} bytes, {block} of them its header)",
                 self.frame_bytes_max, self.segment_bytes
+            ));
+        }
+        if !self.zeros_ahead_bytes.is_multiple_of(block) || self.zeros_ahead_bytes > 16 << 20 {
+            return bad(format!(
+                "zeros ahead of small frames must be a multiple of {block} bytes up to 16 MiB, not {}",
+                self.zeros_ahead_bytes
             ));
         }
         if matches!(self.fsync, Fsync::Interval { ms: 0 }) {

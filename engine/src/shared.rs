@@ -107,9 +107,17 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 pub(crate) struct LogFiles {
     pub(crate) segments: BTreeMap<SegmentNo, LogFile>,
-    /// Files ready to become segments.
-    pub(crate) spares: Vec<(FileId, Arc<dyn DiskFile>)>,
+    pub(crate) spares: Vec<Spare>,
     pub(crate) next_file: FileId,
+}
+
+/// A file ready to become a segment.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    pub(crate) id: FileId,
+    pub(crate) file: Arc<dyn DiskFile>,
+    /// Every block of it was written before, with zeros or in a segment that is dead now, as far as is known.
+    pub(crate) written: bool,
 }
 
 /// A listed segment's file.

@@ -9,11 +9,12 @@ use crate::controls::Control;
 use crate::disk::{Blocks, DiskFile};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, FRAME_HEADER_BYTES, FrameHeader, frame_bytes, segment_name};
-use crate::ids::{FileId, FrameNo, SegmentNo, Ticket};
+use crate::ids::{FrameNo, SegmentNo, Ticket};
 use crate::record::{Changes, Encoded};
 use crate::settings::Fsync;
-use crate::shared::{Counters, Shared, Step, lock};
+use crate::shared::{Counters, Shared, Spare, Step, lock};
 
+mod ahead;
 mod rotate;
 
 /// How long an idle writer sleeps at most.
@@ -62,6 +63,8 @@ pub(crate) struct LogEnd {
     pub(crate) file: Arc<dyn DiskFile>,
     pub(crate) file_name: String,
     pub(crate) offset: u64,
+    /// Up to here its blocks were written before.
+    pub(crate) written_upto: u64,
     pub(crate) next_frame: FrameNo,
     /// The frame before it; numbers may be left out between the two.
     pub(crate) last_frame: FrameNo,
@@ -91,13 +94,13 @@ enum Phase {
     RotateSync(Group),
     /// ...take a file...
     RotateFile(Group),
-    RotateNewFile(Group, FileId, Arc<dyn DiskFile>),
-    RotateNewName(Group, FileId, Arc<dyn DiskFile>),
+    RotateNewFile(Group, Spare),
+    RotateNewName(Group, Spare),
     /// ...list it...
-    RotateEdit(Group, FileId, Arc<dyn DiskFile>),
-    RotateEditSync(Group, FileId, Arc<dyn DiskFile>),
+    RotateEdit(Group, Spare),
+    RotateEditSync(Group, Spare),
     /// ...and write its header.
-    RotateHeader(Group, FileId, Arc<dyn DiskFile>),
+    RotateHeader(Group, Spare),
     Write {
         group: Group,
         /// Offset and bytes of the frames still to be written, last one first.
@@ -164,31 +167,31 @@ impl Writer {
                 self.phase = Phase::RotateFile(group);
             }
             Phase::RotateFile(group) => return self.take_file(group, now_ms),
-            Phase::RotateNewFile(group, id, file) => {
+            Phase::RotateNewFile(group, spare) => {
                 // Its length must hold before it is listed.
-                file.sync().map_err(Error::io("sync", segment_name(id)))?;
-                self.phase = Phase::RotateNewName(group, id, file);
+                spare.file.sync().map_err(Error::io("sync", segment_name(spare.id)))?;
+                self.phase = Phase::RotateNewName(group, spare);
             }
-            Phase::RotateNewName(group, id, file) => {
+            Phase::RotateNewName(group, spare) => {
                 self.shared.sync_dir()?;
-                self.phase = Phase::RotateEdit(group, id, file);
+                self.phase = Phase::RotateEdit(group, spare);
             }
-            Phase::RotateEdit(group, id, file) => match self.list_segment(id) {
+            Phase::RotateEdit(group, spare) => match self.list_segment(spare.id) {
                 Err(error) if error.is_full() => {
-                    self.phase = Phase::RotateEdit(group, id, file);
+                    self.phase = Phase::RotateEdit(group, spare);
                     return self.wait_for_room(error, now_ms);
                 }
                 listed => {
                     listed?;
-                    self.phase = Phase::RotateEditSync(group, id, file);
+                    self.phase = Phase::RotateEditSync(group, spare);
                 }
             },
-            Phase::RotateEditSync(group, id, file) => {
+            Phase::RotateEditSync(group, spare) => {
                 self.shared.manifest.sync()?;
-                self.phase = Phase::RotateHeader(group, id, file);
+                self.phase = Phase::RotateHeader(group, spare);
             }
-            Phase::RotateHeader(group, id, file) => {
-                self.open_segment(id, file, now_ms)?;
+            Phase::RotateHeader(group, spare) => {
+                self.open_segment(spare, now_ms)?;
                 self.frame(group);
             }
             Phase::Write { .. } => unreachable!("written in its place above"),
@@ -207,7 +210,9 @@ impl Writer {
     fn write(&mut self) -> Result<Step> {
         let Phase::Write { frames, .. } = &mut self.phase else { return Ok(Step::Worked) };
         if let Some((offset, bytes)) = frames.last() {
-            self.end.file.write_blocks(*offset, bytes).map_err(Error::io("write", &self.end.file_name))?;
+            self.end
+                .write_frame(*offset, bytes, &self.shared.settings)
+                .map_err(Error::io("write", &self.end.file_name))?;
             Counters::add(&self.shared.counters.frames, 1);
             Counters::add(&self.shared.counters.frame_bytes, bytes.len() as u64);
             self.blocks =

@@ -4,6 +4,14 @@ use std::ops::{Deref, DerefMut};
 
 use crate::format::BLOCK_BYTES;
 
+#[repr(align(4096))]
+struct Aligned([u8; 64 << 10]);
+
+static ALIGNED: Aligned = Aligned([0; 64 << 10]);
+/// Zeros at an address that direct writes accept. Few, and written again and again: they stay in the processor's cache, and a
+/// file of them takes two thirds of the time that as many different pages take.
+pub(crate) static ZEROS: &[u8] = &ALIGNED.0;
+
 /// Bytes whose first one stands on a 4 KiB boundary in memory: only such are written past the page cache.
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {

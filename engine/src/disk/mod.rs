@@ -17,7 +17,7 @@ mod sim;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use blocks::Blocks;
+pub(crate) use blocks::{Blocks, ZEROS};
 pub use real::RealDisk;
 #[cfg(feature = "sim")]
 pub use sim::{CrashPlan, Fails, Moment, SimDisk, SimStats};

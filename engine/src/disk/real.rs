@@ -9,10 +9,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, OFlags, fallocate, statvfs};
+use rustix::io::Errno;
 
 use super::direct::RealDirect;
 use super::map::RealMap;
-use super::{Disk, DiskFile, DiskMap, SyncTimes};
+use super::{Disk, DiskFile, DiskMap, SyncTimes, ZEROS};
 use crate::error::{Error, Result};
 
 /// A directory of the machine, locked against other processes for as long as this lives.
@@ -47,11 +48,8 @@ pub(super) fn full_is_full(error: impl Into<io::Error>) -> io::Error {
     }
 }
 
-/// Zeros at an address that direct writes accept.
-#[repr(align(4096))]
-struct Zeros([u8; 1 << 20]);
-
-static ZEROS: Zeros = Zeros([0; 1 << 20]);
+/// So many pieces of zeros in one write.
+const ZEROS_A_WRITE: usize = 16;
 
 /// Messages and hashes of passwords are nobody else's, whoever may look into the directory.
 const FILE_MODE: u32 = 0o600;
@@ -190,6 +188,23 @@ impl Disk for RealDisk {
     }
 }
 
+fn write_zeros_now(file: &File, mut offset: u64, bytes: u64) -> io::Result<()> {
+    let end = offset + bytes;
+    while offset < end {
+        let rest = (end - offset).min((ZEROS_A_WRITE * ZEROS.len()) as u64) as usize;
+        let mut parts = [IoSlice::new(ZEROS); ZEROS_A_WRITE];
+        let count = rest.div_ceil(ZEROS.len());
+        parts[count - 1] = IoSlice::new(&ZEROS[..(rest - 1) % ZEROS.len() + 1]);
+        match rustix::io::pwritev(file, &parts[..count], offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => offset += written as u64,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 impl RealFile {
     fn new(file: File, times: &Arc<Times>) -> Self {
         Self { file: Arc::new(file), direct: OnceLock::new(), times: Arc::clone(times) }
@@ -200,7 +215,7 @@ impl RealFile {
         match fallocate(&*self.file, FallocateFlags::empty(), 0, bytes) {
             // Not every file system can. Then zeros take the room, or what is written later would find the disk full in the
             // middle of a segment.
-            Err(rustix::io::Errno::OPNOTSUPP) => self.write_zeros(0, bytes),
+            Err(Errno::OPNOTSUPP) => self.write_zeros(0, bytes),
             allocated => Ok(allocated?),
         }
     }
@@ -235,19 +250,13 @@ impl DiskFile for RealFile {
     fn write_zeros(&self, offset: u64, bytes: u64) -> io::Result<()> {
         let direct = rustix::fs::fcntl_getfl(&*self.file)
             .and_then(|flags| rustix::fs::fcntl_setfl(&*self.file, flags | OFlags::DIRECT).map(|()| flags));
-        let mut done = 0;
-        let mut result = Ok(());
-        while done < bytes && result.is_ok() {
-            let part = (bytes - done).min(ZEROS.0.len() as u64) as usize;
-            result = self.file.write_all_at(&ZEROS.0[..part], offset + done);
-            done += part as u64;
-        }
+        let result = write_zeros_now(&self.file, offset, bytes);
         let Ok(flags) = direct else { return result.map_err(full_is_full) };
         rustix::fs::fcntl_setfl(&*self.file, flags)?;
         match result {
             // This place cannot be written to directly.
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INVAL.raw_os_error()) => {
-                self.file.write_all_at(&vec![0; bytes as usize], offset).map_err(full_is_full)
+            Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                write_zeros_now(&self.file, offset, bytes).map_err(full_is_full)
             }
             result => result.map_err(full_is_full),
         }
@@ -277,7 +286,7 @@ impl DiskFile for RealFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         match fallocate(&*self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
             Err(error) => Err(full_is_full(error)),
         }
     }
@@ -285,7 +294,7 @@ impl DiskFile for RealFile {
     fn punch(&self, offset: u64, bytes: u64) -> io::Result<()> {
         match fallocate(&*self.file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, bytes) {
             // Only space is lost where holes cannot be punched.
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

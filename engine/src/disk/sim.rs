@@ -37,6 +37,8 @@ pub struct SimStats {
     pub calls: u64,
     /// Syncs of files.
     pub syncs: u64,
+    /// Bytes of all writes.
+    pub written_bytes: u64,
     /// Sectors that a power loss took back.
     pub sectors_lost: u64,
     /// Changes of names that a power loss took back.
@@ -351,6 +353,7 @@ impl DiskFile for SimFile {
             return Err(world.no_room());
         }
         world.contents(self.file).write(offset as usize, bytes);
+        world.stats.written_bytes += bytes.len() as u64;
         if result.is_err() {
             // Only once: calls after the crash must not write.
             world.plan = CrashPlan::Never;

@@ -124,7 +124,7 @@ impl Keeper {
         if log.spares.len() <= spares_kept(&self.shared.settings, 0) {
             return None;
         }
-        log.spares.pop().map(|(id, _)| segment_name(id))
+        log.spares.pop().map(|spare| segment_name(spare.id))
     }
 
     /// Below the mark nothing is made ahead of need (E11).
@@ -174,7 +174,7 @@ impl Keeper {
             return Ok(Job::Fill { id, file, offset, synced: offset });
         }
         if offset == bytes {
-            return Ok(Job::FillSyncDir { id, file });
+            return Ok(Job::FillSyncDir { id, file, written: true });
         }
         let part = FILL_BYTES.min(bytes - offset);
         file.write_zeros(offset, part)?;

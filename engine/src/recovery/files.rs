@@ -1,12 +1,11 @@
 //! The files of the data directory, at an open: those that must be there, and those that the manifest does not list.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::{Report, blobs};
 use crate::blobs::BLOB_TMP_NAME;
 use crate::checkpoint;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, NoFrame, parse_name};
 use crate::group::read_frame;
@@ -18,6 +17,7 @@ use crate::scan::{self, Scan};
 use crate::settings::Settings;
 use crate::settled::{self, SettledHeader};
 use crate::settler::SETTLED_TMP_NAME;
+use crate::shared::Spare;
 use crate::volatile;
 
 /// Without a manifest there must be no data either.
@@ -90,7 +90,7 @@ pub(crate) fn check_manifest_tail(
 
 /// What was found beside what the manifest lists.
 pub(super) struct Tidied {
-    pub(super) spares: Vec<(FileId, Arc<dyn DiskFile>)>,
+    pub(super) spares: Vec<Spare>,
     pub(super) next_file: FileId,
     /// Pieces of the reserve.
     pub(super) reserve: BTreeSet<u32>,
@@ -126,7 +126,7 @@ pub(super) fn tidy(
                 let file = disk.open(&name).map_err(Error::io("open", &name))?;
                 // Whoever made it may have been cut off before its length was durable, and a rotation relies on that.
                 file.sync().map_err(Error::io("sync", &name))?;
-                spares.push((id, file));
+                spares.push(Spare { id, file, written: false });
             } else {
                 remove(&name)?;
                 report.notes.push(format!("{name} was a spare segment and is removed"));

@@ -3,36 +3,30 @@
 use std::sync::Arc;
 
 use super::{CLOSE_PATIENCE_MS, Group, Phase, SPACE_RETRY_MS, Writer};
-use crate::disk::DiskFile;
 use crate::error::{Error, Result, is_full};
 use crate::format::{BLOCK_BYTES, SegmentHeader, segment_blocks, segment_name};
 use crate::ids::FileId;
 use crate::manifest::{Edit, SegmentEnd, SegmentEntry};
 use crate::reserve::Purpose;
-use crate::shared::{Counters, LogFile, Step, lock};
+use crate::shared::{Counters, LogFile, Spare, Step, lock};
 
 impl Writer {
     /// Takes a spare, or makes a file if there is none; waits where the disk is full.
     pub(super) fn take_file(&mut self, group: Group, now_ms: u64) -> Result<Step> {
-        let (spare, id) = {
+        let id = {
             let mut log = lock(&self.shared.log);
-            match log.spares.pop() {
-                Some((id, file)) => (Some(file), id),
-                None => {
-                    let id = log.next_file;
-                    log.next_file = id.next();
-                    (None, id)
-                }
+            if let Some(spare) = log.spares.pop() {
+                self.phase = Phase::RotateEdit(group, spare);
+                return Ok(Step::Worked);
             }
+            let id = log.next_file;
+            log.next_file = id.next();
+            id
         };
-        if let Some(file) = spare {
-            self.phase = Phase::RotateEdit(group, id, file);
-            return Ok(Step::Worked);
-        }
         let name = segment_name(id);
         match self.shared.create_file(&name, self.shared.settings.segment_bytes, Purpose::Log) {
             Ok(file) => {
-                self.phase = Phase::RotateNewFile(group, id, file);
+                self.phase = Phase::RotateNewFile(group, Spare { id, file, written: false });
                 Ok(Step::Worked)
             }
             Err(source) if is_full(source.kind()) => {
@@ -68,12 +62,8 @@ impl Writer {
         Ok(())
     }
 
-    pub(super) fn open_segment(
-        &mut self,
-        file_id: FileId,
-        file: Arc<dyn DiskFile>,
-        now_ms: u64,
-    ) -> Result<()> {
+    pub(super) fn open_segment(&mut self, spare: Spare, now_ms: u64) -> Result<()> {
+        let Spare { id: file_id, file, written } = spare;
         let end = self.segment_end();
         let old = self.end.segment;
         self.end.segment = old.next();
@@ -91,6 +81,7 @@ impl Writer {
         file.write_at(0, &header.encode()).map_err(Error::io("write", &self.end.file_name))?;
         self.end.file = Arc::clone(&file);
         self.end.offset = BLOCK_BYTES as u64;
+        self.end.written_upto = if written { self.shared.settings.segment_bytes } else { self.end.offset };
         self.no_room_since_ms = None;
         let mut log = lock(&self.shared.log);
         if let Some(old) = log.segments.get_mut(&old) {

@@ -129,6 +129,7 @@ impl World {
             scrub_pass_ms: 30,
             disk_low_bytes: if crowded { 100_000 } else { 0 },
             // Not drawn, so that the seeds stay what they were.
+            zeros_ahead_bytes: if seed.is_multiple_of(2) { 65_536 } else { 0 },
             large_frame_bytes: if seed.is_multiple_of(3) { 4096 } else { u64::MAX },
             new_store_id: seed | 1,
             control: bug.and_then(Bug::of_engine),
