@@ -117,6 +117,33 @@ impl Disk {
     }
 }
 
+/// What the processors' time has gone to so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Processors {
+    ticks: u64,
+    /// Of them taken by the host, for somebody else, while there was work to do here.
+    stolen: u64,
+}
+
+impl Processors {
+    pub(crate) fn now() -> Result<Self, Error> {
+        Self::of(&std::fs::read_to_string("/proc/stat")?).ok_or_else(|| "no processors in /proc/stat".into())
+    }
+
+    /// The eighth figure of the first line (proc_stat(5)); guests' time, behind it, is in users' time.
+    fn of(stat: &str) -> Option<Self> {
+        let all = stat.lines().next()?.strip_prefix("cpu ")?;
+        let figures: Vec<u64> = all.split_whitespace().map_while(|text| text.parse().ok()).take(8).collect();
+        Some(Self { ticks: figures.iter().sum(), stolen: *figures.get(7)? })
+    }
+
+    /// The part of the time since then that the host took.
+    pub(crate) fn stolen_since(self, then: Self) -> f64 {
+        let ticks = self.ticks.saturating_sub(then.ticks).max(1);
+        self.stolen.saturating_sub(then.stolen) as f64 / ticks as f64
+    }
+}
+
 /// All but idle and iowait, the fourth and fifth figure of the first line (proc_stat(5)); guests' time is in users' time.
 fn busy_time(stat: &str) -> Option<Duration> {
     let all = stat.lines().next()?.strip_prefix("cpu ")?;
@@ -262,6 +289,16 @@ mod tests {
         let time = busy_time("cpu  1 2 4 1000 2000 8 16 32 64 128\ncpu0 7 7 7 7\n");
         assert_eq!(time, Some(Duration::from_secs_f64(63.0 * tick)));
         assert_eq!(busy_time("intr 5"), None);
+    }
+
+    #[test]
+    fn what_the_host_took_is_a_part_of_all_the_time() {
+        let then = Processors::of("cpu  1 2 4 1000 2000 8 16 32 64 128\ncpu0 7 7 7 7\n").unwrap();
+        let now = Processors::of("cpu  11 2 4 1070 2000 8 16 52 64 128\n").unwrap();
+        assert_eq!(now.stolen_since(then), 0.2);
+        assert_eq!(now.stolen_since(now), 0.0);
+        assert_eq!(Processors::of("cpu  1 2 3 4\n"), None);
+        assert!(Processors::now().is_ok());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::scenario::{EndToEnd, Grpc, Load, Publish, Scenario, Work};
 use crate::load::nats::{self, NatsScan};
 use crate::load::redis::{self, RedisScan};
 use crate::load::{Batch, Message, Pace, Publisher, Role, Sample, Scan, Swarm, grpc};
-use crate::machine::{Disk, Peak, cpu_time};
+use crate::machine::{Disk, Peak, Processors, cpu_time};
 use crate::peer::{Kind, Peer, Stage};
 use crate::report::thousands;
 use crate::{Error, disk};
@@ -37,6 +37,8 @@ pub(crate) struct Outcome {
     pub(crate) peer_cores: f64,
     /// The peer's anonymous memory, in bytes, at its peak.
     pub(crate) memory: u64,
+    /// The part of the processors' time that the host took for others.
+    pub(crate) stolen: f64,
 }
 
 /// In microseconds.
@@ -67,7 +69,7 @@ impl fmt::Display for Outcome {
             write!(f, ", {flushes:.0} flushes/s")?;
         }
         write!(f, ", cores {:.2} client {:.2} peer", self.client_cores, self.peer_cores)?;
-        write!(f, ", {} MB", self.memory / 1_000_000)
+        write!(f, ", {} MB, {:.1}% stolen", self.memory / 1_000_000, self.stolen * 100.0)
     }
 }
 
@@ -108,16 +110,21 @@ impl Meters {
         let peer = stage.peer(kind)?.clone();
         let span = Span { warm_up: warm_up(scenario), counted: Duration::from_secs_f64(self.seconds) };
         let mut work = scenario.work;
+        let mut stolen = 0.0;
         if let Work::EndToEnd(through @ EndToEnd { load: Load::Half, .. }) = work {
             self.rest(scenario);
+            let then = Processors::now()?;
             work =
                 Work::EndToEnd(EndToEnd { load: Load::Rate(amqp::half(&peer, through, span)?), ..through });
+            stolen = Processors::now()?.stolen_since(then);
         }
         self.rest(scenario);
         let peak = Peak::watch(peer.pid);
+        let then = Processors::now()?;
         let (begun, flushes, cpu) = (Instant::now(), self.disk.flushes(), cpu_time(peer.pid)?);
         let sample = self.sample(stage, &peer, work, span);
         let seconds = begun.elapsed().as_secs_f64();
+        let stolen = Processors::now()?.stolen_since(then).max(stolen);
         let cpu = cpu_time(peer.pid)?.saturating_sub(cpu).as_secs_f64();
         let memory = peak.end();
         let sample = sample?;
@@ -131,6 +138,7 @@ impl Meters {
             client_cores: sample.client,
             peer_cores: cpu / seconds,
             memory,
+            stolen,
         })
     }
 

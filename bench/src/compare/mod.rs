@@ -17,7 +17,7 @@ use crate::Error;
 use crate::child;
 use crate::machine::{Disk, Machine};
 use crate::peer::{Kind, Setup, Stage};
-use measure::Meters;
+use measure::{Meters, Outcome};
 use report::{Report, Row};
 use scenario::Scenario;
 
@@ -51,6 +51,12 @@ pub(crate) struct Arguments {
     /// Seconds of each run that count, behind a warm-up of half a second.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// A run while which the host took more than this part of the processors' time is made again.
+    #[arg(long, default_value_t = 0.015)]
+    stolen_max: f64,
+    /// So often at most; the run of which least was taken counts.
+    #[arg(long, default_value_t = 3)]
+    again: usize,
     /// Messages of the backlog that is drained.
     #[arg(long, default_value_t = 200_000)]
     backlog: u64,
@@ -143,8 +149,7 @@ fn one(scenario: &Scenario, arguments: &Arguments, parent: &Path, report: &mut R
             if INTERRUPTED.load(Ordering::Relaxed) {
                 return Err("interrupted".into());
             }
-            let outcome = meters.run(&mut stage, peer.kind, scenario);
-            match outcome {
+            match quietest(arguments, || meters.run(&mut stage, peer.kind, scenario)) {
                 Ok(outcome) => {
                     eprintln!(
                         "{} run {run} of {}: {}: {outcome}",
@@ -163,6 +168,25 @@ fn one(scenario: &Scenario, arguments: &Arguments, parent: &Path, report: &mut R
     }
     report.add(rows);
     Ok(())
+}
+
+/// The first run that the host left alone, or the one that it disturbed least: what it takes is in no peer's hands.
+fn quietest(
+    arguments: &Arguments,
+    mut run: impl FnMut() -> Result<Outcome, Error>,
+) -> Result<Outcome, Error> {
+    let mut best = run()?;
+    for _ in 0..arguments.again {
+        if best.stolen <= arguments.stolen_max || INTERRUPTED.load(Ordering::Relaxed) {
+            break;
+        }
+        eprintln!("made again: {best}");
+        let next = run()?;
+        if next.stolen < best.stolen {
+            best = next;
+        }
+    }
+    Ok(best)
 }
 
 /// Those that were asked for.
@@ -208,6 +232,29 @@ mod tests {
         assert_eq!(names(&["fan-out", "grpc-1"]), ["fan-out-1", "fan-out-10", "fan-out-100", "grpc-1"]);
         assert_eq!(names(&[]).len(), scenario::all(1).len());
         assert!(named(scenario::all(1), &["nothing".into()]).is_err());
+    }
+
+    #[test]
+    fn a_run_that_the_host_disturbed_is_made_again_and_the_quietest_counts() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        let line = |again| {
+            let line = ["x", "--stolen-max", "0.02", "--again", again];
+            <Line as clap::Parser>::parse_from(line).arguments
+        };
+        let quietest_of = |again, stolen: &[f64]| {
+            let mut left = stolen.iter().copied();
+            let run = || left.next().map(report::tests::outcome_stolen).ok_or_else(|| "none left".into());
+            let outcome = quietest(&line(again), run).unwrap();
+            (outcome.stolen, left.count())
+        };
+        assert_eq!(quietest_of("3", &[0.01, 0.0]), (0.01, 1), "nobody disturbed it");
+        assert_eq!(quietest_of("3", &[0.09, 0.2, 0.02, 0.0]), (0.02, 1));
+        assert_eq!(quietest_of("2", &[0.09, 0.05, 0.07, 0.0]), (0.05, 1), "the least of them");
+        assert_eq!(quietest_of("0", &[0.09, 0.0]), (0.09, 1));
     }
 
     #[test]

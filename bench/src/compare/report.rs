@@ -194,7 +194,7 @@ impl Report {
             return format!(
                 "| {name} | failed: {} |{} {machine} |\n",
                 row.failures.join("; "),
-                " |".repeat(11)
+                " |".repeat(12)
             );
         }
         let over = |peer: Kind| match self.find(&row.scenario, peer) {
@@ -208,7 +208,7 @@ impl Report {
         let flushes = flushes.then(|| row.median(|run| run.flushes.unwrap_or(0.0)));
         let (least, most) = row.spread();
         format!(
-            "| {name} | {} | {:+.0}% {:+.0}% | {} | {} | {} | {} | {} | {} | {} | {:.2} + {:.2} | {:.2} | {:.0} | {machine} |\n",
+            "| {name} | {} | {:+.0}% {:+.0}% | {} | {} | {} | {} | {} | {} | {} | {:.2} + {:.2} | {:.2} | {:.0} | {:.1}% | {machine} |\n",
             thousands(row.rate()),
             least * 100.0,
             most * 100.0,
@@ -224,6 +224,7 @@ impl Report {
             // What a machine that is busy with other things tells best.
             row.median(|run| run.peer_cores / run.rate * 1e6),
             row.median(|run| run.memory as f64 / 1e6),
+            row.runs.iter().map(|run| run.stolen).fold(0.0, f64::max) * 100.0,
         )
     }
 }
@@ -234,7 +235,7 @@ fn figure(value: f64) -> String {
 }
 
 const HEAD: &str = "| peer, version, fsync policy | messages/s | spread | p50 us | p99 us | p99.9 us | x floor | x quorum \
-                    | x classic | flushes/s | cores client + peer | peer's us of CPU a message | MB | machine |";
+                    | x classic | flushes/s | cores client + peer | peer's us of CPU a message | MB | stolen | machine |";
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -242,6 +243,11 @@ pub(super) mod tests {
 
     fn machine() -> Machine {
         Machine { cores: 2, cpu: "CPU".into(), kernel: "Linux 6".into(), file_system: "ext4".into() }
+    }
+
+    /// A run while which that part was stolen.
+    pub(in crate::compare) fn outcome_stolen(stolen: f64) -> Outcome {
+        Outcome { stolen, ..row("", Kind::Leveret, &[1.0]).runs[0].clone() }
     }
 
     /// A row with runs of these rates.
@@ -254,6 +260,7 @@ pub(super) mod tests {
             client_cores: 0.1,
             peer_cores: 0.9,
             memory: 5_000_000,
+            stolen: rate / 1e8,
         };
         Row {
             scenario: scenario.into(),
@@ -287,7 +294,7 @@ pub(super) mod tests {
         assert_eq!(
             line,
             "| Leveret 1.2, fsync=always | 1,000,000 | -50% +10% | 100 | 200 | 300 | 0.250 | 10.000 |  | 1,000 \
-             | 0.10 + 0.90 | 0.90 | 5 | 2 x CPU, Linux 6, ext4 |"
+             | 0.10 + 0.90 | 0.90 | 5 | 1.1% | 2 x CPU, Linux 6, ext4 |"
         );
         // As many columns as the head.
         let columns = |line: &str| line.matches('|').count();
