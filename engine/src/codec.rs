@@ -1,7 +1,6 @@
 //! Reading and writing little-endian fields with bounds checked before anything is allocated.
 
-use byteorder::{ByteOrder, LittleEndian};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 /// Why bytes could not be read as what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,21 +54,32 @@ impl Reader {
 
     pub(crate) fn take(&mut self, count: usize) -> Parsed<Bytes> {
         if count > self.bytes.len() {
-            return Err(Malformed(format!("{count} bytes wanted where {} are left", self.bytes.len())));
+            return Err(self.short(count));
         }
         Ok(self.bytes.split_to(count))
     }
 
+    /// A field of fixed length, copied: one that shares the memory costs two atomic counts.
+    pub(crate) fn array<const N: usize>(&mut self) -> Parsed<[u8; N]> {
+        let field = *self.bytes.first_chunk().ok_or_else(|| self.short(N))?;
+        self.bytes.advance(N);
+        Ok(field)
+    }
+
+    fn short(&self, count: usize) -> Malformed {
+        Malformed(format!("{count} bytes wanted where {} are left", self.bytes.len()))
+    }
+
     pub(crate) fn u8(&mut self) -> Parsed<u8> {
-        Ok(self.take(1)?[0])
+        Ok(u8::from_le_bytes(self.array()?))
     }
 
     pub(crate) fn u32(&mut self) -> Parsed<u32> {
-        Ok(LittleEndian::read_u32(&self.take(4)?))
+        Ok(u32::from_le_bytes(self.array()?))
     }
 
     pub(crate) fn u64(&mut self) -> Parsed<u64> {
-        Ok(LittleEndian::read_u64(&self.take(8)?))
+        Ok(u64::from_le_bytes(self.array()?))
     }
 
     pub(crate) fn bytes(&mut self) -> Parsed<Bytes> {

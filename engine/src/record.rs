@@ -217,17 +217,39 @@ pub(crate) fn parse_put(bytes: &[u8]) -> Parsed<Result<OnePut<'_>, usize>> {
     Ok(Ok(OnePut { queue: QueueId(queue), seq: Seq(seq), stored, bytes: whole }))
 }
 
-/// What a replay takes of a record: not the message itself.
+/// A record in place.
 #[derive(Debug)]
 pub(crate) enum Walked<'a> {
-    /// A message's places, and where its body is, if that is in a blob file.
-    Put(Targets<'a>, Option<BlobPlace>),
-    Ack {
-        queue: QueueId,
-        first: Seq,
-        last: Seq,
-    },
+    Put(WalkedPut<'a>),
+    Ack { queue: QueueId, first: Seq, last: Seq },
     Other(Record),
+}
+
+/// A message's record in place. Its own checksum was not looked at: see [`WalkedPut::verify`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WalkedPut<'a> {
+    pub(crate) record: &'a [u8],
+    pub(crate) targets: Targets<'a>,
+    pub(crate) stored: Stored<'a>,
+}
+
+impl WalkedPut<'_> {
+    pub(crate) fn verify(&self) -> Parsed<()> {
+        let (header, body) = self.record.split_at(RECORD_HEADER_BYTES);
+        if crc_differs(crc(&header[..8], body), LittleEndian::read_u32(&header[8..])) {
+            return Err(Malformed("a record's checksum does not match".into()));
+        }
+        Ok(())
+    }
+
+    /// Appends its record for one place, as a settled segment holds it: as it stands, with its checksum, where it is of that
+    /// place alone.
+    pub(crate) fn copy_for(&self, queue: QueueId, seq: Seq, out: &mut Writer) {
+        match self.targets.only() {
+            Some(place) if place == (queue, seq) => out.0.extend_from_slice(self.record),
+            _ => encode_put(queue, seq, self.stored, out),
+        }
+    }
 }
 
 /// A message's places.
@@ -239,6 +261,24 @@ impl Targets<'_> {
         let each = self.0.chunks_exact(16);
         each.map(|at| (QueueId(LittleEndian::read_u64(at)), Seq(LittleEndian::read_u64(&at[8..]))))
     }
+
+    /// The one place, if there are no more.
+    fn only(&self) -> Option<(QueueId, Seq)> {
+        self.iter().next().filter(|_| self.0.len() == 16)
+    }
+}
+
+/// The message's record that `record` is.
+pub(crate) fn walk_put(record: &[u8]) -> Parsed<WalkedPut<'_>> {
+    let short = || Malformed("a message's record is cut off".into());
+    let (header, body) = record.split_at_checked(RECORD_HEADER_BYTES).ok_or_else(short)?;
+    let (blob, body) = split_place(header[0], body).filter(|(_, body)| body.len() >= 4).ok_or_else(short)?;
+    let count = LittleEndian::read_u32(body) as usize;
+    let rest = &body[4..];
+    let places = count.checked_mul(16).and_then(|bytes| rest.split_at_checked(bytes));
+    let too_many = || Malformed(format!("{count} places where {} bytes are left", rest.len()));
+    let (targets, payload) = places.ok_or_else(too_many)?;
+    Ok(WalkedPut { record, targets: Targets(targets), stored: Stored { payload, blob } })
 }
 
 /// Walks over the records of a group's payload without copying them: a restart reads millions. Their own checksums are
@@ -249,21 +289,13 @@ pub(crate) fn walk_group(payload: &Bytes, mut each: impl FnMut(Walked<'_>)) -> P
         let Some(header) = payload.get(at..at + RECORD_HEADER_BYTES) else {
             return Err(Malformed("a record's header is cut off".into()));
         };
-        let length = LittleEndian::read_u32(&header[4..]) as usize;
-        let start = at + RECORD_HEADER_BYTES;
-        let Some(body) = payload.get(start..start + length) else {
+        let end = at + RECORD_HEADER_BYTES + LittleEndian::read_u32(&header[4..]) as usize;
+        let Some(record) = payload.get(at..end) else {
             return Err(Malformed("a record is cut off".into()));
         };
+        let body = &record[RECORD_HEADER_BYTES..];
         match header[0] {
-            kind @ (PUT | BLOB_PUT) => {
-                let short = || Malformed("a message's record is cut off".into());
-                let (blob, body) =
-                    split_place(kind, body).filter(|(_, body)| body.len() >= 4).ok_or_else(short)?;
-                let count = LittleEndian::read_u32(body) as usize;
-                let targets = count.checked_mul(16).and_then(|bytes| body.get(4..4 + bytes));
-                let too_many = || Malformed(format!("{count} places where {} bytes are left", body.len()));
-                each(Walked::Put(Targets(targets.ok_or_else(too_many)?), blob));
-            }
+            PUT | BLOB_PUT => each(Walked::Put(walk_put(record)?)),
             ACK if body.len() == 24 => {
                 let field = |at: usize| LittleEndian::read_u64(&body[at..]);
                 let (first, last) = (Seq(field(8)), Seq(field(16)));
@@ -272,9 +304,9 @@ pub(crate) fn walk_group(payload: &Bytes, mut each: impl FnMut(Walked<'_>)) -> P
                 }
                 each(Walked::Ack { queue: QueueId(field(0)), first, last });
             }
-            _ => each(Walked::Other(decode(&mut Reader::new(payload.slice(at..start + length)))?)),
+            _ => each(Walked::Other(decode(&mut Reader::new(payload.slice(at..end)))?)),
         }
-        at = start + length;
+        at = end;
     }
     Ok(())
 }
@@ -323,8 +355,8 @@ fn encode(out: &mut Writer, kind: u8, body: impl FnOnce(&mut Writer)) {
 }
 
 fn decode(reader: &mut Reader) -> Parsed<Record> {
-    let header = reader.take(RECORD_HEADER_BYTES)?;
-    let length = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+    let header: [u8; RECORD_HEADER_BYTES] = reader.array()?;
+    let length = LittleEndian::read_u32(&header[4..]) as usize;
     let body = reader.take(length)?;
     if crc_differs(crc(&header[..8], &body), LittleEndian::read_u32(&header[8..])) {
         return Err(Malformed("a record's checksum does not match".into()));

@@ -220,10 +220,10 @@ fn replay(
             continue;
         }
         let walked = record::walk_group(&payload, |walked| match walked {
-            Walked::Put(targets, _) if number <= checkpoint_cut => {
-                ledger.index_put(no, block, targets.iter());
+            Walked::Put(put) if number <= checkpoint_cut => {
+                ledger.index_put(no, block, put.targets.iter());
             }
-            Walked::Put(targets, blob) => ledger.apply_put(no, block, targets.iter(), blob),
+            Walked::Put(put) => ledger.apply_put(no, block, put.targets.iter(), put.stored.blob),
             Walked::Ack { .. } | Walked::Other(_) if number <= checkpoint_cut => {}
             Walked::Ack { queue, first, last } => ledger.ack(queue, first, last),
             Walked::Other(record) => ledger.apply_record(no, block, record),

@@ -86,6 +86,49 @@ fn a_cut_is_told_unless_it_falls_between_records() {
 }
 
 #[test]
+fn a_walked_message_is_copied_as_it_would_be_made_anew() {
+    let group = Bytes::from(encoded());
+    let mut copied = Vec::new();
+    let walked = walk_group(&group, |walked| {
+        let Walked::Put(put) = walked else { return };
+        for (queue, seq) in put.targets.iter() {
+            let (mut copy, mut anew) = (Writer::default(), Writer::default());
+            put.copy_for(queue, seq, &mut copy);
+            encode_put(queue, seq, put.stored, &mut anew);
+            assert_eq!(copy, anew);
+            assert_eq!(copy.0.len(), put.stored.put_bytes());
+            copied.push((queue, seq));
+        }
+    });
+    assert_eq!(walked, Ok(()));
+    assert_eq!(copied, [(QueueId(5), Seq(4)), (QueueId(2), Seq(9)), (QueueId(2), Seq(10))]);
+}
+
+#[test]
+fn a_walked_message_that_was_changed_is_told_by_its_own_checksum() {
+    let group = encoded();
+    let verified = |group: Vec<u8>| {
+        let mut sound = Vec::new();
+        let walked = walk_group(&group.into(), |walked| {
+            if let Walked::Put(put) = walked {
+                sound.push(put.verify().is_ok());
+            }
+        });
+        walked.map(|()| sound)
+    };
+    assert_eq!(verified(group.clone()), Ok(vec![true, true]));
+    let mut told = 0;
+    for at in 0..group.len() {
+        let mut bad = group.clone();
+        bad[at] ^= 0x02;
+        // What is no message's any more, or does not parse, is left out.
+        told += usize::from(verified(bad).is_ok_and(|sound| sound.contains(&false)));
+    }
+    let payloads = "headbody".len() + "head".len();
+    assert!(told > payloads, "{told} bytes changed show");
+}
+
+#[test]
 fn kind_0_is_never_valid() {
     assert!(decode_group(Bytes::from_static(&[0; 12])).is_err());
     let mut out = Writer::default();
@@ -109,9 +152,16 @@ proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(kind in 0_u8..9, bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = decode_group(Bytes::from(bytes.clone()));
+        let _ = walk_put(&bytes);
         // As a body whose checksum holds.
         let mut out = Writer::default();
         encode(&mut out, kind, |w| w.0.extend_from_slice(&bytes));
-        let _ = decode_group(out.0.into());
+        let group = Bytes::from(out.0);
+        let _ = walk_group(&group, |walked| {
+            if let Walked::Put(put) = walked {
+                assert_eq!(put.verify(), Ok(()));
+            }
+        });
+        let _ = decode_group(group);
     }
 }

@@ -26,7 +26,7 @@ use crate::controls::crc_differs;
 use crate::format::NoFrame;
 use crate::ids::{Epoch, FileId, QueueId, SegmentNo, Seq};
 use crate::manifest::SettledEntry;
-use crate::record::{self, Stored};
+use crate::record::{self, Stored, WalkedPut};
 
 mod read;
 #[cfg(test)]
@@ -141,7 +141,18 @@ impl Builder {
 
     /// Appends a message. Within an extent places rise.
     pub(crate) fn push(&mut self, queue: QueueId, seq: Seq, stored: Stored<'_>, out: &mut Writer) {
-        let bytes = stored.put_bytes() as u64;
+        self.place(queue, seq, stored.put_bytes() as u64);
+        record::encode_put(queue, seq, stored, out);
+    }
+
+    /// The same with the record that the log has of it.
+    pub(crate) fn push_copy(&mut self, queue: QueueId, seq: Seq, put: &WalkedPut<'_>, out: &mut Writer) {
+        self.place(queue, seq, put.stored.put_bytes() as u64);
+        put.copy_for(queue, seq, out);
+    }
+
+    /// What follows is the record of that place.
+    fn place(&mut self, queue: QueueId, seq: Seq, bytes: u64) {
         if !self.open || self.extents.last().is_none_or(|extent| extent.queue != queue) {
             self.close_extent();
             self.open = true;
@@ -172,7 +183,6 @@ impl Builder {
         extent.bytes += bytes;
         self.offset += bytes;
         self.records += 1;
-        record::encode_put(queue, seq, stored, out);
     }
 
     /// What comes next begins an extent of its own, also if it is of the same queue.

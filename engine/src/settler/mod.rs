@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::codec::Malformed;
 use crate::controls::Control;
 use crate::error::{Error, Result};
 use crate::format::settled_name;
@@ -339,8 +340,12 @@ impl Settle {
             return Ok(None);
         }
         if let Some(input) = self.inputs.front_mut() {
+            let offset = input.offset;
             match input.next_group()? {
-                Some(records) => self.strip.take(&records, &lock(&shared.ledger)),
+                Some(group) => {
+                    let damage = |why: Malformed| Error::damage(&input.name, offset, why.to_string());
+                    self.strip.take(&group, &shared.ledger).map_err(damage)?;
+                }
                 None => drop(self.inputs.pop_front()),
             }
             return Ok(None);

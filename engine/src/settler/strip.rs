@@ -1,22 +1,24 @@
 //! What lives of old log segments, as much as is sorted by queue at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use crate::blobs::BlobPlace;
-use crate::codec::Writer;
+use bytes::Bytes;
+
+use crate::codec::{Parsed, Writer};
 use crate::disk::DiskFile;
 use crate::error::{Error, Result};
 use crate::group::{Gather, read_frame};
 use crate::ids::{FrameNo, QueueId, SegmentNo, Seq};
 use crate::ledger::Ledger;
-use crate::record::{self, Record, Stored};
+use crate::record::{self, Walked, WalkedPut};
 use crate::settled::Builder;
+use crate::shared::lock;
 
 /// Messages of log segments on their way into a settled segment.
 #[derive(Debug, Default)]
 pub(super) struct Strip {
-    payloads: Vec<u8>,
-    blobs: Vec<BlobPlace>,
+    /// As they stand in the log.
+    records: Vec<u8>,
     entries: Vec<Entry>,
     /// Entries before it were emitted.
     emitted: usize,
@@ -26,10 +28,9 @@ pub(super) struct Strip {
 struct Entry {
     queue: QueueId,
     seq: Seq,
+    /// Where its record is.
     at: usize,
     bytes: u32,
-    /// Which of the strip's bodies in blob files, from 1; 0: none.
-    blob: u32,
 }
 
 /// A log segment that is read from front to back.
@@ -47,7 +48,7 @@ pub(super) struct LogInput {
 
 impl LogInput {
     /// Reads the next frame; its group's records if it closes one. None at the end.
-    pub(super) fn next_group(&mut self) -> Result<Option<Vec<Record>>> {
+    pub(super) fn next_group(&mut self) -> Result<Option<Bytes>> {
         if self.offset >= self.end {
             return Ok(None);
         }
@@ -60,32 +61,46 @@ impl LogInput {
         }
         self.offset += frame.bytes;
         // A batch stays in one segment; a part that does not close is void (E4).
-        let Some(payload) = self.gather.push(&frame) else { return Ok(Some(Vec::new())) };
-        let records =
-            record::decode_group(payload).map_err(|e| Error::damage(&self.name, offset, e.to_string()))?;
-        Ok(Some(records))
+        Ok(Some(self.gather.push(&frame).unwrap_or_default()))
     }
 }
 
 impl Strip {
     /// Takes what lives, as of the durable log (E3), of a group of records.
-    pub(super) fn take(&mut self, records: &[Record], ledger: &Ledger) {
-        for record in records {
-            let Record::Put { targets, payload, blob } = record else { continue };
-            // In memory once, whatever the fan-out; in the settled segment once per queue. A body in a blob file stays there.
-            let mut held = None;
-            for &(queue, seq) in targets {
-                if ledger.queues.get(&queue).is_some_and(|queue| queue.is_live(seq)) {
-                    let (at, blob) = *held.get_or_insert_with(|| {
-                        let at = self.payloads.len();
-                        self.payloads.extend_from_slice(payload);
-                        self.blobs.extend(blob);
-                        (at, if blob.is_some() { self.blobs.len() as u32 } else { 0 })
-                    });
-                    self.entries.push(Entry { queue, seq, at, bytes: payload.len() as u32, blob });
-                }
+    pub(super) fn take(&mut self, group: &Bytes, ledger: &Mutex<Ledger>) -> Parsed<()> {
+        let fresh = self.entries.len();
+        self.copy_live(group, &lock(ledger))?;
+        // The ledger is free again: others wait for it.
+        let mut verified = None;
+        for entry in &self.entries[fresh..] {
+            if verified.replace(entry.at) != Some(entry.at) {
+                self.put(entry).verify()?;
             }
         }
+        Ok(())
+    }
+
+    fn copy_live(&mut self, group: &Bytes, ledger: &Ledger) -> Parsed<()> {
+        record::walk_group(group, |walked| {
+            let Walked::Put(put) = walked else { return };
+            // In memory once, whatever the fan-out; in the settled segment once per queue. A body in a blob file stays there.
+            let mut held = None;
+            for (queue, seq) in put.targets.iter() {
+                if ledger.queues.get(&queue).is_some_and(|queue| queue.is_live(seq)) {
+                    let at = *held.get_or_insert_with(|| {
+                        let at = self.records.len();
+                        self.records.extend_from_slice(put.record);
+                        at
+                    });
+                    self.entries.push(Entry { queue, seq, at, bytes: put.record.len() as u32 });
+                }
+            }
+        })
+    }
+
+    fn put(&self, entry: &Entry) -> WalkedPut<'_> {
+        let record = &self.records[entry.at..entry.at + entry.bytes as usize];
+        record::walk_put(record).expect("it was walked over when it was taken")
     }
 
     /// An empty one with room for so many bytes: growing by doubling would take up to three times as much.
@@ -93,14 +108,12 @@ impl Strip {
         let bytes = bytes as usize;
         // Small messages take about as much for their entry as for themselves.
         let entries = Vec::with_capacity(bytes / 4 / size_of::<Entry>());
-        Self { payloads: Vec::with_capacity(bytes), entries, blobs: Vec::new(), emitted: 0 }
+        Self { records: Vec::with_capacity(bytes), entries, emitted: 0 }
     }
 
     /// Bytes of memory it takes, about.
     pub(super) fn bytes(&self) -> u64 {
-        (self.payloads.len()
-            + self.blobs.len() * size_of::<BlobPlace>()
-            + self.entries.len() * size_of::<Entry>()) as u64
+        (self.records.len() + self.entries.len() * size_of::<Entry>()) as u64
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -118,15 +131,12 @@ impl Strip {
             let Some(entry) = self.entries.get(self.emitted) else {
                 builder.close_extent();
                 // Its memory is used again.
-                self.payloads.clear();
-                self.blobs.clear();
+                self.records.clear();
                 self.entries.clear();
                 self.emitted = 0;
                 return true;
             };
-            let payload = &self.payloads[entry.at..entry.at + entry.bytes as usize];
-            let blob = (entry.blob as usize).checked_sub(1).map(|index| self.blobs[index]);
-            builder.push(entry.queue, entry.seq, Stored { payload, blob }, out);
+            builder.push_copy(entry.queue, entry.seq, &self.put(entry), out);
             self.emitted += 1;
         }
         false
