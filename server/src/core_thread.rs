@@ -67,6 +67,13 @@ impl Iterator for Inputs {
             Self::Many(inputs) => inputs.next(),
         }
     }
+
+    fn fold<B, F: FnMut(B, Input) -> B>(self, first: B, with: F) -> B {
+        match self {
+            Self::One(input) => input.into_iter().fold(first, with),
+            Self::Many(inputs) => inputs.fold(first, with),
+        }
+    }
 }
 
 /// What makes the turns: the core thread, or a sender while that sleeps ([`Inbox::push_or_turn`]).

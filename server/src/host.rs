@@ -10,7 +10,6 @@ use leveret_broker::{
 };
 use leveret_engine as engine;
 use leveret_engine::{BlobRef, Store, Urgency};
-use smallvec::SmallVec;
 
 /// A broker on its store.
 #[derive(Debug)]
@@ -68,9 +67,8 @@ impl Host {
             let places = places.into_iter().map(|(queue, at)| place(queue, at)).collect();
             self.broker.step(Input::Spilled { places }, &mut effects);
         }
-        for input in inputs {
-            self.broker.step(input, &mut effects);
-        }
+        // By its own loop each iterator hands an input over in place; `for` would copy it at every level.
+        inputs.into_iter().for_each(|input| self.broker.step(input, &mut effects));
         self.broker.finish(&mut effects);
         for effect in effects.drain(..) {
             self.carry_out(effect, out);
@@ -168,12 +166,16 @@ fn to_engine(batch: Batch) -> engine::Batch {
     out.queues_created = batch.queues_created.into_iter().map(queue_id).collect();
     for put in &batch.puts {
         let blob = put.message.blob.as_ref().and_then(Blob::handle::<BlobRef>);
-        out.put(&targets(put), blob, |record| {
+        let payload = |record: &mut Vec<u8>| {
             put.write_header(record);
             if blob.is_none() {
                 record.extend_from_slice(&put.message.body);
             }
-        });
+        };
+        match put.targets[..] {
+            [(queue, at)] => out.put(&[(queue_id(queue), seq(at))], blob, payload),
+            _ => out.put(&targets(put), blob, payload),
+        }
     }
     out.acks = batch.acks.into_iter().map(ack).collect();
     out.facts = batch.facts;
@@ -186,10 +188,10 @@ fn to_spill(put: &Put) -> engine::Put {
     let mut header = Vec::new();
     put.write_header(&mut header);
     let payload = engine::Payload { head: header.into(), body: put.message.body.clone() };
-    engine::Put { targets: targets(put).into_vec(), payload, blob: None }
+    engine::Put { targets: targets(put), payload, blob: None }
 }
 
-fn targets(put: &Put) -> SmallVec<[(engine::QueueId, engine::Seq); 1]> {
+fn targets(put: &Put) -> Vec<(engine::QueueId, engine::Seq)> {
     put.targets.iter().map(|(queue, at)| (queue_id(*queue), seq(*at))).collect()
 }
 

@@ -153,8 +153,23 @@ impl Tickets {
                 group.bytes += put.bytes();
                 group.batch.puts.push(put);
             }
-            _ => self.shift(None, Some(put), out),
+            Some(_) => self.shift(None, Some(put), out),
+            None => {
+                self.make_room(put.bytes(), out);
+                self.puts.push(put);
+            }
         }
+    }
+
+    /// So many bytes more belong to the newest ticket, or to the next.
+    fn make_room(&mut self, bytes: u64, out: &mut Vec<Effect>) {
+        if self.puts_bytes + bytes > PUTS_BYTES_MAX.min(self.bytes_max) {
+            self.flush_puts(out);
+        }
+        if self.puts_bytes == 0 {
+            self.issued = Ticket(self.issued.0 + 1);
+        }
+        self.puts_bytes += bytes;
     }
 
     /// The same for a message that was at another place: never is it at both, and never at neither. One that goes to
@@ -175,15 +190,9 @@ impl Tickets {
             group.acks.extend(old);
             return;
         }
-        if self.puts_bytes + bytes > PUTS_BYTES_MAX.min(self.bytes_max) {
-            self.flush_puts(out);
-        }
-        if self.puts_bytes == 0 {
-            self.issued = Ticket(self.issued.0 + 1);
-        }
+        self.make_room(bytes, out);
         self.puts.extend(put);
         self.moved.extend(old.map(|(queue, seq)| (queue, seq, seq)));
-        self.puts_bytes += bytes;
     }
 
     /// Appends the messages gathered so far: before anything else that is appended, or read.

@@ -17,7 +17,7 @@ use crate::value::Table;
 pub(crate) use exchange::{Exchange, ExchangeKind, ExchangeProps};
 use headers::HeadersMatch;
 use route::RouteCache;
-pub(crate) use route::{RouteError, Routing};
+pub(crate) use route::{Route, RouteError, Routing};
 
 /// Identity of a binding below its source.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

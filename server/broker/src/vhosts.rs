@@ -93,11 +93,23 @@ impl VhostRef {
     }
 }
 
+/// Whether two names are alike; then the first of them shares the other's memory, by which the next is told sooner.
+fn is_same(last: &mut Arc<str>, name: &Arc<str>) -> bool {
+    if Arc::ptr_eq(last, name) {
+        return true;
+    }
+    let same = *last == *name;
+    if same {
+        last.clone_from(name);
+    }
+    same
+}
+
 impl LastVhost {
     /// The virtual host of that name.
     pub(crate) fn find(&mut self, name: &Arc<str>, vhosts: &Vhosts) -> Option<VhostId> {
-        if let Some((last, id)) = &self.0
-            && (Arc::ptr_eq(last, name) || last == name)
+        if let Some((last, id)) = &mut self.0
+            && is_same(last, name)
             // It may have been deleted, and another one may have its name now.
             && vhosts.get(*id).is_some()
         {

@@ -10,14 +10,14 @@ use crate::access::{Access, Passes};
 use crate::blob::logged_bytes;
 use crate::channel::Channel;
 use crate::effect::{Batch, Cause, Effect, Outcome, Reply};
-use crate::ids::{ChanId, QueueId, ReqId};
+use crate::ids::{ChanId, ReqId};
 use crate::input::Publish;
 use crate::message::Message;
 use crate::names;
 use crate::record;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::tickets::Waiter;
-use crate::topology::{RouteError, Routing};
+use crate::topology::{Route, RouteError, Routing};
 use crate::vhosts::{VhostId, Vhosts};
 
 impl Broker {
@@ -123,7 +123,7 @@ impl Broker {
     }
 
     /// The queues of a publish.
-    pub(super) fn route(&mut self, vhost: VhostId, publish: &Publish) -> Result<Arc<[QueueId]>, Refusal> {
+    pub(super) fn route(&mut self, vhost: VhostId, publish: &Publish) -> Result<Route, Refusal> {
         self.check_publish(publish)?;
         let Some(topology) = self.vhosts.topology_mut(vhost) else { return Err(vhost_gone()) };
         topology.route(Routing::of(publish)).map_err(|error| self.unroutable(error, vhost, &publish.exchange))

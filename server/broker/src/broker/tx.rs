@@ -1,5 +1,7 @@
 //! Transactions: publishes and settlements that wait for a commit, and are then one append.
 
+use std::collections::BTreeMap;
+
 use super::Broker;
 use super::publish::publish_bytes;
 use crate::channel::{Channel, Tx, TxPublish};
@@ -11,17 +13,15 @@ use crate::message::MESSAGE_OVERHEAD_BYTES;
 use crate::queue::OutBody;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::tickets::Waiter;
+use crate::topology::Route;
 use crate::vhosts::VhostId;
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// A commit that waits for bodies of what it rejects.
 #[derive(Debug)]
 pub(crate) struct Commit {
     chan: ChanId,
     req: ReqId,
-    routes: Vec<Arc<[QueueId]>>,
+    routes: Vec<Route>,
 }
 
 impl Broker {
@@ -110,12 +110,7 @@ impl Broker {
         }
     }
 
-    fn commit_now(
-        &mut self,
-        chan: ChanId,
-        routes: Vec<Arc<[QueueId]>>,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
+    fn commit_now(&mut self, chan: ChanId, routes: Vec<Route>, out: &mut Vec<Effect>) -> Result<(), Refusal> {
         let tx = std::mem::take(self.tx(chan)?);
         if let Err(why) = self.is_one_append(&tx, &routes, out) {
             // It goes back, so that the end of the channel finds what is out.
@@ -236,7 +231,7 @@ impl Broker {
     }
 
     /// Where the publishes of a transaction go: decided when the commit comes, also where it is carried out later.
-    fn route_all(&mut self, chan: ChanId) -> Result<Vec<Arc<[QueueId]>>, Refusal> {
+    fn route_all(&mut self, chan: ChanId) -> Result<Vec<Route>, Refusal> {
         let tx = std::mem::take(self.tx(chan)?);
         let routes = tx.publishes.iter().map(|waiting| self.route(waiting.vhost, &waiting.publish)).collect();
         *self.tx(chan)? = tx;
@@ -244,12 +239,7 @@ impl Broker {
     }
 
     /// Whether all of a transaction can be carried out as one append, and no queue refuses its part.
-    fn is_one_append(
-        &mut self,
-        tx: &Tx,
-        routes: &[Arc<[QueueId]>],
-        out: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
+    fn is_one_append(&mut self, tx: &Tx, routes: &[Route], out: &mut Vec<Effect>) -> Result<(), Refusal> {
         // What each queue that may refuse has taken so far.
         let mut taken: BTreeMap<QueueId, (u64, u64)> = BTreeMap::new();
         let mut bytes = Batch::ack_bytes(tx.settled.len() as u64) + self.letters_bytes(tx, out);

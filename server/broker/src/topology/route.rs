@@ -1,6 +1,7 @@
 //! From exchange and routing keys to queues.
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::headers::MessageHeaders;
@@ -23,6 +24,14 @@ pub(crate) struct Routing<'a> {
     pub(crate) properties: &'a [u8],
 }
 
+/// Queues that a publish goes to: each once, in order of their ids. A single one, the commonest, is copied: what is shared
+/// is counted, twice for each message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    One(QueueId),
+    Shared(Arc<[QueueId]>),
+}
+
 /// Why a client's publish has no route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RouteError {
@@ -42,14 +51,34 @@ pub(super) struct RouteCache {
 }
 
 /// An exchange's, by routing key.
-type Routes = LookupMap<Arc<str>, Arc<[QueueId]>>;
+type Routes = LookupMap<Arc<str>, Route>;
 
 /// The one that was taken last: mostly the next message goes the same way, and has its names from the same place.
 #[derive(Debug)]
 struct LastRoute {
     exchange: Arc<str>,
     key: Arc<str>,
-    queues: Arc<[QueueId]>,
+    route: Route,
+}
+
+impl Deref for Route {
+    type Target = [QueueId];
+
+    fn deref(&self) -> &[QueueId] {
+        match self {
+            Self::One(queue) => std::slice::from_ref(queue),
+            Self::Shared(queues) => queues,
+        }
+    }
+}
+
+impl From<BTreeSet<QueueId>> for Route {
+    fn from(queues: BTreeSet<QueueId>) -> Self {
+        match queues.first() {
+            Some(queue) if queues.len() == 1 => Self::One(*queue),
+            _ => Self::Shared(queues.into_iter().collect()),
+        }
+    }
 }
 
 impl<'a> Routing<'a> {
@@ -70,23 +99,23 @@ impl RouteCache {
         }
     }
 
-    fn get(&mut self, exchange: &Arc<str>, key: &Arc<str>) -> Option<Arc<[QueueId]>> {
+    fn get(&mut self, exchange: &Arc<str>, key: &Arc<str>) -> Option<Route> {
         if let Some(last) = &self.last
             && Arc::ptr_eq(&last.key, key)
             && Arc::ptr_eq(&last.exchange, exchange)
         {
-            return Some(last.queues.clone());
+            return Some(last.route.clone());
         }
-        let queues = self.routes.get(exchange)?.get(key)?.clone();
-        self.last = Some(LastRoute { exchange: exchange.clone(), key: key.clone(), queues: queues.clone() });
-        Some(queues)
+        let route = self.routes.get(exchange)?.get(key)?.clone();
+        self.last = Some(LastRoute { exchange: exchange.clone(), key: key.clone(), route: route.clone() });
+        Some(route)
     }
 
-    fn insert(&mut self, exchange: &Arc<str>, key: &Arc<str>, queues: Arc<[QueueId]>) {
+    fn insert(&mut self, exchange: &Arc<str>, key: &Arc<str>, route: Route) {
         if self.count >= ROUTES_MAX {
             self.clear();
         }
-        let replaced = self.routes.entry(exchange.clone()).or_default().insert(key.clone(), queues);
+        let replaced = self.routes.entry(exchange.clone()).or_default().insert(key.clone(), route);
         self.count += usize::from(replaced.is_none());
     }
 
@@ -97,8 +126,8 @@ impl RouteCache {
 }
 
 impl Topology {
-    /// The queues of a client's publish: each once, in order of their ids.
-    pub(crate) fn route(&mut self, routing: Routing<'_>) -> Result<Arc<[QueueId]>, RouteError> {
+    /// The queues of a client's publish.
+    pub(crate) fn route(&mut self, routing: Routing<'_>) -> Result<Route, RouteError> {
         if routing.more_keys.is_empty()
             && let Some(route) = self.cache.get(routing.exchange, routing.key)
         {
@@ -106,7 +135,7 @@ impl Topology {
         }
         self.open_to_clients(routing.exchange)?;
         let headers = MessageHeaders::of(routing.properties);
-        let route: Arc<[QueueId]> = self.walk(routing, &headers).into_iter().collect();
+        let route = Route::from(self.walk(routing, &headers));
         // Only what depends on exchange and key alone is the same for the next message.
         if routing.more_keys.is_empty() && !headers.were_read() {
             self.cache.insert(routing.exchange, routing.key, route.clone());
