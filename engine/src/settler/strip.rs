@@ -1,6 +1,6 @@
 //! What lives of old log segments, as much as is sorted by queue at once.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -13,6 +13,7 @@ use crate::ledger::Ledger;
 use crate::record::{self, Walked, WalkedPut};
 use crate::settled::Builder;
 use crate::shared::lock;
+use crate::sync::Mutex;
 
 /// Messages of log segments on their way into a settled segment.
 #[derive(Debug, Default)]
