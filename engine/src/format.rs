@@ -13,6 +13,9 @@
 //!         | payload | crc u32 (over the payload, seeded with the header's crc: it stands for the whole frame)
 //! ```
 //!
+//! Magic, version and store id of a frame stay where they are in every version: by them a newer program's frame is told
+//! from what a body holds that stood there before (`scan.rs`).
+//!
 //! A frame starts on a 4 KiB boundary, so that a block with confirmed data is never written again. The payloads of a
 //! group of frames, one after the other, are a sequence of records (see `record`); all of them count or none.
 

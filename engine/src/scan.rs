@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use byteorder::{ByteOrder, LittleEndian};
+
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::format::{BLOCK_BYTES, FORMAT_VERSION, FrameHeader, NoFrame, SegmentHeader, segment_name};
@@ -129,15 +131,23 @@ impl Scan {
                 self.note(&frame.header);
                 Ok(Some((offset, frame)))
             }
-            Err(NoFrame::Newer(found)) => {
+            Err(NoFrame::Newer(found)) if self.is_of_this_store()? => {
                 Err(Error::NewerFormat { file: self.name.clone(), found, known: FORMAT_VERSION })
             }
             Err(stop) => {
-                self.stop = Some(stop);
+                self.stop = Some(if let NoFrame::Newer(_) = stop { NoFrame::Absent } else { stop });
                 self.look_behind()?;
                 Ok(None)
             }
         }
+    }
+
+    /// Whether what looks like a frame's header at the offset names this store. A body can look like one, and stands there
+    /// when its segment is used again; but no client knows the store's id.
+    fn is_of_this_store(&self) -> Result<bool> {
+        let mut front = [0; 16];
+        self.file.read_at(self.offset, &mut front).map_err(Error::io("read", &self.name))?;
+        Ok(LittleEndian::read_u64(&front[8..]) == self.store_id)
     }
 
     /// Judges where the frames ended. `proven`: the newest frame that anything says was durable.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::rig::{Rig, commit, fetch_all};
-use crate::format::segment_name;
+use crate::format::{BLOCK_BYTES, segment_name};
 use crate::ids::{QueueId, Seq};
 use crate::offline::{Checked, FindingKind, Inspected, LeaveOut, Repaired, check, inspect, repair};
 use crate::{Batch, CrashPlan, Disk, Error, Payload, Put, RealDisk, SimDisk, Store};
@@ -281,6 +281,35 @@ fn a_newer_format_is_no_damage() {
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
     });
     assert!(matches!(rig.open(), Err(Error::NewerFormat { found: 9, .. })));
+}
+
+/// A segment that is used again keeps the bodies of its first use behind its frames, and clients write bodies.
+#[test]
+fn what_a_client_forged_behind_the_frames_is_no_newer_format() {
+    let forge = |own: bool| {
+        let rig = Rig::new();
+        let name = open_segment(&rig);
+        let mut forged = 0;
+        rig.damage(&name, |bytes| {
+            let store_id: [u8; 8] = bytes[BLOCK_BYTES + 8..BLOCK_BYTES + 16].try_into().expect("8 bytes");
+            for block in
+                bytes[BLOCK_BYTES..].chunks_exact_mut(BLOCK_BYTES).filter(|b| b.iter().all(|b| *b == 0))
+            {
+                block[..4].copy_from_slice(b"LFRM");
+                block[4] = 9;
+                block[8..16].copy_from_slice(if own { &store_id } else { b"whatever" });
+                let crc = crc32fast::hash(&block[..76]);
+                block[76..80].copy_from_slice(&crc.to_le_bytes());
+                forged += 1;
+            }
+        });
+        assert!(forged > 0, "there is room behind the frames");
+        rig
+    };
+    let rig = forge(false);
+    assert!(checked(&rig).sound);
+    assert!(rig.open().is_ok());
+    assert!(matches!(forge(true).open(), Err(Error::NewerFormat { found: 9, .. })));
 }
 
 /// Whatever call a repair is cut off at, by a kill or a power loss: the store is as damaged as before or repaired, and
